@@ -1,0 +1,253 @@
+"""Config: one choice of tunables. Space: the legal Configs, by named values and constraints."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Union
+
+from .errors import ArgumentError
+
+__all__ = ["Config", "Constraint", "Space", "Value"]
+
+Value = Union[bool, int, float, str]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_TEXT_VALUE = re.compile(r"[A-Za-z0-9_./+x:-]+\Z")
+_SAMPLE_TRIES = 2000
+
+
+class Config(Mapping[str, Value]):
+    """One choice of tunables: a frozen, hashable mapping that prints as ``kc=256 tile=6x16``.
+
+    Names are kept in sorted order, so equal Configs print alike. ``Config.parse(str(c)) == c``.
+    """
+
+    __slots__ = ("_hash", "_items")
+
+    def __init__(self, values: Mapping[str, Value] | Iterable[tuple[str, Value]] = ()) -> None:
+        self._items: dict[str, Value] = dict(sorted(dict(values).items()))
+        for name, value in self._items.items():
+            _check(name, value)
+        # type() keeps apart what == does not: True, 1 and 1.0.
+        self._hash = hash(tuple((n, type(v), v) for n, v in self._items.items()))
+
+    def __getitem__(self, name: str) -> Value:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Config):
+            return NotImplemented
+        return self._items == other._items and all(
+            type(value) is type(other._items[name]) for name, value in self._items.items()
+        )
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={_print(value)}" for name, value in self._items.items())
+
+    def __repr__(self) -> str:
+        return f"Config.parse({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Config, (dict(self._items),)
+
+    def replace(self, **changes: Value) -> Config:
+        """Return this Config with some values changed."""
+        return Config({**self._items, **changes})
+
+    @classmethod
+    def parse(cls, text: str) -> Config:
+        """Read what ``str`` prints.
+
+        Raises:
+            ArgumentError: the text is not ``name=value name=value ...``.
+        """
+        values: dict[str, Value] = {}
+        for word in text.split():
+            name, equals, value = word.partition("=")
+            if not equals or name in values:
+                raise ArgumentError(
+                    f"config {text!r} cannot be read at {word!r}: write each name once, as name=value"
+                )
+            values[name] = _read(value)
+        return cls(values)
+
+
+def _check(name: str, value: Value) -> None:
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise ArgumentError(f"tunable name {name!r} must be lower-case letters, digits and _")
+    if isinstance(value, str):
+        if not _TEXT_VALUE.match(value) or not isinstance(_read(value), str):
+            raise ArgumentError(
+                f"tunable {name} has the text value {value!r}, which would not read back as text"
+            )
+    elif not isinstance(value, (bool, int, float)) or value != value:
+        raise ArgumentError(f"tunable {name} is {value!r}, but must be a bool, int, float or str")
+
+
+def _print(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if _print(number) == text:
+            return number
+    return text
+
+
+class Constraint(NamedTuple):
+    """A test over named tunables that a legal Config passes, and one line that says why."""
+
+    names: tuple[str, ...]
+    test: Callable[..., bool]
+    reason: str
+
+
+class Space:
+    """The legal Configs: every combination of ``values`` that passes all constraints.
+
+    Args:
+        values: the values of each tunable; their order is the order of preference and of
+            neighbourhood.
+        constraints: predicates whose parameters are named after the tunables they look at, either
+            alone or in a pair with the sentence that says why, as in
+            ``(lambda mr, nr: mr * nr <= 192, "accumulators fit the registers")``.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Sequence[Value]],
+        constraints: Iterable[Callable[..., bool] | tuple[Callable[..., bool], str]] = (),
+    ) -> None:
+        self.values: dict[str, tuple[Value, ...]] = {n: tuple(v) for n, v in values.items()}
+        for name, choices in self.values.items():
+            for value in choices:
+                _check(name, value)
+            if len({(type(v), v) for v in choices}) != len(choices):
+                raise ArgumentError(f"tunable {name} lists a value twice: {choices}")
+        self.constraints = tuple(self._constraint(c) for c in constraints)
+        self._by_depth = self._schedule()
+
+    def _constraint(
+        self, given: Callable[..., bool] | tuple[Callable[..., bool], str]
+    ) -> Constraint:
+        test, reason = given if isinstance(given, tuple) else (given, "")
+        names = tuple(inspect.signature(test).parameters)
+        unknown = [name for name in names if name not in self.values]
+        if unknown:
+            raise ArgumentError(
+                f"a constraint looks at {unknown}, but the space has {[*self.values]}"
+            )
+        return Constraint(names, test, reason)
+
+    def _schedule(self) -> list[list[Constraint]]:
+        # A constraint is tested as soon as the last of its names has a value.
+        order = {name: depth for depth, name in enumerate(self.values)}
+        by_depth: list[list[Constraint]] = [[] for _ in range(len(order) + 1)]
+        for constraint in self.constraints:
+            by_depth[max((order[n] + 1 for n in constraint.names), default=0)].append(constraint)
+        return by_depth
+
+    def why_not(self, config: Mapping[str, Value]) -> str | None:
+        """Return why ``config`` is not legal here, or ``None`` if it is."""
+        if set(config) != set(self.values):
+            return f"tunables are {sorted(config)}, not {sorted(self.values)}"
+        for name, value in config.items():
+            if not any(value == v and type(value) is type(v) for v in self.values[name]):
+                return f"{name}={_print(value)} is not one of {[*map(_print, self.values[name])]}"
+        for names, test, reason in self.constraints:
+            if not test(**{name: config[name] for name in names}):
+                return reason or f"a constraint over {', '.join(names)} fails"
+        return None
+
+    def __contains__(self, config: object) -> bool:
+        return isinstance(config, Mapping) and self.why_not(config) is None
+
+    def __iter__(self) -> Iterator[Config]:
+        """Yield every legal Config in canonical order, depth first, constraints tested early."""
+        names = list(self.values)
+        partial: dict[str, Value] = {}
+
+        def extend(depth: int) -> Iterator[Config]:
+            if not self._passes(depth, partial):
+                return
+            if depth == len(names):
+                yield Config(partial)
+                return
+            for value in self.values[names[depth]]:
+                partial[names[depth]] = value
+                yield from extend(depth + 1)
+            partial.pop(names[depth], None)
+
+        return extend(0)
+
+    def _passes(self, depth: int, partial: Mapping[str, Value]) -> bool:
+        return all(c.test(**{n: partial[n] for n in c.names}) for c in self._by_depth[depth])
+
+    @property
+    def combinations(self) -> int:
+        """Number of combinations before constraints."""
+        product = 1
+        for choices in self.values.values():
+            product *= len(choices)
+        return product
+
+    @cached_property
+    def size(self) -> int:
+        """Number of legal Configs; enumerates the space once."""
+        return self.combinations if not self.constraints else sum(1 for _ in self)
+
+    def sample(self, rng: random.Random) -> Config:
+        """Return one legal Config, uniformly at random.
+
+        Raises:
+            ArgumentError: the space is empty.
+        """
+        for _ in range(_SAMPLE_TRIES):
+            partial: dict[str, Value] = {}
+            for depth, (name, choices) in enumerate(self.values.items(), start=1):
+                partial[name] = rng.choice(choices)
+                if not self._passes(depth, partial):
+                    break
+            else:
+                if self._passes(0, partial):
+                    return Config(partial)
+        legal = list(self)
+        if not legal:
+            raise ArgumentError(
+                "the space is empty: no combination of values passes the constraints"
+            )
+        return rng.choice(legal)
+
+    def neighbours(self, config: Config) -> list[Config]:
+        """Return the legal Configs that differ from ``config`` in one value, the nearest values first."""
+        found: list[tuple[int, Config]] = []
+        for name, choices in self.values.items():
+            here = choices.index(config[name])
+            for there, value in enumerate(choices):
+                candidate = config.replace(**{name: value})
+                if there != here and candidate in self:
+                    found.append((abs(there - here), candidate))
+        return [candidate for _, candidate in sorted(found, key=lambda pair: pair[0])]
+
+    def __repr__(self) -> str:
+        return f"Space({self.values!r}, {len(self.constraints)} constraints)"
