@@ -1,4 +1,4 @@
-"""Op: an operator's contract. Problem: one instance of it. Both know shapes and dtypes, not devices.
+"""Op: an operator's contract. Problem: one instance of it. They know shapes and dtypes, not devices.
 
 A Problem prints as one line and parses back; the line serves CLI, database, log, test id and
 benchmark name::
@@ -75,7 +75,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
         import ml_dtypes
     except ImportError:
         raise Unavailable("bfloat16 needs ml_dtypes: pip install ml_dtypes") from None
-    return np.dtype(ml_dtypes.bfloat16)
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
 
 
 def dtype_name(dtype: object, argument: str, allowed: tuple[str, ...] = FLOATS) -> str:
@@ -253,6 +254,9 @@ class Op(ABC):
         shown: attributes that are printed even where they have the default value.
         fusable: whether an epilogue (bias, residual, activation) may be fused.
         samples: texts of sample problems, which tests, shipped records and benchmarks use.
+        arguments: keyword arguments of :meth:`problem`, in the order in which the public function
+            hands them to :func:`hwkit.dispatch.call`.
+        constants: operands that usually do not change between calls and can be packed once.
     """
 
     name: str
@@ -262,6 +266,8 @@ class Op(ABC):
     shown: tuple[str, ...] = ()
     fusable: bool = False
     samples: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
 
     @abstractmethod
     def problem(self, *operands: Any, **arguments: Any) -> Problem:
