@@ -1,0 +1,127 @@
+"""Arrays of any library in, numpy inside, the same library's arrays out, through DLPack."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from .errors import ArgumentError, DtypeError
+from .op import Operand
+
+__all__ = ["Spec", "as_operand", "host_view", "like", "spec_of", "writable_view"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Spec:
+    """Shape and dtype without data, enough to plan with.
+
+    Args:
+        shape: sizes.
+        dtype: a dtype or its name.
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any = "float32") -> None:
+        self.shape = tuple(int(size) for size in shape)
+        self.dtype = np.dtype(dtype)
+
+    def __repr__(self) -> str:
+        return f"Spec({self.shape}, {self.dtype.name!r})"
+
+
+def spec_of(array: Any) -> Any:
+    """Return ``array`` or a stand-in with numpy's ``shape`` and ``dtype``; ``None`` stays ``None``."""
+    if array is None or isinstance(array, (np.ndarray, Spec)):
+        return array
+    if hasattr(array, "shape") and hasattr(array, "dtype"):
+        # Other libraries print their dtypes as torch.float32 or <dtype: 'float32'>.
+        name = str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
+        return _Named(tuple(array.shape), name)
+    return host_view(array)
+
+
+class _Named:
+    """Shape and dtype of a foreign array, its dtype by name."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+
+def host_view(array: Any) -> Array:
+    """Return what ``array`` holds as a numpy array, without a copy where its library allows.
+
+    Raises:
+        ArgumentError: a mask, or data on a device that numpy cannot reach.
+    """
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ArgumentError(
+            "a masked array has masked elements, which hwkit would read as data: "
+            "pass array.filled(value)"
+        )
+    if isinstance(array, np.ndarray):
+        return array.view(np.ndarray)
+    try:
+        if hasattr(array, "__dlpack__"):
+            return np.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        pass  # A dtype or a flag that numpy's DLPack refuses: the array protocol may still do it.
+    try:
+        return np.asarray(array)
+    except Exception as error:
+        raise ArgumentError(
+            f"an argument of type {type(array).__name__} cannot be read as an array ({error}): "
+            "pass a numpy array, or one in host memory"
+        ) from None
+
+
+def writable_view(out: Any) -> Array:
+    """Return a writable numpy view of the caller's ``out``.
+
+    Raises:
+        ArgumentError: ``out`` cannot be written in place.
+    """
+    view = host_view(out) if isinstance(out, np.ndarray) else np.asarray(out)
+    foreign_copy = not isinstance(out, np.ndarray) and view.flags.owndata
+    if foreign_copy or not view.flags.writeable:
+        raise ArgumentError(
+            f"out of type {type(out).__name__} cannot be written in place: pass a writable array"
+        )
+    return view
+
+
+def as_operand(array: Any, expected: Operand) -> Array:
+    """Return ``array`` C-contiguous, aligned and in native byte order, as ``expected`` says.
+
+    Raises:
+        ArgumentError: the shape differs from the plan's.
+        DtypeError: the dtype does.
+    """
+    view = host_view(array)
+    if view.dtype.newbyteorder("=") != expected.dtype:
+        raise DtypeError(
+            f"{expected.name} has dtype {view.dtype.name}, but this plan is for "
+            f"{expected.dtype.name}: convert it, or plan for {view.dtype.name}"
+        )
+    if view.shape != expected.shape:
+        raise ArgumentError(
+            f"{expected.name} has shape {view.shape}, but this plan is for {expected.shape}: "
+            "make a plan for this shape"
+        )
+    return np.require(view, expected.dtype, ("C", "A"))
+
+
+def like(template: Any, result: Array) -> Any:
+    """Return ``result`` as an array of the library that ``template`` comes from."""
+    if isinstance(template, np.ndarray):
+        return result
+    library = sys.modules.get(type(template).__module__.partition(".")[0])
+    namespace = getattr(template, "__array_namespace__", lambda: library)()
+    convert = getattr(namespace, "from_dlpack", None)
+    return result if convert is None or namespace is np else convert(result)

@@ -1,0 +1,193 @@
+"""Plan: Problem + Device + Kernel + Config, built and callable; it knows its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_operand, like, writable_view
+from .backend import Device, Kernel, Run
+from .errors import ArgumentError, DtypeError
+from .op import Operand, Problem
+from .records import Match
+from .space import Config
+
+__all__ = ["Plan"]
+
+Array = np.ndarray[Any, Any]
+
+
+def _no_fast_path(operands: tuple[Any, ...], out: Any) -> Any:
+    return NotImplemented
+
+
+class Plan:
+    """A call, planned once: ``plan(x, w, bias, out=y)``.
+
+    Attributes:
+        problem: what is computed.
+        device: where.
+        kernel: by what.
+        config: with which tunables.
+        source: why this one: ``"user record"``, ``"shipped record"``, ``"nearest record"`` or
+            ``"default"``.
+        match: the record it comes from and how well it fits, or ``None``.
+        operands: what a call takes, in order.
+    """
+
+    __slots__ = (
+        "_direct", "_run", "config", "device", "kernel", "match", "operands", "problem", "source",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        problem: Problem,
+        device: Device,
+        kernel: Kernel,
+        config: Config,
+        *,
+        run: Run | None = None,
+        source: str = "default",
+        match: Match | None = None,
+        operands: tuple[Operand, ...] | None = None,
+    ) -> None:
+        self.problem = problem
+        self.device = device
+        self.kernel = kernel
+        self.config = config
+        self.source = source
+        self.match = match
+        self.operands = problem.operands if operands is None else operands
+        self._run: Run = kernel.build(problem, config) if run is None else run
+        self._direct: Callable[[tuple[Any, ...], Any], Any]
+        self._direct = getattr(self._run, "direct", _no_fast_path)
+
+    def __call__(self, *operands: Any, out: Any = None) -> Any:
+        """Run.
+
+        Args:
+            operands: arrays as in ``self.operands``, of any strides, byte order or library.
+            out: where to put the result; it may overlap an operand. A new array if ``None``.
+
+        Returns:
+            ``out``, or a new array of the library of the first operand.
+
+        Raises:
+            ArgumentError: the number or shape of an operand, or ``out``, does not fit the plan.
+            DtypeError: a dtype does not.
+        """
+        result = self._direct(operands, out)
+        return self._general(operands, out) if result is NotImplemented else result
+
+    def _general(self, operands: tuple[Any, ...], out: Any) -> Any:
+        if len(operands) != len(self.operands):
+            names = ", ".join(o.name for o in self.operands)
+            raise ArgumentError(
+                f"this plan takes {len(self.operands)} arrays ({names}), not {len(operands)}"
+            )
+        if operands and self.device.owns(operands[0]):
+            return self._on_device(operands, out)
+        arrays = [as_operand(a, o) for a, o in zip(operands, self.operands, strict=True)]
+        if out is not None:
+            view = writable_view(out)
+            self._check_out(view)
+            self._into(view, arrays, operands)
+            return out
+        result = self._new(arrays)
+        return like(operands[0], result) if operands and hasattr(operands[0], "dtype") else result
+
+    def _new(self, arrays: list[Array]) -> Array:
+        output = self.problem.output
+        buffer = self.device.empty(output.shape, output.dtype)
+        self._run(*map(self.device.put, arrays), out=buffer)
+        return self.device.get(buffer)
+
+    def _into(self, out: Array, arrays: list[Array], given: tuple[Any, ...]) -> None:
+        output = self.problem.output
+        usable = out.flags.carray and out.dtype == output.dtype and out.dtype.isnative
+        if usable and not any(np.may_share_memory(out, a) for a in arrays):
+            buffer = self.device.put(out)
+            if buffer is out:
+                self._run(*map(self.device.put, arrays), out=buffer)
+                return
+        np.copyto(out, self._new(arrays), casting="same_kind")
+
+    def _on_device(self, operands: tuple[Any, ...], out: Any) -> Any:
+        """Run on buffers that live on the device already; the answer stays there."""
+        output = self.problem.output
+        buffer = self.device.empty(output.shape, output.dtype) if out is None else out
+        self._run(*map(self.device.put, operands), out=buffer)
+        return buffer
+
+    def _check_out(self, out: Array) -> None:
+        output = self.problem.output
+        if out.shape != output.shape:
+            raise ArgumentError(f"out has shape {out.shape}, but the result has {output.shape}")
+        if not np.can_cast(output.dtype, out.dtype, "same_kind"):
+            raise DtypeError(
+                f"out has dtype {out.dtype.name}, to which a result of {output.dtype.name} "
+                "cannot be cast (same_kind)"
+            )
+
+    def prepack(self, *constants: Any, **named: Any) -> Plan:
+        """Return a plan that keeps its own, packed copy of the operands that do not change.
+
+        Args:
+            constants: the Op's constants (``Op.constants``) that this problem has, in order: weight
+                and bias of a convolution.
+            named: the same by name.
+
+        Returns:
+            A plan that takes the other operands. Later changes to the arrays given here are not
+            seen by it.
+
+        Raises:
+            ArgumentError: too many, unknown or ill-shaped arrays.
+        """
+        names = [o.name for o in self.operands if o.name in self.problem.op.constants]
+        if len(constants) > len(names) or not set(named) <= set(names[len(constants) :]):
+            raise ArgumentError(
+                f"prepack takes {', '.join(names) or 'nothing'} of this plan, not "
+                f"{len(constants)} arrays{' and ' + ', '.join(named) if named else ''}"
+            )
+        given = {**dict(zip(names, constants, strict=False)), **named}
+        held = {
+            position: as_operand(given[operand.name], operand)
+            for position, operand in enumerate(self.operands)
+            if operand.name in given
+        }
+        rest = tuple(o for o in self.operands if o.name not in given)
+        pack = getattr(self._run, "prepack", None)
+        run = _Held(self._run, held, self.device) if pack is None else pack(held)
+        return Plan(
+            self.problem, self.device, self.kernel, self.config,
+            run=run, source=self.source, match=self.match, operands=rest,
+        )  # fmt: skip
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of scratch memory that a run needs."""
+        return self.kernel.workspace(self.problem, self.config)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan {self.problem} on {self.device} by {self.kernel.name}"
+            f"{' ' + str(self.config) if self.config else ''} ({self.source})>"
+        )
+
+
+class _Held:
+    """A run with some operands kept as they are, for kernels that have no packed layout."""
+
+    def __init__(self, run: Run, held: dict[int, Array], device: Device) -> None:
+        self._run = run
+        self._held = {position: device.put(array.copy()) for position, array in held.items()}
+
+    def __call__(self, *operands: Any, out: Any) -> None:
+        rest = iter(operands)
+        count = len(operands) + len(self._held)
+        self._run(*(self._held[i] if i in self._held else next(rest) for i in range(count)), out=out)
+
+

@@ -1,0 +1,143 @@
+"""Which Kernel and Config a Problem gets, from which record, and who declined and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .backend import Device, Kernel
+from .errors import ArgumentError, NoKernel
+from .op import Problem
+from .records import Match, Record
+from .space import Config
+
+__all__ = ["Selection", "Tolerance", "check_tolerance", "select"]
+
+Tolerance = float | str | None
+POLICIES = ("strict", "deterministic")
+
+# Beyond this log-distance of sizes the default of the analytical model is the better guess.
+NEAREST = 1.5
+
+
+@dataclass
+class Selection:
+    """What was chosen for a Problem on a Device, and everything that was considered.
+
+    Attributes:
+        kernel: the Kernel.
+        config: its Config.
+        source: as in ``Plan.source``.
+        match: the record it comes from, if it comes from one.
+        declined: kernel name to the reason why it does not take the problem.
+        rejected: records that were looked at and not used, with the reason.
+        others: kernels that would have taken the problem.
+    """
+
+    kernel: Kernel
+    config: Config
+    source: str = "default"
+    match: Match | None = None
+    declined: dict[str, str] = field(default_factory=dict)
+    rejected: list[tuple[Record, str]] = field(default_factory=list)
+    others: tuple[str, ...] = ()
+
+
+def check_tolerance(tolerance: Tolerance) -> Tolerance:
+    """Return ``tolerance`` if it is legal.
+
+    Raises:
+        ArgumentError: it is neither a positive number nor a policy.
+    """
+    if tolerance is None or tolerance in POLICIES:
+        return tolerance
+    if isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool) and tolerance > 0:
+        return float(tolerance)
+    raise ArgumentError(
+        f"tolerance={tolerance!r} must be a relative error above 0, or one of {', '.join(POLICIES)}"
+    )
+
+
+def select(
+    problem: Problem,
+    device: Device,
+    kernels: Iterable[Kernel],
+    matches: Iterable[Match],
+    tolerance: Tolerance = None,
+) -> Selection:
+    """Return the first record that counts, otherwise the default of the kernel of highest rank.
+
+    Args:
+        problem: what to compute.
+        device: where.
+        kernels: the device's Kernels for the problem's Op.
+        matches: records in order of preference.
+        tolerance: relative error that the answer may have, ``"strict"``, ``"deterministic"``, or
+            ``None`` for the Op's budget.
+
+    Raises:
+        NoKernel: names the device, the problem, each kernel asked, and why it declined.
+    """
+    declined: dict[str, str] = {}
+    able: dict[str, Kernel] = {}
+    for kernel in kernels:
+        answer = kernel.supports(problem)
+        if answer is True:
+            able[kernel.name] = kernel
+        else:
+            declined[kernel.name] = answer or "it does not support this problem"
+    rejected: list[tuple[Record, str]] = []
+    for match in matches if able else ():
+        reason = _why_not(match, able, problem, tolerance)
+        if reason is None:
+            kernel = able.pop(match.record.kernel)
+            return Selection(
+                kernel, match.record.config, match.source, match, declined, rejected, tuple(able)
+            )
+        rejected.append((match.record, reason))
+    for kernel in sorted(able.values(), key=lambda k: (-k.rank(problem), k.name)):
+        config = kernel.default(problem)
+        misfit = _misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)
+        if misfit is None:
+            others = tuple(name for name in able if name != kernel.name)
+            return Selection(kernel, config, "default", None, declined, rejected, others)
+        declined[kernel.name] = misfit
+    raise NoKernel(_no_kernel(problem, device, declined))
+
+
+def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> str:
+    if not declined:
+        return f"no kernel of {device} does {problem.op}: type 'hwkit ops --device {device}'"
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in declined.items())
+    return f"no kernel of {device} takes '{problem}' ({reasons}): choose another device or tolerance"
+
+
+def _why_not(
+    match: Match, able: dict[str, Kernel], problem: Problem, tolerance: Tolerance
+) -> str | None:
+    """Return why a record does not count for this call, or ``None`` if it does."""
+    record = match.record
+    kernel = able.get(record.kernel)
+    if kernel is None:
+        return f"kernel {record.kernel} is not there or does not take this problem"
+    if kernel.version != record.version:
+        return f"kernel {kernel.name} is version {kernel.version}, the record is of {record.version}"
+    if match.source == "nearest record" and match.distance > NEAREST:
+        return f"its sizes are too far away (distance {match.distance:.2f})"
+    illegal = kernel.space(problem).why_not(record.config)
+    if illegal is not None:
+        return f"its config is not legal here: {illegal}"
+    return _misfit(kernel, problem, record.config, record.measurement.error, tolerance)
+
+
+def _misfit(
+    kernel: Kernel, problem: Problem, config: Config, error: float, tolerance: Tolerance
+) -> str | None:
+    """Return why a kernel and Config do not fit the tolerance, or ``None``."""
+    if tolerance == "strict" and not kernel.strict(problem, config):
+        return "its arithmetic is not strict"
+    if tolerance == "deterministic" and not kernel.deterministic(problem, config):
+        return "its result is not deterministic"
+    budget = problem.error_budget(tolerance)
+    # NaN must not pass.
+    return None if error <= budget else f"its relative error {error:.1e} exceeds {budget:.1e}"
