@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .backend import Backend, Device, Fingerprint, Kernel, Run
 from .errors import (
     ArgumentError,
@@ -35,11 +37,52 @@ __all__ = [
     "NoKernel",
     "Op",
     "Operand",
+    "Plan",
     "PluginError",
     "Problem",
     "Run",
     "Space",
+    "Spec",
     "Unavailable",
     "__version__",
+    "explain",
     "hookimpl",
+    "ops",
+    "plan",
+    "tune",
+    "use",
 ]
+
+if TYPE_CHECKING:
+    from . import ops
+    from .arrays import Spec
+    from .dispatch import plan, use
+    from .explanation import explain
+    from .plans import Plan
+    from .tuner import tune
+
+# Loaded when first asked for: importing hwkit costs little more than importing numpy.
+_LATE = {
+    "Plan": "plans",
+    "Spec": "arrays",
+    "explain": "explanation",
+    "plan": "dispatch",
+    "tune": "tuner",
+    "use": "dispatch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "ops":
+        return import_module(".ops", __name__)
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

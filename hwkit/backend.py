@@ -1,7 +1,8 @@
 """Backend, Device, Kernel: the three classes that a backend author writes.
 
-Together with :mod:`hwkit.hookspecs` this file is the whole contract. ``plugins/README.md`` builds a
-backend from it in thirty minutes, and :class:`hwkit.testing.BackendSuite` tells whether it is right.
+Together with :mod:`hwkit.hookspecs` this file is the whole contract. ``plugins/README.md`` builds
+a backend from it in thirty minutes, and :class:`hwkit.testing.BackendSuite` tells whether it is
+right.
 """
 
 from __future__ import annotations
@@ -59,16 +60,18 @@ class Run(Protocol):
 
     A run may also have
 
-    * ``direct(operands: tuple, out) -> array | NotImplemented``: the fast path of a call. It takes the
-      user's objects as they are and answers ``NotImplemented`` where they are not already as above;
-      ``out=None`` means that it allocates.
+    * ``direct(operands: tuple, out) -> array | NotImplemented``: the fast path of a call. It takes
+      the user's objects as they are and answers ``NotImplemented`` where they are not already as
+      above; ``out=None`` means that it allocates.
     * ``prepack(constants: dict[int, buffer]) -> Run``: the same kernel with these operands (by
-      position in ``problem.operands``) kept in the kernel's own layout; the new run takes the others
-      in order, and keeps no reference to the user's arrays.
+      position in ``problem.operands``) kept in the kernel's own layout; the new run takes the
+      others in order, and keeps no reference to the user's arrays.
     * ``workspace: int``: bytes of scratch memory that it holds.
     """
 
-    def __call__(self, *operands: Any, out: Any) -> None: ...
+    def __call__(self, *operands: Any, out: Any) -> None:
+        """Write the result into ``out``, and return when it is there."""
+        ...
 
 
 class Kernel(ABC):
@@ -105,7 +108,7 @@ class Kernel(ABC):
         """
 
     def strict(self, problem: Problem, config: Config) -> bool:
-        """Whether the arithmetic is plain fused multiply-add in the problem's accumulation dtype."""
+        """Whether the arithmetic is plain multiply-add in the problem's accumulation dtype."""
         return True
 
     def deterministic(self, problem: Problem, config: Config) -> bool:
@@ -149,7 +152,7 @@ class Device(ABC):
 
     @abstractmethod
     def put(self, array: Any) -> Any:
-        """Return ``array`` (numpy or DLPack) as a contiguous buffer here; without a copy if it can be."""
+        """Return ``array`` (numpy or DLPack) as a contiguous buffer here, uncopied if it can be."""
 
     @abstractmethod
     def get(self, buffer: Any) -> np.ndarray[Any, Any]:

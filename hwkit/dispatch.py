@@ -21,7 +21,7 @@ import platformdirs
 from .arrays import host_view, spec_of
 from .errors import ArgumentError, HwkitWarning, KernelFailure, NoKernel, Unavailable
 from .op import Op, Problem
-from .plan import Plan
+from .plans import Plan
 from .records import Database
 from .registry import registry
 from .selection import Selection, Tolerance, check_tolerance, select
@@ -78,19 +78,22 @@ def call(
             _in_use.get(),
             *[None if a is None else (a.shape, a.dtype) for a in operands],
         )
-        found = _table[key]
-    except KeyError:
-        found = _remember(key, op, operands, arguments, device, tolerance)
+        found = _table.get(key)
     except (AttributeError, TypeError):
         # Lists and numbers have no shape; a list as an argument cannot be hashed.
-        return _call_slowly(op, operands, arguments, out, device, tolerance)
-    if None in operands:
-        operands = tuple([a for a in operands if a is not None])
-    return found(*operands, out=out)
+        key = found = None
+    if found is None:
+        operands = tuple([a if _is_array(a) else host_view(a) for a in operands])
+        found = _remember(key, op, operands, arguments, device, tolerance)
+    return found(*[a for a in operands if a is not None], out=out)
+
+
+def _is_array(array: Any) -> bool:
+    return array is None or (hasattr(array, "shape") and hasattr(array, "dtype"))
 
 
 def _remember(
-    key: Any,
+    key: tuple[Any, ...] | None,
     op: Op,
     operands: tuple[Any, ...],
     arguments: tuple[Any, ...],
@@ -99,27 +102,11 @@ def _remember(
 ) -> Plan:
     problem = op.problem(*map(spec_of, operands), **dict(zip(op.arguments, arguments, strict=True)))
     made = plan_problem(problem, device, tolerance)
-    if len(_table) >= _MOST_PLANS:
-        _table.clear()
-    _table[key] = made
+    if key is not None:
+        if len(_table) >= _MOST_PLANS:
+            _table.clear()
+        _table[key] = made
     return made
-
-
-def _call_slowly(
-    op: Op,
-    operands: tuple[Any, ...],
-    arguments: tuple[Any, ...],
-    out: Any,
-    device: str | None,
-    tolerance: Tolerance,
-) -> Any:
-    arrays = tuple(
-        a if a is None or (hasattr(a, "shape") and hasattr(a, "dtype")) else host_view(a)
-        for a in operands
-    )
-    problem = op.problem(*map(spec_of, arrays), **dict(zip(op.arguments, arguments, strict=True)))
-    made = plan_problem(problem, device, tolerance)
-    return made(*[a for a in arrays if a is not None], out=out)
 
 
 def plan(
@@ -149,7 +136,9 @@ def plan(
     except TypeError as error:
         if isinstance(error, ArgumentError) or "argument" not in str(error):
             raise
-        raise ArgumentError(f"{contract.name}: {error}: type help(hwkit.ops.{contract.name})") from None
+        raise ArgumentError(
+            f"{contract.name}: {error}: type help(hwkit.ops.{contract.name})"
+        ) from None
     return plan_problem(problem, device, tolerance)
 
 
@@ -171,7 +160,9 @@ def plan_problem(
             continue
         if first is not None and fallback == "warn":
             warnings.warn(
-                f"'{problem}' runs on {name}, not on {names[0]}: {first}", HwkitWarning, stacklevel=4
+                f"'{problem}' runs on {name}, not on {names[0]}: {first}",
+                HwkitWarning,
+                stacklevel=4,
             )
         return made
     raise first if first is not None else ArgumentError("use() needs at least one device")
@@ -234,7 +225,7 @@ def parse_problem(problem: Problem | str) -> Problem:
     words = problem.split()
     if not words:
         raise ArgumentError(
-            "the problem is empty: write it as 'gemm float32 nn m=64 n=64 k=64', or type 'hwkit ops'"
+            "the problem is empty: write 'gemm float32 nn m=64 n=64 k=64', or type 'hwkit ops'"
         )
     return registry().op(words[0]).parse(problem)
 
@@ -253,7 +244,7 @@ def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
     """
     if not devices or fallback not in FALLBACKS:
         raise ArgumentError(
-            f"use({', '.join(map(repr, devices))}, fallback={fallback!r}) needs at least one device "
+            f"use({', '.join(map(repr, devices))}, fallback={fallback!r}) needs a device "
             f"and a fallback out of {', '.join(FALLBACKS)}"
         )
     token = _in_use.set((devices, fallback))

@@ -1,4 +1,4 @@
-"""Op: an operator's contract. Problem: one instance of it. They know shapes and dtypes, not devices.
+"""Op: an operator's contract. Problem: one instance of it. Neither knows devices.
 
 A Problem prints as one line and parses back; the line serves CLI, database, log, test id and
 benchmark name::

@@ -86,9 +86,9 @@ class Registry:
                     raise
                 self.plugins.append(LoadedPlugin(point.name, distribution, traceback.format_exc()))
                 warnings.warn(
-                    f"plugin {point.name!r} ({distribution}) is left out, it failed to load with "
-                    f"{type(error).__name__}: {error}; type 'hwkit doctor' for the traceback, or set "
-                    f"HWKIT_DISABLE_PLUGINS={point.name}",
+                    f"plugin {point.name!r} ({distribution}) is left out, loading it failed with "
+                    f"{type(error).__name__}: {error}; type 'hwkit doctor' for the traceback, or "
+                    f"set HWKIT_DISABLE_PLUGINS={point.name}",
                     HwkitWarning,
                     stacklevel=2,
                 )

@@ -109,7 +109,9 @@ def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> st
     if not declined:
         return f"no kernel of {device} does {problem.op}: type 'hwkit ops --device {device}'"
     reasons = "; ".join(f"{name}: {reason}" for name, reason in declined.items())
-    return f"no kernel of {device} takes '{problem}' ({reasons}): choose another device or tolerance"
+    return (
+        f"no kernel of {device} takes '{problem}' ({reasons}): choose another device or tolerance"
+    )
 
 
 def _why_not(
@@ -121,7 +123,9 @@ def _why_not(
     if kernel is None:
         return f"kernel {record.kernel} is not there or does not take this problem"
     if kernel.version != record.version:
-        return f"kernel {kernel.name} is version {kernel.version}, the record is of {record.version}"
+        return (
+            f"kernel {kernel.name} is version {kernel.version}, the record is of {record.version}"
+        )
     if match.source == "nearest record" and match.distance > NEAREST:
         return f"its sizes are too far away (distance {match.distance:.2f})"
     illegal = kernel.space(problem).why_not(record.config)

@@ -64,7 +64,7 @@ def _threads(text: str) -> int | None:
         return None
     if not text.strip().isdecimal() or int(text) < 1:
         raise ArgumentError(
-            f"HWKIT_THREADS is {text!r}, but must be a whole number of at least 1: unset HWKIT_THREADS"
+            f"HWKIT_THREADS is {text!r}, but must be a whole number above 0: unset HWKIT_THREADS"
         )
     return int(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,7 +80,7 @@ class Config(Mapping[str, Value]):
             name, equals, value = word.partition("=")
             if not equals or name in values:
                 raise ArgumentError(
-                    f"config {text!r} cannot be read at {word!r}: write each name once, as name=value"
+                    f"config {text!r} cannot be read at {word!r}: write a name once, as name=value"
                 )
             values[name] = _read(value)
         return cls(values)
@@ -93,7 +94,7 @@ def _check(name: str, value: Value) -> None:
             raise ArgumentError(
                 f"tunable {name} has the text value {value!r}, which would not read back as text"
             )
-    elif not isinstance(value, (bool, int, float)) or value != value:
+    elif not isinstance(value, (bool, int, float)) or math.isnan(value):
         raise ArgumentError(f"tunable {name} is {value!r}, but must be a bool, int, float or str")
 
 
@@ -239,7 +240,7 @@ class Space:
         return rng.choice(legal)
 
     def neighbours(self, config: Config) -> list[Config]:
-        """Return the legal Configs that differ from ``config`` in one value, the nearest values first."""
+        """Return the legal Configs that differ in one value, the nearest values first."""
         found: list[tuple[int, Config]] = []
         for name, choices in self.values.items():
             here = choices.index(config[name])

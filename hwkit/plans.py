@@ -188,6 +188,6 @@ class _Held:
     def __call__(self, *operands: Any, out: Any) -> None:
         rest = iter(operands)
         count = len(operands) + len(self._held)
-        self._run(*(self._held[i] if i in self._held else next(rest) for i in range(count)), out=out)
-
-
+        self._run(
+            *(self._held[i] if i in self._held else next(rest) for i in range(count)), out=out
+        )
