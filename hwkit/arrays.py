@@ -34,7 +34,7 @@ class Spec:
 
 
 def spec_of(array: Any) -> Any:
-    """Return ``array`` or a stand-in with numpy's ``shape`` and ``dtype``; ``None`` stays ``None``."""
+    """Return ``array`` or a stand-in with its shape and dtype; ``None`` stays ``None``."""
     if array is None or isinstance(array, (np.ndarray, Spec)):
         return array
     if hasattr(array, "shape") and hasattr(array, "dtype"):
