@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Union
 
+import numpy as np
+
 from .errors import ArgumentError
 
 __all__ = ["Config", "Constraint", "Space", "Value"]
@@ -19,6 +21,8 @@ Value = Union[bool, int, float, str]
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _TEXT_VALUE = re.compile(r"[A-Za-z0-9_./+x:-]+\Z")
 _SAMPLE_TRIES = 2000
+_ROWS_LIMIT = 200_000
+_KEY_LIMIT = 2**62
 
 
 class Config(Mapping[str, Value]):
@@ -185,6 +189,9 @@ class Space:
 
     def __iter__(self) -> Iterator[Config]:
         """Yield every legal Config in canonical order, depth first, constraints tested early."""
+        return self._walk()
+
+    def _walk(self, rng: random.Random | None = None) -> Iterator[Config]:
         names = list(self.values)
         partial: dict[str, Value] = {}
 
@@ -194,7 +201,8 @@ class Space:
             if depth == len(names):
                 yield Config(partial)
                 return
-            for value in self.values[names[depth]]:
+            choices = self.values[names[depth]]
+            for value in rng.sample(choices, len(choices)) if rng else choices:
                 partial[names[depth]] = value
                 yield from extend(depth + 1)
             partial.pop(names[depth], None)
@@ -215,10 +223,78 @@ class Space:
     @cached_property
     def size(self) -> int:
         """Number of legal Configs; enumerates the space once."""
-        return self.combinations if not self.constraints else sum(1 for _ in self)
+        if not self.constraints:
+            return self.combinations
+        rows = self.rows()
+        return len(rows) if rows is not None else sum(1 for _ in self)
+
+    def rows(self, limit: int = _ROWS_LIMIT) -> np.ndarray[Any, Any] | None:
+        """Return every legal Config as positions into ``values``, in canonical order.
+
+        Much faster than iterating: each constraint is called once per combination of the values it
+        looks at.
+
+        Args:
+            limit: most partial Configs to hold at a time.
+
+        Returns:
+            An int32 array of shape (legal Configs, tunables), or ``None`` if it would take more
+            than ``limit``.
+        """
+        rows = np.zeros((1, 0), np.int32)
+        for depth, choices in enumerate([(), *self.values.values()]):
+            if depth:
+                if len(rows) * len(choices) > 4 * limit:
+                    return None
+                column = np.tile(np.arange(len(choices), dtype=np.int32), len(rows))
+                rows = np.column_stack([np.repeat(rows, len(choices), axis=0), column])
+            for constraint in self._by_depth[depth]:
+                rows = rows[self._passing(constraint, rows)]
+            if len(rows) > limit:
+                return None
+        return rows
+
+    def _passing(
+        self, constraint: Constraint, rows: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        order = {name: depth for depth, name in enumerate(self.values)}
+        key, bound = np.zeros(len(rows), np.int64), 1
+        for name in constraint.names:
+            bound *= len(self.values[name])
+            if bound > _KEY_LIMIT:  # keys are renumbered before they could overflow
+                key = np.unique(key, return_inverse=True)[1].reshape(-1)
+                bound = len(rows) * len(self.values[name])
+            key = key * len(self.values[name]) + rows[:, order[name]]
+        _, first, back = np.unique(key, return_index=True, return_inverse=True)
+        verdicts = [
+            bool(
+                constraint.test(**{n: self.values[n][rows[i, order[n]]] for n in constraint.names})
+            )
+            for i in first
+        ]
+        return np.array(verdicts, bool)[back.reshape(-1)]
+
+    def config(self, row: Iterable[int]) -> Config:
+        """Return the Config at these positions into ``values``."""
+        pairs = zip(self.values.items(), row, strict=True)
+        return Config({name: choices[position] for (name, choices), position in pairs})
+
+    def row(self, config: Mapping[str, Value]) -> tuple[int, ...]:
+        """Return the positions into ``values`` of a Config that is in this space."""
+        return tuple(self._position(name, config[name]) for name in self.values)
+
+    def _position(self, name: str, value: Value) -> int:
+        # Not tuple.index: True, 1 and 1.0 are three values.
+        for position, choice in enumerate(self.values[name]):
+            if choice == value and type(choice) is type(value):
+                return position
+        raise ArgumentError(f"{name}={_print(value)} is not a value of the space")
 
     def sample(self, rng: random.Random) -> Config:
         """Return one legal Config, uniformly at random.
+
+        Where fewer than about one combination in 2000 is legal, it is some legal Config, found by
+        depth-first search in random order.
 
         Raises:
             ArgumentError: the space is empty.
@@ -232,18 +308,18 @@ class Space:
             else:
                 if self._passes(0, partial):
                     return Config(partial)
-        legal = list(self)
-        if not legal:
+        found = next(self._walk(rng), None)
+        if found is None:
             raise ArgumentError(
                 "the space is empty: no combination of values passes the constraints"
             )
-        return rng.choice(legal)
+        return found
 
     def neighbours(self, config: Config) -> list[Config]:
         """Return the legal Configs that differ in one value, the nearest values first."""
         found: list[tuple[int, Config]] = []
         for name, choices in self.values.items():
-            here = choices.index(config[name])
+            here = self._position(name, config[name])
             for there, value in enumerate(choices):
                 candidate = config.replace(**{name: value})
                 if there != here and candidate in self:
