@@ -307,6 +307,8 @@ class Op(ABC):
         for name, size in problem.sizes.items():
             if not 0 <= size <= _MAX_BYTES:
                 raise ArgumentError(f"{name}={size} of {self.name} must be between 0 and 2**63 - 1")
+        if problem.epilogue and not self.fusable:
+            raise ArgumentError(f"{self.name} fuses no epilogue: leave +{problem.epilogue[0]} away")
 
     def error_budget(self, problem: Problem) -> float:
         """Return the relative Frobenius error against float64 that is allowed by default."""
@@ -477,6 +479,8 @@ def _activation_word(word: str) -> str:
                 n + ":<number>" * bool(c) + ",<number>" * (c > 1) for n, c in ACTIVATIONS.items()
             )
         )
+    if name == "leaky_relu" and not math.isfinite(parameters[0]):
+        raise ArgumentError(f"activation {word!r} must have a finite slope")
     if name == "clip" and not parameters[0] <= parameters[1]:
         raise ArgumentError(f"activation {word!r} must have its lower bound first")
     return name + (":" + ",".join(map(repr, parameters)) if parameters else "")

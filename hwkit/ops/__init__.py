@@ -1,0 +1,38 @@
+"""The operators: public functions, and the plugin that brings their contracts.
+
+Each module holds one contract (an Op), its reference in plain numpy, and the public function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..hookspecs import hookimpl
+from ..op import Op
+from .conv2d import CONV2D, conv2d
+from .gemm import GEMM, gemm
+from .global_pool2d import (
+    GLOBAL_AVG_POOL2D,
+    GLOBAL_MAX_POOL2D,
+    global_avg_pool2d,
+    global_max_pool2d,
+)
+from .matmul import MATMUL, matmul
+from .pool2d import AVG_POOL2D, MAX_POOL2D, avg_pool2d, max_pool2d
+
+__all__ = [
+    "avg_pool2d",
+    "conv2d",
+    "gemm",
+    "global_avg_pool2d",
+    "global_max_pool2d",
+    "hwkit_ops",
+    "matmul",
+    "max_pool2d",
+]
+
+
+@hookimpl
+def hwkit_ops() -> Iterable[Op]:
+    """Return the contracts of the operators above."""
+    return [CONV2D, GEMM, MATMUL, MAX_POOL2D, AVG_POOL2D, GLOBAL_MAX_POOL2D, GLOBAL_AVG_POOL2D]

@@ -1,0 +1,257 @@
+"""matmul: numpy's matrix product, with its batching and broadcasting; what fits runs as gemm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..arrays import host_view, like, writable_view
+from ..dispatch import call
+from ..errors import ArgumentError, DtypeError
+from ..op import Attribute, Op, Operand, Problem, numpy_dtype
+from .checks import check_rank, common_dtype
+from .epilogue import compute_dtype, result_dtype
+from .gemm import GEMM
+
+__all__ = ["MATMUL", "Matmul", "matmul"]
+
+Array = np.ndarray[Any, Any]
+
+# gemm's arguments for the four layouts: alpha, beta, transpose_a, transpose_b, activation.
+_GEMM = {(ta, tb): (1.0, None, ta, tb, None) for ta in (False, True) for tb in (False, True)}
+_NN = _GEMM[False, False]
+
+
+class Matmul(Op):
+    """The contract of a batch of matrix products.
+
+    Sizes: batch ``b``, and ``m``, ``n``, ``k`` as in gemm. ``shared`` names the operand that has
+    one matrix for the whole batch: ``a``, ``b``, or ``none``.
+    """
+
+    name = "matmul"
+    sizes = ("b", "m", "n", "k")
+    attributes: Mapping[str, Attribute] = {"shared": "none"}
+    constants = ("b",)
+    samples = (
+        # Attention: scores and values of 12 heads, 128 tokens
+        "matmul float32 b=12 m=128 n=128 k=64",
+        "matmul float32 b=12 m=128 n=64 k=128",
+        "matmul float32 b=64 m=32 n=32 k=32",
+        "matmul float32 b=256 m=4 n=4 k=4",
+        "matmul float32 b=8 m=64 n=196 k=64 shared=a",
+        "matmul float32 b=3 m=17 n=5 k=31 shared=b",
+        "matmul float64 b=4 m=33 n=65 k=40",
+        "matmul float16 b=6 m=48 n=48 k=64",
+    )
+
+    def problem(self, a: Any, b: Any) -> Problem:
+        """Return the Problem of stacks ``(b, m, k)`` and ``(b, k, n)``; one may have a batch of 1.
+
+        Raises:
+            ArgumentError: the shapes do not fit; :func:`matmul` folds numpy's rules into this.
+            DtypeError: a dtype is not legal.
+        """
+        dtypes = common_dtype(a=a, b=b)
+        batch, m, k = check_rank("a", a, ("batch", "m", "k"))
+        other, depth, n = check_rank("b", b, ("batch", "k", "n"))
+        if depth != k:
+            raise ArgumentError(_depth_message(tuple(a.shape), tuple(b.shape)))
+        if batch != other and 1 not in (batch, other):
+            raise ArgumentError(_batch_message(tuple(a.shape), tuple(b.shape)))
+        shared = "none" if batch == other else "a" if batch == 1 else "b"
+        sizes = {"b": other if batch == 1 else batch, "m": m, "n": n, "k": k}
+        return self.make(dtypes, "", sizes, {"shared": shared})
+
+    def check(self, problem: Problem) -> None:
+        """Check the attribute ``shared``."""
+        super().check(problem)
+        if problem["shared"] not in ("none", "a", "b"):
+            raise ArgumentError(f"shared={problem['shared']} of matmul must be none, a or b")
+
+    def operands(self, problem: Problem) -> tuple[Operand, ...]:
+        """Return a ``(b, m, k)`` and b ``(b, k, n)``; the shared one has a batch of 1."""
+        batch, m, n, k = problem.sizes.values()
+        shared = problem["shared"]
+        return (
+            Operand("a", (1 if shared == "a" else batch, m, k), numpy_dtype(problem.dtypes.input)),
+            Operand("b", (1 if shared == "b" else batch, k, n), numpy_dtype(problem.dtypes.weight)),
+        )
+
+    def output(self, problem: Problem) -> Operand:
+        """Return y: ``(b, m, n)``."""
+        batch, m, n, _ = problem.sizes.values()
+        return Operand("y", (batch, m, n), numpy_dtype(problem.dtypes.output))
+
+    def flops(self, problem: Problem) -> int:
+        """Return ``2 b m n k``."""
+        return 2 * math.prod(problem.sizes.values())
+
+    def reference(self, problem: Problem, *operands: Array) -> Array:
+        """Compute with ``numpy.matmul``."""
+        wide = compute_dtype(*operands)
+        with np.errstate(all="ignore"):
+            result = np.matmul(*(array.astype(wide) for array in operands))
+            return result.astype(result_dtype(*operands))
+
+
+MATMUL = Matmul()
+
+
+def matmul(
+    a: Any,
+    b: Any,
+    *,
+    out: Any = None,
+    device: str | None = None,
+    tolerance: float | str | None = None,
+) -> Any:
+    """Multiply matrices, vectors, or stacks of matrices, by the rules of ``numpy.matmul``.
+
+    Parameters
+    ----------
+    a, b : array
+        ``(..., m, k)`` and ``(..., k, n)`` of one dtype: float32, float64, float16 or bfloat16.
+        The leading sizes broadcast. A vector as ``a`` is a row, as ``b`` a column, and that size is
+        missing in the result.
+    out : array, optional
+        Where to put the result; may overlap an operand.
+    device : str, optional
+        ``"cpu:0"``; by default where the arrays live, or the default device.
+    tolerance : float or {"strict", "deterministic"}, optional
+        As of :func:`hwkit.ops.conv2d`.
+
+    Returns
+    -------
+    array
+        ``(..., m, n)``, of the dtype and library of ``a``; a scalar for two vectors.
+
+    Raises
+    ------
+    ArgumentError
+        An operand is a scalar, or the shapes do not fit.
+    DtypeError
+        A dtype is not supported, or the two differ.
+    NoKernel
+        No kernel of the device takes the problem with this tolerance.
+
+    Notes
+    -----
+    Two matrices run as ``gemm``, transposed views without a copy, and so does a stack times one
+    matrix. All else runs in the Op ``matmul``.
+
+    Examples
+    --------
+    >>> a = np.ones((5, 2, 3), np.float32)
+    >>> matmul(a, np.ones(3, np.float32)).shape
+    (5, 2)
+    """
+    if type(a) is np.ndarray and type(b) is np.ndarray:
+        if a.ndim == 2 and b.ndim == 2:
+            if a.flags.c_contiguous and b.flags.c_contiguous:
+                return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
+            return _matrices(a, b, out, device, tolerance)
+        if a.ndim == 3 and b.ndim == 3 and a.shape[0] == b.shape[0]:
+            return call(MATMUL, (a, b), (), out, device, tolerance)
+    return _general(a, b, out, device, tolerance)
+
+
+def _matrices(a: Array, b: Array, out: Any, device: str | None, tolerance: Any) -> Any:
+    """Multiply two matrices; those in Fortran order go in as their transposes, without a copy."""
+    if a.shape[1] != b.shape[0]:
+        raise ArgumentError(_depth_message(a.shape, b.shape))
+    ta = a.flags.f_contiguous and not a.flags.c_contiguous
+    tb = b.flags.f_contiguous and not b.flags.c_contiguous
+    operands = (a.T if ta else a, b.T if tb else b, None, None, None)
+    return call(GEMM, operands, _GEMM[ta, tb], out, device, tolerance)
+
+
+def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> Any:
+    given = a
+    if all(not isinstance(x, np.ndarray) and getattr(x, "ndim", 0) == 2 for x in (a, b)):
+        # Matrices of another library stay where they are.
+        return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
+    a, b = host_view(a), host_view(b)
+    common_dtype(a=a, b=b)
+    shape = _result_shape(a.shape, b.shape)
+    if out is not None:
+        view = _out_view(out, shape, a.dtype)
+        # A reshape that copies would lose the result; it goes there in a second step instead.
+        folded = view if view.flags.c_contiguous else None
+        result = _fold(a, b, folded, device, tolerance).reshape(shape)
+        if folded is None:
+            np.copyto(view, result, casting="same_kind")
+        return out
+    result = _fold(a, b, None, device, tolerance).reshape(shape)
+    if type(given) is np.ndarray or not hasattr(given, "dtype"):
+        return result if shape else result[()]
+    return like(given, result)
+
+
+def _fold(a: Array, b: Array, out: Array | None, device: str | None, tolerance: Any) -> Array:
+    """Return the product of arrays that fit, with its sizes still folded; into ``out`` if given."""
+    a = a[None, :] if a.ndim == 1 else a
+    b = b[:, None] if b.ndim == 1 else b
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    result: Array
+    if math.prod(b.shape[:-2]) == 1:
+        rows = math.prod(a.shape[:-1])
+        out = None if out is None else out.reshape(rows, n)
+        a = a if a.ndim == 2 else a.reshape(rows, k)
+        result = _matrices(a, b.reshape(k, n) if b.ndim > 2 else b, out, device, tolerance)
+        return result
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    count = math.prod(batch)
+    stack = tuple(_stack(array, batch) for array in (a, b))
+    out = None if out is None else out.reshape(count, m, n)
+    result = call(MATMUL, stack, (), out, device, tolerance)
+    return result
+
+
+def _stack(array: Array, batch: tuple[int, ...]) -> Array:
+    """Return ``array`` with one leading size: 1 if all share it, otherwise the whole batch."""
+    sizes = array.shape[-2:]
+    if math.prod(array.shape[:-2]) == 1:
+        return array.reshape(1, *sizes)
+    return np.broadcast_to(array, (*batch, *sizes)).reshape(math.prod(batch), *sizes)
+
+
+def _result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    for name, shape in (("a", a), ("b", b)):
+        if not shape:
+            raise ArgumentError(
+                f"{name} is a scalar, but matmul needs at least one dimension: multiply with *"
+            )
+    if a[-1] != b[-2 if len(b) > 1 else 0]:
+        raise ArgumentError(_depth_message(a, b))
+    try:
+        batch = np.broadcast_shapes(a[:-2], b[:-2])
+    except ValueError:
+        raise ArgumentError(_batch_message(a, b)) from None
+    return (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
+
+
+def _depth_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    which = "last but one" if len(b) > 1 else "only"
+    return (
+        f"b has shape {b}, but its {which} size must be {a[-1]}, the last of a, which has shape {a}"
+    )
+
+
+def _batch_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
+    return f"b has shape {b}, whose leading sizes do not broadcast with those of a, of shape {a}"
+
+
+def _out_view(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    view = writable_view(out)
+    if view.shape != shape:
+        raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
+    if not np.can_cast(dtype, view.dtype, "same_kind"):
+        raise DtypeError(
+            f"out has dtype {view.dtype.name}, to which a result of {dtype.name} "
+            "cannot be cast (same_kind)"
+        )
+    return view
