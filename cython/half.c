@@ -1,0 +1,271 @@
+/* Conversions are bound by memory; F16C with 256 bits is enough for every x86 that has it. */
+#include "half.h"
+
+#include "cpuinfo.h"
+#include "threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+enum { PIECE = 1 << 14 }; /* elements per task: 96 KiB in and out, a few microseconds */
+
+static float as_float(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static uint32_t as_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static float one_f16_to_f32(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
+    uint32_t fraction = half & 1023;
+    if (exponent == 31) /* infinity, or NaN made quiet */
+        return as_float(sign | 0x7f800000 | fraction << 13 | (fraction ? 0x400000 : 0));
+    if (exponent == 0) /* the product is a normal float, so flushing modes do no harm */
+        return as_float(sign | as_bits((float)fraction * 0x1p-24f));
+    return as_float(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+static uint16_t one_f32_to_f16(float value)
+{
+    uint32_t bits = as_bits(value), sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x3ff));
+    if (bits >= 0x47800000) /* 65536 and above */
+        return (uint16_t)(sign | 0x7c00);
+    if (bits < 0x38800000) /* below 2**-14: adding 0.5 rounds at 2**-24, the unit of subnormals */
+        return (uint16_t)(sign | (as_bits(as_float(bits) + 0.5f) - 0x3f000000));
+    bits += 0xfff + (bits >> 13 & 1);
+    return (uint16_t)(sign | (bits - (112u << 23)) >> 13);
+}
+
+static uint16_t one_f32_to_bf16(float value)
+{
+    uint32_t bits = as_bits(value);
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void hwkit_f16_to_f32_portable(const uint16_t *src, float *dst, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = one_f16_to_f32(src[i]);
+}
+
+void hwkit_f32_to_f16_portable(const float *src, uint16_t *dst, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = one_f32_to_f16(src[i]);
+}
+
+#if defined(__x86_64__)
+
+/* The bound that HWKIT_MAX_ISA sets holds for conversions too. */
+static int wide(void)
+{
+    static _Atomic int known; /* 0: not asked yet, 1: no, 2: yes */
+    int answer = known;
+    if (!answer) {
+        const char *most = getenv("HWKIT_MAX_ISA");
+        uint32_t need = HWKIT_AVX2 | HWKIT_F16C;
+        int scalar = most && (!strcmp(most, "scalar") || !strcmp(most, "SCALAR"));
+        known = answer = (hwkit_cpu()->bits & need) == need && !scalar ? 2 : 1;
+    }
+    return answer == 2;
+}
+
+__attribute__((target("avx2,f16c"))) static int64_t f16_to_f32_wide(const uint16_t *src, float *dst,
+                                                                  int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + i))));
+    return i;
+}
+
+__attribute__((target("avx2,f16c"))) static int64_t f32_to_f16_wide(const float *src, uint16_t *dst,
+                                                                  int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(dst + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+    return i;
+}
+
+__attribute__((target("avx2"))) static int64_t bf16_to_f32_wide(const uint16_t *src, float *dst,
+                                                              int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(src + i)));
+        _mm256_storeu_si256((__m256i *)(dst + i), _mm256_slli_epi32(v, 16));
+    }
+    return i;
+}
+
+/* Eight floats to the upper halves of eight words, rounded. */
+__attribute__((target("avx2"))) static __m256i round_bf16(const float *src)
+{
+    __m256 value = _mm256_loadu_ps(src);
+    __m256i bits = _mm256_castps_si256(value);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    __m256 nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
+    return _mm256_srli_epi32(_mm256_blendv_epi8(up, quiet, _mm256_castps_si256(nan)), 16);
+}
+
+__attribute__((target("avx2"))) static int64_t f32_to_bf16_wide(const float *src, uint16_t *dst,
+                                                              int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i both = _mm256_packus_epi32(round_bf16(src + i), round_bf16(src + i + 8));
+        _mm256_storeu_si256((__m256i *)(dst + i), _mm256_permute4x64_epi64(both, 0xd8));
+    }
+    return i;
+}
+
+#elif defined(__aarch64__)
+
+static int wide(void)
+{
+    return 1;
+}
+
+static int64_t f16_to_f32_wide(const uint16_t *src, float *dst, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        vst1q_f32(dst + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(src + i))));
+    return i;
+}
+
+static int64_t f32_to_f16_wide(const float *src, uint16_t *dst, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        vst1_u16(dst + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(src + i))));
+    return i;
+}
+
+static int64_t bf16_to_f32_wide(const uint16_t *src, float *dst, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4)
+        vst1q_f32(dst + i, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(src + i), 16)));
+    return i;
+}
+
+static int64_t f32_to_bf16_wide(const float *src, uint16_t *dst, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t value = vld1q_f32(src + i);
+        uint32x4_t bits = vreinterpretq_u32_f32(value);
+        uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        uint32x4_t up = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+        uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+        uint32x4_t number = vceqq_f32(value, value);
+        vst1_u16(dst + i, vshrn_n_u32(vbslq_u32(number, up, quiet), 16));
+    }
+    return i;
+}
+
+#else
+
+static int wide(void)
+{
+    return 0;
+}
+
+#define NONE(name, from, to)                                                                       \
+    static int64_t name(const from *src, to *dst, int64_t n)                                       \
+    {                                                                                              \
+        (void)src, (void)dst, (void)n;                                                             \
+        return 0;                                                                                  \
+    }
+NONE(f16_to_f32_wide, uint16_t, float)
+NONE(f32_to_f16_wide, float, uint16_t)
+NONE(bf16_to_f32_wide, uint16_t, float)
+NONE(f32_to_bf16_wide, float, uint16_t)
+
+#endif
+
+void hwkit_f16_to_f32(const uint16_t *src, float *dst, int64_t n)
+{
+    int64_t i = wide() ? f16_to_f32_wide(src, dst, n) : 0;
+    hwkit_f16_to_f32_portable(src + i, dst + i, n - i);
+}
+
+void hwkit_f32_to_f16(const float *src, uint16_t *dst, int64_t n)
+{
+    int64_t i = wide() ? f32_to_f16_wide(src, dst, n) : 0;
+    hwkit_f32_to_f16_portable(src + i, dst + i, n - i);
+}
+
+void hwkit_bf16_to_f32(const uint16_t *src, float *dst, int64_t n)
+{
+    int64_t i = wide() ? bf16_to_f32_wide(src, dst, n) : 0;
+    for (; i < n; i++)
+        dst[i] = as_float((uint32_t)src[i] << 16);
+}
+
+void hwkit_f32_to_bf16(const float *src, uint16_t *dst, int64_t n)
+{
+    int64_t i = wide() ? f32_to_bf16_wide(src, dst, n) : 0;
+    for (; i < n; i++)
+        dst[i] = one_f32_to_bf16(src[i]);
+}
+
+typedef struct {
+    int which;
+    const void *src;
+    void *dst;
+    int64_t n;
+} task;
+
+static void convert_piece(void *ctx, int64_t chunk)
+{
+    const task *t = ctx;
+    int64_t first = chunk * PIECE, n = t->n - first < PIECE ? t->n - first : PIECE;
+    const uint16_t *narrow = (const uint16_t *)t->src + first;
+    const float *wide_src = (const float *)t->src + first;
+    switch (t->which) {
+    case HWKIT_F16_TO_F32:
+        hwkit_f16_to_f32(narrow, (float *)t->dst + first, n);
+        break;
+    case HWKIT_F32_TO_F16:
+        hwkit_f32_to_f16(wide_src, (uint16_t *)t->dst + first, n);
+        break;
+    case HWKIT_BF16_TO_F32:
+        hwkit_bf16_to_f32(narrow, (float *)t->dst + first, n);
+        break;
+    default:
+        hwkit_f32_to_bf16(wide_src, (uint16_t *)t->dst + first, n);
+    }
+}
+
+void hwkit_half_convert(int which, const void *src, void *dst, int64_t n, int threads)
+{
+    task t = {which, src, dst, n};
+    int64_t pieces = n / PIECE + (n % PIECE != 0);
+    /* 8 bytes or so per element at 5 to 10 GB/s of one core. */
+    hwkit_parallel_work(pieces, convert_piece, &t, threads, n);
+}
