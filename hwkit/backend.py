@@ -78,7 +78,7 @@ class Kernel(ABC):
     """One way to do an Op on a Device. Immutable; a subclass overrides what it needs.
 
     Attributes:
-        op: name of the Op.
+        op: name of the Op, or ``"*"`` for a kernel that serves every Op.
         name: stable id, stored in records; never reused for another algorithm.
         version: raised whenever a change could alter the speed or the answer of a Config.
     """

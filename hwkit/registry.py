@@ -234,7 +234,7 @@ class Registry:
                     owner[key] = plugin
                     kernels.append(kernel)
                 self._kernels[id(device)] = tuple(sorted(kernels, key=lambda k: (k.op, k.name)))
-            return tuple(k for k in self._kernels[id(device)] if op in (None, k.op))
+            return tuple(k for k in self._kernels[id(device)] if op is None or k.op in (op, "*"))
 
     def record_files(self) -> tuple[Path, ...]:
         """Return the files of shipped Records."""

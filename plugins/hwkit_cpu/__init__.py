@@ -1,0 +1,32 @@
+"""The host: device ``cpu:0``, and the kernels built from ``cython/``.
+
+Importing this package costs nothing: the compiled module is loaded when a device is counted or
+opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hwkit import Backend, Device, Kernel, hookimpl
+
+__all__ = ["hwkit_backends", "hwkit_kernels"]
+
+
+@hookimpl
+def hwkit_backends() -> Iterable[Backend]:
+    """Return the backend ``cpu``."""
+    from .device import CpuBackend
+
+    return [CpuBackend()]
+
+
+@hookimpl
+def hwkit_kernels(device: Device) -> Iterable[Kernel]:
+    """Return the kernels of the host."""
+    if device.backend != "cpu":
+        return []
+    from . import conv2d, depthwise, gemm, half, pool2d, reference
+
+    plain = [*gemm.kernels(), *conv2d.kernels(), *depthwise.kernels(), *pool2d.kernels()]
+    return [*plain, *half.kernels(plain), *reference.kernels()]
