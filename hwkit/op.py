@@ -116,7 +116,7 @@ class Dtypes(NamedTuple):
     def parse(cls, text: str) -> Dtypes:
         """Read one dtype, or four with commas."""
         names = text.split(",")
-        unknown = [n for n in names if n not in FLOATS + INTEGERS]
+        unknown = [n for n in names if n not in FLOATS + INTEGERS * (len(names) > 1)]
         if unknown or len(names) not in (1, 4):
             raise ArgumentError(
                 f"dtype {text!r} cannot be read: write one of {', '.join(FLOATS)}, "
@@ -125,7 +125,8 @@ class Dtypes(NamedTuple):
         return cls.of(names[0]) if len(names) == 1 else cls(*names)
 
     def __str__(self) -> str:
-        return self.input if self == Dtypes.of(self.input) else ",".join(self)
+        usual = self.input in FLOATS and self == Dtypes.of(self.input)
+        return self.input if usual else ",".join(self)
 
 
 class Operand(NamedTuple):
@@ -413,7 +414,7 @@ def _number(word: str, text: str, kind: Callable[[str], Any]) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise ArgumentError(f"{word!r} must have a number behind the =") from None
+        raise ArgumentError(f"{word!r} cannot be read: numbers must follow its = or :") from None
 
 
 def _read_attribute(word: str, text: str, default: Attribute) -> Any:
@@ -483,7 +484,9 @@ def _activation_word(word: str) -> str:
         raise ArgumentError(f"activation {word!r} must have a finite slope")
     if name == "clip" and not parameters[0] <= parameters[1]:
         raise ArgumentError(f"activation {word!r} must have its lower bound first")
-    return name + (":" + ",".join(map(repr, parameters)) if parameters else "")
+    # 1e+16 would split at the +, which parts the words of an epilogue.
+    numbers = [repr(p).replace("e+", "e") for p in parameters]
+    return name + (":" + ",".join(numbers) if numbers else "")
 
 
 def relative_error(result: Array, reference: Array) -> float:

@@ -37,6 +37,8 @@ class Config(Mapping[str, Value]):
         self._items: dict[str, Value] = dict(sorted(dict(values).items()))
         for name, value in self._items.items():
             _check(name, value)
+            if value == 0 and type(value) is float:
+                self._items[name] = 0.0  # -0.0 is equal, and equal Configs print alike
         # type() keeps apart what == does not: True, 1 and 1.0.
         self._hash = hash(tuple((n, type(v), v) for n, v in self._items.items()))
 
@@ -93,12 +95,13 @@ class Config(Mapping[str, Value]):
 def _check(name: str, value: Value) -> None:
     if not isinstance(name, str) or not _NAME.match(name):
         raise ArgumentError(f"tunable name {name!r} must be lower-case letters, digits and _")
-    if isinstance(value, str):
+    # Exact types: a numpy float64 prints alike, but would not equal what is read back.
+    if type(value) is str:
         if not _TEXT_VALUE.match(value) or not isinstance(_read(value), str):
             raise ArgumentError(
                 f"tunable {name} has the text value {value!r}, which would not read back as text"
             )
-    elif not isinstance(value, (bool, int, float)) or math.isnan(value):
+    elif type(value) not in (bool, int, float) or math.isnan(value):
         raise ArgumentError(f"tunable {name} is {value!r}, but must be a bool, int, float or str")
 
 
