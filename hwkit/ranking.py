@@ -1,0 +1,144 @@
+"""Which of many trials is the winner: a pure function of a set, so that merging is free of order.
+
+The rules, for trials of one Problem on one device:
+
+1. A candidate is a kernel, its version and a Config. What failed last is out: a failure outweighs
+   every success of its candidate that is not later.
+2. A candidate counts with its measurement of the latest stage of the race (31 samples, 5, or fewer);
+   within a stage, one without contention before one with; then the latest.
+3. A measurement of an early stage must win by the margin that the race itself allows there (15 %
+   and 5 %): a lucky single sample does not beat a finalist.
+4. Candidates of the same stage that cannot be told apart from the best are ties: within 1 % of its
+   median, or within twice the standard error of the difference of medians (from the median
+   absolute deviation, so that outliers do not widen it), but never beyond 2.5 %.
+5. Among ties the incumbent is picked, else a kernel's default, else the least workspace, else the
+   first in the order of kernel names and configs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from statistics import median
+
+from .record import Record
+from .space import Config
+
+__all__ = ["MARGINS", "TIE", "pick", "rank", "score", "stage", "standings"]
+
+STAGES = (5, 31)
+"""Samples from which on a measurement belongs to the second and the third stage of the race."""
+
+MARGINS = (1.15, 1.05, 1.0)
+"""What a measurement of each stage is multiplied with before it is compared."""
+
+TIE = 1.01
+"""Medians within this ratio are ties, whatever their spread."""
+
+_MOST_TIE = 1.025
+
+# The median absolute deviation of a normal distribution to its standard deviation, and the standard
+# error of a median to that of a mean.
+_MAD, _MEDIAN = 1.4826, 1.2533
+
+
+def stage(samples: int) -> int:
+    """Return the stage of the race, 0 to 2, that ends with this number of samples."""
+    return sum(samples >= least for least in STAGES)
+
+
+def score(record: Record) -> float:
+    """Return the seconds by which a successful trial is compared; infinity for a failure."""
+    measured = record.measurement
+    return measured.seconds * MARGINS[stage(len(measured.samples))]
+
+
+def standings(records: Iterable[Record]) -> list[Record]:
+    """Return the trial by which each candidate counts, without those that failed last."""
+    by_candidate: dict[tuple[str, int, Config], list[Record]] = defaultdict(list)
+    for record in records:
+        by_candidate[record.candidate].append(record)
+    found = []
+    for trials in by_candidate.values():
+        failed = max((t.created for t in trials if not t.ok), default="")
+        valid = [t for t in trials if t.ok and t.created > failed]
+        if valid:
+            found.append(max(valid, key=_weight))
+    return found
+
+
+def _weight(record: Record) -> tuple[int, bool, str, str]:
+    measured = record.measurement
+    return stage(len(measured.samples)), not measured.contended, record.created, record.id
+
+
+def _error(samples: tuple[float, ...]) -> float:
+    """Return the standard error of the median of samples, in seconds."""
+    if len(samples) < STAGES[0]:
+        return 0.0
+    middle = median(samples)
+    spread = median([abs(s - middle) for s in samples])
+    return _MEDIAN * _MAD * spread / math.sqrt(len(samples))
+
+
+def _tied(best: Record, other: Record) -> bool:
+    mine, theirs = best.measurement, other.measurement
+    if stage(len(mine.samples)) != stage(len(theirs.samples)):
+        return False
+    ratio = theirs.seconds / mine.seconds
+    if ratio <= TIE or ratio > _MOST_TIE:
+        return ratio <= TIE
+    noise = 2 * math.hypot(_error(mine.samples), _error(theirs.samples))
+    return theirs.seconds - mine.seconds <= noise
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    """Return the key of the canonical pick."""
+    config = tuple(
+        (name, isinstance(value, str), 0 if isinstance(value, str) else value, str(value))
+        for name, value in record.config.items()
+    )
+    return not record.default, record.workspace, record.kernel, -record.version, config
+
+
+def pick(
+    records: Iterable[Record], incumbent: Record | None = None
+) -> tuple[Record | None, tuple[Record, ...]]:
+    """Return the winner and those that cannot be told apart from it, in canonical order.
+
+    Args:
+        records: trials of one Problem on one device, in any order, failures included.
+        incumbent: what ran before; it stays the winner as long as it is among the ties.
+
+    Returns:
+        The winner (``None`` if every candidate failed) and the other ties.
+    """
+    return _pick(standings(records), incumbent)
+
+
+def _pick(
+    standing: list[Record], incumbent: Record | None
+) -> tuple[Record | None, tuple[Record, ...]]:
+    if not standing:
+        return None, ()
+    best = min(standing, key=lambda r: (score(r), r.id))
+    ties = sorted((r for r in standing if _tied(best, r)), key=_order)
+    chosen = ties[0]
+    for tie in ties:
+        if incumbent is not None and tie.candidate == incumbent.candidate:
+            chosen = tie
+    return chosen, tuple(t for t in ties if t is not chosen)
+
+
+def rank(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[Record, ...]]]:
+    """Yield every candidate that stands, in order of preference, with those tied to it.
+
+    The second is what :func:`pick` would choose if the first could not be used, and so on.
+    """
+    standing = standings(records)
+    while standing:
+        winner, ties = _pick(standing, None)
+        assert winner is not None
+        yield winner, ties
+        standing.remove(winner)

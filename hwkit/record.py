@@ -1,0 +1,301 @@
+"""Record: one trial worth keeping, an immutable fact, and its one-line text.
+
+A Record is checked when it is made, wherever it comes from; its ``id`` is a hash of its content, and
+so both its identity (merging is a set union) and its checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+from .backend import Fingerprint
+from .errors import ArgumentError
+from .measure import Measurement
+from .space import Config
+
+__all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "now"]
+
+FORMAT = 1
+"""Version of the line; a later one is refused, not guessed at."""
+
+MAX_LINE = 64 * 1024
+"""Most characters of a line."""
+
+_MAX_CONFIG, _MAX_SAMPLES, _MAX_FACTS, _MAX_FACT, _MAX_REASON = 4096, 1000, 64, 1000, 500
+_MAX_INT = 2**63 - 1
+_PROBLEM = re.compile(r"[a-z][a-z0-9_]*( [!-~]+)+\Z")
+_NAME = re.compile(r"[!-~]{1,100}\Z")
+_FACT_NAME = re.compile(r"[ -~]{1,100}\Z")
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00\Z")
+
+
+def now() -> str:
+    """Return the UTC time to the microsecond, as text that sorts by time."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
+def canonical(value: object) -> str:
+    """Return the one JSON text of plain data: sorted names, no spaces, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One trial. Frozen; equal, hashed and stored by its content.
+
+    Attributes:
+        problem: text of the Problem.
+        op: name of the Op, the first word of ``problem``.
+        kernel: stable name of the Kernel.
+        version: of the Kernel.
+        config: the tunables.
+        arch: of the Device.
+        fingerprint: of the Device.
+        measurement: times and error, or the failure.
+        strict: whether the arithmetic is plain fused multiply-add.
+        deterministic: whether every run gives the same bits.
+        workspace: bytes of scratch memory.
+        origin: how it came to be: ``"tuned"``, ``"revalidated"``, ``"replayed"``, ...; merging and
+            importing keep it.
+        created: UTC, ISO 8601 with microseconds, as :func:`now` gives it.
+        default: whether this was the Kernel's default Config.
+
+    Raises:
+        ArgumentError: a value is not legal; the message names it.
+    """
+
+    problem: str
+    op: str
+    kernel: str
+    version: int
+    config: Config
+    arch: str
+    fingerprint: Fingerprint
+    measurement: Measurement
+    strict: bool = True
+    deterministic: bool = False
+    workspace: int = 0
+    origin: str = "tuned"
+    created: str = field(default_factory=now)
+    default: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            _text(self.problem, 1000) and _PROBLEM.match(self.problem), "problem", self.problem
+        )
+        _require(self.op == self.problem.split(" ", 1)[0], "op", self.op)
+        for name in ("kernel", "arch", "origin"):
+            value = getattr(self, name)
+            _require(isinstance(value, str) and _NAME.match(value), name, value)
+        _require(_whole(self.version), "version", self.version)
+        _require(_whole(self.workspace), "workspace", self.workspace)
+        for name in ("strict", "deterministic", "default"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name))
+        _require(isinstance(self.created, str) and _is_time(self.created), "created", self.created)
+        _require(isinstance(self.config, Config), "config", self.config)
+        _require(len(str(self.config)) <= _MAX_CONFIG, "config", f"{str(self.config)[:60]}...")
+        _check_facts("identity", self.fingerprint.identity)
+        _check_facts("environment", self.fingerprint.environment)
+        object.__setattr__(self, "measurement", _checked(self.measurement))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the trial succeeded."""
+        return self.measurement.ok
+
+    @property
+    def candidate(self) -> tuple[str, int, Config]:
+        """What was tried: kernel, version and config."""
+        return self.kernel, self.version, self.config
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        measured = self.measurement
+        return {
+            "format": FORMAT,
+            "problem": self.problem,
+            "kernel": self.kernel,
+            "version": self.version,
+            "config": str(self.config),
+            "arch": self.arch,
+            "identity": dict(self.fingerprint.identity),
+            "environment": dict(self.fingerprint.environment),
+            "seconds": measured.seconds if measured.ok else None,
+            "samples": list(measured.samples),
+            "error": _print_error(measured.error),
+            "failure": measured.failure,
+            "reason": measured.reason,
+            "contended": measured.contended,
+            "strict": self.strict,
+            "deterministic": self.deterministic,
+            "workspace": self.workspace,
+            "origin": self.origin,
+            "created": self.created,
+            "default": self.default,
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the content, 32 hexadecimal digits."""
+        return blake2b(canonical(self._content).encode(), digest_size=16).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Record) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def to_json(self) -> str:
+        """Return one line of JSON, without the newline; NaN is null, infinity is ``"inf"``."""
+        return canonical({**self._content, "id": self.id})
+
+    @classmethod
+    def from_json(cls, line: str) -> Record:
+        """Read what :meth:`to_json` prints; every value is checked, and the whole by its id.
+
+        Raises:
+            ArgumentError: says what is wrong with the line.
+        """
+        if len(line) > MAX_LINE:
+            raise ArgumentError(f"the line has {len(line)} characters, more than {MAX_LINE}")
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ArgumentError(f"the line is not JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ArgumentError("the line is not a JSON object")
+        if data.get("format") != FORMAT:
+            raise ArgumentError(
+                f"the line has format {data.get('format')!r}, this hwkit reads {FORMAT}: update hwkit"
+            )
+        given = data.pop("id", None)
+        try:
+            record = cls.from_plain(data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArgumentError(
+                f"the line lacks a field or has a wrong one ({type(error).__name__}: {error})"
+            ) from None
+        if record.id != given:
+            raise ArgumentError(
+                f"the line does not match its id {str(given)[:40]!r}: it was changed"
+            )
+        return record
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> Record:
+        """Return a Record from the fields of a line or a row.
+
+        Raises:
+            ArgumentError: a value is not legal.
+            KeyError: a field is missing.
+        """
+        failure = data["failure"]
+        _require(failure is None or isinstance(failure, str), "failure", failure)
+        _require(failure is None or data["seconds"] is None, "time of a failure", data["seconds"])
+        try:
+            measurement = Measurement(
+                math.inf if failure is not None else data["seconds"],
+                tuple(data["samples"]),
+                _read_error(data["error"]),
+                failure,
+                data["reason"],
+                data["contended"],
+            )
+        except ValueError as error:
+            raise ArgumentError(f"the record cannot be read: {error}") from None
+        _require(isinstance(data["config"], str), "config", data["config"])
+        return cls(
+            problem=data["problem"],
+            op=str(data["problem"]).split(" ", 1)[0],
+            kernel=data["kernel"],
+            version=data["version"],
+            config=Config.parse(data["config"]),
+            arch=data["arch"],
+            fingerprint=Fingerprint(data["identity"], data["environment"]),
+            measurement=measurement,
+            strict=data["strict"],
+            deterministic=data["deterministic"],
+            workspace=data["workspace"],
+            origin=data["origin"],
+            created=data["created"],
+            default=data["default"],
+        )
+
+
+def _require(legal: object, name: str, value: object) -> None:
+    if not legal:
+        raise ArgumentError(f"the record's {name} {str(value)[:60]!r} is not legal")
+
+
+def _text(value: object, most: int) -> bool:
+    return isinstance(value, str) and len(value) <= most
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_INT
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_time(text: str) -> bool:
+    if not _CREATED.match(text):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_facts(what: str, facts: object) -> None:
+    _require(isinstance(facts, Mapping) and len(facts) <= _MAX_FACTS, what, facts)
+    assert isinstance(facts, Mapping)
+    for name, value in facts.items():
+        _require(isinstance(name, str) and _FACT_NAME.match(name), f"{what} field", name)
+        legal = _text(value, _MAX_FACT) or isinstance(value, bool)
+        if not legal and _real(value):
+            legal = math.isfinite(value) and (isinstance(value, float) or abs(value) <= _MAX_INT)
+        _require(legal, f"{what} {name}", value)
+
+
+def _checked(measured: Measurement) -> Measurement:
+    """Return the Measurement with floats as floats and its reason as one printable line."""
+    _require(isinstance(measured, Measurement), "measurement", measured)
+    samples = measured.samples
+    _require(isinstance(samples, tuple) and len(samples) <= _MAX_SAMPLES, "samples", samples)
+    for value in (*samples, *([measured.seconds] if measured.ok else [])):
+        _require(_real(value) and math.isfinite(value) and value > 0, "time in seconds", value)
+    if measured.ok and samples:
+        # A median lies among its samples, whatever is done with an even number of them.
+        inside = min(samples) <= measured.seconds <= max(samples)
+        _require(inside, "median", measured.seconds)
+    error = measured.error
+    _require(_real(error) and not error < 0, "error", error)
+    _require(isinstance(measured.contended, bool), "contended", measured.contended)
+    _require(isinstance(measured.reason, str), "reason", measured.reason)
+    reason = "".join(c if c.isprintable() else " " for c in measured.reason[: 4 * _MAX_REASON])
+    return replace(
+        measured,
+        seconds=float(measured.seconds) if measured.ok else math.inf,
+        samples=tuple(map(float, samples)),
+        error=math.nan if error != error else float(error),
+        reason=" ".join(reason.split())[:_MAX_REASON].rstrip(),
+    )
+
+
+def _print_error(error: float) -> float | str | None:
+    return None if error != error else "inf" if error == math.inf else error
+
+
+def _read_error(value: object) -> Any:
+    return math.nan if value is None else math.inf if value == "inf" else value
