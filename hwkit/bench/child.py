@@ -1,0 +1,167 @@
+"""The child's side of PeerProcess: reads orders, answers in JSON lines, times one library."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..dispatch import parse_problem
+from ..errors import HwkitError, KernelFailure
+from ..op import Problem, relative_error
+from .libraries import Library, Variant, load
+
+__all__ = ["Child", "main"]
+
+# A sample is at least this long, so that the clock's resolution does not matter.
+_SAMPLE_SECONDS = 100e-6
+# Other libraries are asked for the same answer, not for hwkit's budget of rounding.
+_SLACK = 10.0
+_TRIES = 7
+
+
+class Child:
+    """One library, and the problem that it has been told to run."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self._run: Callable[[], Any] | None = None
+        self._runs = 1
+
+    def build(self, problem: str, reference: str | None, packed: bool) -> dict[str, Any]:
+        """Keep the fastest of the variants that answer right."""
+        self._run = None
+        asked = parse_problem(problem)
+        operands = asked.random_operands(0)
+        want = _reference(asked, reference)
+        best: tuple[float, float, Variant] | None = None
+        failures: list[KernelFailure] = []
+        for variant in self.library.variants(asked, operands, packed):
+            try:
+                error = self._check(variant, asked, want)
+                seconds = _quick(variant.run)
+            except KernelFailure as failure:
+                failures.append(failure)
+                continue
+            if best is None or seconds < best[0]:
+                best = (seconds, error, variant)
+        if best is None:
+            raise (
+                failures[0]
+                if failures
+                else KernelFailure(
+                    "launch", f"{self.library.name} has no {asked.op.name} of this kind"
+                )
+            )
+        _, error, variant = best
+        self._run = variant.run
+        self._runs = 1
+        return {
+            "variant": variant.name,
+            "error": error,
+            "roofline": self.library.roofline(asked),
+        }
+
+    def _check(self, variant: Variant, problem: Problem, want: np.ndarray[Any, Any]) -> float:
+        try:
+            answer = variant.result(variant.run())
+        except (HwkitError, MemoryError):
+            raise
+        except Exception as raised:
+            reason = str(raised).strip().splitlines() or [type(raised).__name__]
+            raise KernelFailure("launch", f"{variant.name}: {reason[0][:200]}") from None
+        budget = problem.error_budget() * (1.0 if self.library.ours else _SLACK)
+        error = relative_error(answer, want)
+        if not error <= budget:
+            raise KernelFailure(
+                "wrong", f"{variant.name}: relative error {error:.1e} exceeds {budget:.1e}"
+            )
+        return error
+
+    def warm(self, seconds: float) -> dict[str, Any]:
+        """Run for a while, and choose how many runs make a sample."""
+        run = self._built()
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            times.append(_time(run, 1))
+        once = sorted(times)[len(times) // 2]
+        self._runs = max(1, math.ceil(_SAMPLE_SECONDS / max(once, 1e-9)))
+        return {"seconds": once}
+
+    def time(self, samples: int) -> dict[str, Any]:
+        """Time; the first run fetches code and data back into the caches, and is not counted."""
+        run = self._built()
+        run()
+        return {"samples": [_time(run, self._runs) for _ in range(samples)]}
+
+    def _built(self) -> Callable[[], Any]:
+        if self._run is None:
+            raise KernelFailure("launch", "nothing has been built")
+        return self._run
+
+
+def _reference(problem: Problem, path: str | None) -> np.ndarray[Any, Any]:
+    if path is not None:
+        loaded: np.ndarray[Any, Any] = np.load(Path(path), allow_pickle=False)
+        return loaded
+    return problem.reference(*[a.astype(np.float64) for a in problem.random_operands(0)])
+
+
+def _time(run: Callable[[], Any], runs: int) -> float:
+    start = time.perf_counter()
+    for _ in range(runs):
+        run()
+    return (time.perf_counter() - start) / runs
+
+
+def _quick(run: Callable[[], Any]) -> float:
+    return min(_time(run, 1) for _ in range(_TRIES))
+
+
+def _answer(child: Child, order: dict[str, Any]) -> dict[str, Any]:
+    orders: dict[str, Callable[..., dict[str, Any]]]
+    orders = {"build": child.build, "warm": child.warm, "time": child.time}
+    try:
+        reply = orders[order.pop("do")](**order)
+    except KernelFailure as error:
+        return {"failure": error.failure, "reason": str(error)}
+    except MemoryError:
+        return {"failure": "memory", "reason": "not enough memory"}
+    except HwkitError as error:
+        return {"failure": "launch", "reason": str(error)}
+    except Exception as error:
+        return {"failure": "launch", "reason": f"{type(error).__name__}: {error}"}
+    return reply
+
+
+def _send(stream: BinaryIO, reply: dict[str, Any]) -> None:
+    stream.write(json.dumps(reply).encode() + b"\n")
+    stream.flush()
+
+
+def main(name: str, threads: int) -> None:
+    """Serve orders from standard input until it closes."""
+    # Libraries print; what they print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        library = load(name, threads)
+    except Exception as error:
+        _send(answers, {"failure": "launch", "reason": f"{type(error).__name__}: {error}"})
+        return
+    _send(answers, {"version": library.version})
+    child = Child(library)
+    for order in sys.stdin.buffer:
+        _send(answers, _answer(child, json.loads(order)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,146 @@
+"""What each library makes of a problem: variants of it, of which the fastest is timed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..op import Problem
+
+__all__ = ["Library", "Variant", "from_nchw", "load", "to_nchw"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Variant(NamedTuple):
+    """One way in which a library can do a problem.
+
+    Attributes:
+        name: layout, packing or kernel.
+        run: one call; all that can be done beforehand has been done.
+        result: turns what ``run`` returned into an array in the problem's layout.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    result: Callable[[Any], Array]
+
+
+class Library(ABC):
+    """One library, with its threads set.
+
+    Attributes:
+        name: as in :data:`hwkit.bench.LIBRARIES`.
+        version: of the library.
+        ours: whether it is hwkit, which is held to its own error budget.
+    """
+
+    name: str
+    version: str
+    ours = False
+
+    @abstractmethod
+    def variants(
+        self, problem: Problem, operands: tuple[Array, ...], packed: bool
+    ) -> Iterator[Variant]:
+        """Yield the ways of doing ``problem``; nothing, if the library cannot.
+
+        Args:
+            problem: what to compute.
+            operands: its arrays, in the Op's order.
+            packed: whether operands that do not change are packed beforehand.
+        """
+
+    def roofline(self, problem: Problem) -> float | None:
+        """Return the least seconds by the device's measured ceilings, if the library knows them."""
+        return None
+
+
+class Hwkit(Library):
+    """hwkit by its plan; which records it finds is a matter of the environment."""
+
+    ours = True
+
+    def __init__(self, name: str) -> None:
+        from .. import __version__
+
+        self.name = name
+        self.version = __version__
+
+    def variants(
+        self, problem: Problem, operands: tuple[Array, ...], packed: bool
+    ) -> Iterator[Variant]:
+        """Yield the one plan that a user gets."""
+        from ..dispatch import plan_problem
+
+        plan = plan_problem(problem)
+        named = dict(zip([o.name for o in problem.operands], operands, strict=True))
+        if packed:
+            plan = plan.prepack(
+                **{name: named.pop(name) for name in problem.op.constants if name in named}
+            )
+        rest = tuple(named.values())
+        out = np.empty(problem.output.shape, problem.output.dtype)
+        words = f"{plan.kernel.name} {plan.config}".strip()
+        yield Variant(f"{words} ({plan.source})", lambda: plan(*rest, out=out), np.asarray)
+
+    def roofline(self, problem: Problem) -> float | None:
+        """Return the least seconds at this process's number of threads."""
+        from ..explanation import roofline
+        from ..registry import registry
+        from ..settings import settings
+
+        return roofline(problem, registry().device(settings().device))
+
+
+class Numpy(Library):
+    """numpy: its matrix product, and for all else hwkit's reference, which is plain numpy."""
+
+    name = "numpy"
+
+    def __init__(self) -> None:
+        self.version = np.__version__
+
+    def variants(
+        self, problem: Problem, operands: tuple[Array, ...], packed: bool
+    ) -> Iterator[Variant]:
+        """Yield the product into a given array, or the reference."""
+        product = problem.op.name in ("gemm", "matmul") and len(operands) == 2
+        if product and problem.attributes.get("alpha", 1.0) == 1.0:
+            a, b = _transposed(problem, operands)
+            out = np.empty(problem.output.shape, problem.output.dtype)
+            yield Variant("matmul", lambda: np.matmul(a, b, out=out), np.asarray)
+        else:
+            yield Variant("reference", lambda: problem.reference(*operands), np.asarray)
+
+
+def _transposed(problem: Problem, operands: tuple[Array, ...]) -> tuple[Array, Array]:
+    letters = problem.layout or "nn"
+    a, b = (x.T if letter == "t" else x for x, letter in zip(operands, letters, strict=False))
+    return a, b
+
+
+def to_nchw(problem: Problem, array: Array) -> Array:
+    """Return images or weights as a view in the order n, c, h, w."""
+    return array.transpose(0, 3, 1, 2) if problem.layout == "nhwc" else array
+
+
+def from_nchw(problem: Problem, array: Array) -> Array:
+    """Return the opposite of :func:`to_nchw`."""
+    return array.transpose(0, 2, 3, 1) if problem.layout == "nhwc" else array
+
+
+def load(name: str, threads: int) -> Library:
+    """Import a library and set its threads."""
+    if name == "torch":
+        from .torch_library import Torch
+
+        return Torch(threads)
+    if name == "onnxruntime":
+        from .onnx_library import OnnxRuntime
+
+        return OnnxRuntime(threads)
+    return Numpy() if name == "numpy" else Hwkit(name)

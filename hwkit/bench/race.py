@@ -1,0 +1,158 @@
+"""Interleaved rounds: every library once per round, the order flipped each round; then medians."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..dispatch import parse_problem
+from ..errors import ArgumentError, KernelFailure, Unavailable
+from ..op import Problem
+from .process import Built, PeerProcess
+
+__all__ = ["Race", "compare", "geometric_mean", "interleave", "race", "reference_file"]
+
+# Thread pools go on spinning for some milliseconds after their last task.
+_SETTLE_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Race:
+    """What interleaved rounds showed.
+
+    Attributes:
+        samples: seconds of one run, one value a round, by library.
+        built: what each library made of the problem.
+        failed: why a library is not in the race.
+    """
+
+    samples: Mapping[str, tuple[float, ...]]
+    built: Mapping[str, Built] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Median seconds of one run, by library."""
+        return {name: statistics.median(values) for name, values in self.samples.items()}
+
+    def ratios(self, library: str, base: str = "hwkit") -> list[float]:
+        """Return how many times longer ``library`` took than ``base``, round by round."""
+        pairs = zip(self.samples[library], self.samples[base], strict=True)
+        return [theirs / ours for theirs, ours in pairs]
+
+    def ratio(self, library: str, base: str = "hwkit") -> float:
+        """Return the median of :meth:`ratios`; above 1, ``base`` is the faster."""
+        return statistics.median(self.ratios(library, base))
+
+
+def interleave(
+    peers: Sequence[PeerProcess], rounds: int = 15, *, settle: float = _SETTLE_SECONDS
+) -> dict[str, tuple[float, ...]]:
+    """Time built and warmed peers in turns and return the samples, one a round, by library.
+
+    Args:
+        peers: processes, built and warm.
+        rounds: turns of each; the order is flipped every round, so that drift hits all alike.
+        settle: seconds to wait between two turns, until the threads of the last one sleep.
+    """
+    samples: dict[str, list[float]] = {peer.library: [] for peer in peers}
+    for number in range(rounds):
+        for peer in peers if number % 2 == 0 else reversed(peers):
+            time.sleep(settle)
+            samples[peer.library].append(peer.time(1)[0])
+    return {name: tuple(values) for name, values in samples.items()}
+
+
+@contextmanager
+def reference_file(problem: Problem) -> Iterator[Path]:
+    """Write the float64 answer for the random operands of seed 0, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix="hwkit-bench-") as folder:
+        path = Path(folder) / "reference.npy"
+        operands = [a.astype(np.float64) for a in problem.random_operands(0)]
+        np.save(path, problem.reference(*operands))
+        yield path
+
+
+def race(
+    problem: Problem | str,
+    peers: Sequence[PeerProcess],
+    *,
+    rounds: int = 15,
+    packed: bool | None = None,
+    warm: float = 0.05,
+) -> Race:
+    """Build, check, warm and time one problem on running peers.
+
+    Args:
+        problem: what to compute.
+        peers: processes of one number of threads.
+        rounds: turns of each.
+        packed: whether weights are packed beforehand; ``None``: yes for convolution, whose weights
+            do not change in use, no for matrix products.
+        warm: seconds of warming per library.
+    """
+    problem = parse_problem(problem)
+    packed = problem.op.name == "conv2d" if packed is None else packed
+    built: dict[str, Built] = {}
+    failed: dict[str, str] = {}
+    with reference_file(problem) as reference:
+        for peer in peers:
+            try:
+                built[peer.library] = peer.build(str(problem), reference, packed=packed)
+                peer.warm(warm)
+            except KernelFailure as error:
+                built.pop(peer.library, None)
+                failed[peer.library] = str(error)
+    running = [peer for peer in peers if peer.library in built]
+    return Race(interleave(running, rounds), built, failed)
+
+
+def compare(
+    problem: Problem | str,
+    libraries: Iterable[str] = ("hwkit", "numpy"),
+    *,
+    threads: int = 1,
+    rounds: int = 15,
+    packed: bool | None = None,
+) -> Race:
+    """Start the libraries, run :func:`race` once, and end them.
+
+    Libraries that are missing here are named in ``Race.failed``.
+    """
+    failed: dict[str, str] = {}
+    with ExitStack() as stack:
+        peers: list[PeerProcess] = []
+        for library in libraries:
+            try:
+                peers.append(stack.enter_context(PeerProcess(library, threads)))
+            except Unavailable as reason:
+                failed[library] = str(reason)
+        found = race(problem, peers, rounds=rounds, packed=packed)
+    return Race(found.samples, found.built, {**failed, **found.failed})
+
+
+def geometric_mean(values: Iterable[float], weights: Iterable[float] | None = None) -> float:
+    """Return the geometric mean of positive values, weighted if weights are given.
+
+    Raises:
+        ArgumentError: there are no values.
+    """
+    logs = [math.log(value) for value in values]
+    each = [1.0] * len(logs) if weights is None else list(weights)
+    if not logs or sum(each) <= 0:
+        raise ArgumentError("the geometric mean of nothing is not defined")
+    return math.exp(sum(w * x for w, x in zip(each, logs, strict=True)) / sum(each))
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

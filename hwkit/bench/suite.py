@@ -1,0 +1,142 @@
+"""Many problems on the same running libraries, and what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dispatch import parse_problem
+from ..errors import Unavailable
+from .process import PeerProcess
+from .race import Race, geometric_mean, race
+from .sets import Layer
+
+__all__ = ["BASE", "Row", "Suite", "run"]
+
+BASE = "hwkit"
+"""What the ratios compare with."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One problem of a suite, and its race."""
+
+    layer: Layer
+    flops: int
+    race: Race
+
+    @property
+    def seconds(self) -> float | None:
+        """Median seconds of hwkit, or ``None`` if it failed."""
+        return self.race.seconds.get(BASE)
+
+    @property
+    def roofline_share(self) -> float | None:
+        """Share of the roofline that hwkit reaches."""
+        built = self.race.built.get(BASE)
+        if built is None or not built.roofline or not self.seconds:
+            return None
+        return built.roofline / self.seconds
+
+    def ratio(self, library: str) -> float | None:
+        """How many times longer a library takes than hwkit, or ``None`` if one of them failed."""
+        if library not in self.race.samples or BASE not in self.race.samples:
+            return None
+        return self.race.ratio(library, BASE)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain data; times in seconds."""
+        return {
+            "problem": self.layer.problem,
+            "count": self.layer.times,
+            "flops": self.flops,
+            "seconds": self.race.seconds,
+            "ratios": {name: self.ratio(name) for name in self.race.samples if name != BASE},
+            "roofline_share": self.roofline_share,
+            "variants": {name: built.variant for name, built in self.race.built.items()},
+            "errors": {name: built.error for name, built in self.race.built.items()},
+            "failed": dict(self.race.failed),
+        }
+
+
+@dataclass
+class Suite:
+    """The rows of one number of threads.
+
+    Attributes:
+        threads: of every library.
+        versions: of the libraries that run.
+        skipped: libraries that do not, with the reason.
+        rows: what has been timed so far.
+    """
+
+    threads: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+
+    def mean(self, library: str) -> float | None:
+        """Return the geometric mean of the ratios, each problem as often as its network has it."""
+        pairs = [(row.ratio(library), row.layer.times) for row in self.rows]
+        known = [(value, count) for value, count in pairs if value is not None]
+        if not known:
+            return None
+        return geometric_mean([value for value, _ in known], [count for _, count in known])
+
+    def total(self, library: str) -> float | None:
+        """Return the seconds of all problems together, or ``None`` if one is lacking."""
+        times = [(row.race.seconds.get(library), row.layer.times) for row in self.rows]
+        known = [seconds * count for seconds, count in times if seconds is not None]
+        return sum(known) if known and len(known) == len(times) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain data; times in seconds."""
+        return {
+            "threads": self.threads,
+            "versions": dict(self.versions),
+            "skipped": dict(self.skipped),
+            "problems": [row.to_json() for row in self.rows],
+            "geometric_means": {name: self.mean(name) for name in self.versions if name != BASE},
+            "total_seconds": {name: self.total(name) for name in self.versions},
+        }
+
+
+def run(
+    suite: Suite,
+    layers: Iterable[Layer],
+    libraries: Sequence[str],
+    *,
+    rounds: int = 15,
+    packed: bool | None = None,
+    on_start: Callable[[Suite], None] = lambda suite: None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> None:
+    """Start the libraries, race every problem, and fill ``suite`` as they come.
+
+    Args:
+        suite: what to fill; it keeps what was timed even if this is interrupted.
+        layers: the problems.
+        libraries: names; those that are missing here are noted in ``suite.skipped``.
+        rounds: turns of each library per problem.
+        packed: as of :func:`hwkit.bench.race.race`.
+        on_start: called when the libraries are running.
+        on_row: called after each problem.
+    """
+    skipped: dict[str, str] = {}
+    with ExitStack() as stack:
+        peers: list[PeerProcess] = []
+        for library in libraries:
+            try:
+                peers.append(stack.enter_context(PeerProcess(library, suite.threads)))
+            except Unavailable as reason:
+                skipped[library] = str(reason)
+        suite.versions = {peer.library: peer.version for peer in peers}
+        suite.skipped = skipped
+        on_start(suite)
+        for layer in layers:
+            problem = parse_problem(layer.problem)
+            row = Row(layer, problem.flops, race(problem, peers, rounds=rounds, packed=packed))
+            suite.rows.append(row)
+            on_row(row)

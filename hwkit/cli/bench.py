@@ -1,0 +1,292 @@
+"""``hwkit bench``: hwkit against the libraries that are installed here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ArgumentError, Unavailable
+from .options import complete_op, json_option, problems
+from .output import deliver, duration, line, rate, ratio, share
+
+if TYPE_CHECKING:
+    from ..bench.sets import Layer
+    from ..bench.suite import Row, Suite
+
+__all__ = ["bench"]
+
+_GAP = "  "
+
+
+@click.command(
+    short_help="hwkit against other libraries.", context_settings={"allow_interspersed_args": False}
+)
+@click.option("--problem", "texts", multiple=True, metavar="TEXT", help="A problem; repeatable.")
+@click.option(
+    "--op",
+    "op_names",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_op,
+    help="The sample problems of an operator; repeatable.",
+)
+@click.option(
+    "--set",
+    "set_names",
+    multiple=True,
+    metavar="NAME",
+    help="resnet50, mobilenetv1, vgg16, gemm or gemm-skinny; repeatable.",
+)
+@click.option(
+    "--peers",
+    metavar="LIST",
+    default="numpy,torch,onnxruntime",
+    help="Libraries to compare with, with commas: numpy,torch,onnxruntime; all by default.",
+)
+@click.option("--threads", metavar="LIST", help="Numbers of threads, as 1,2; 1 by default.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=15,
+    metavar="N",
+    help="Turns of each library per problem; 15 by default.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "packed", "plain"]),
+    default="auto",
+    help="Whether constant operands are packed beforehand; auto: for conv2d only.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["nchw", "nhwc"]),
+    default="nchw",
+    help="Layout of the convolutions of a set; nchw by default.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Images at once in the convolutions of a set; 1 by default.",
+)
+@click.option(
+    "--epilogue",
+    metavar="TEXT",
+    default="",
+    help="What the problems of a set fuse, as +bias+relu; nothing by default.",
+)
+@click.option(
+    "--asv",
+    is_flag=True,
+    help="Hand all that follows to asv in asv_bench/, as in 'hwkit bench --asv run'.",
+)
+@json_option
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[ASV ARGUMENTS]")
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    texts: tuple[str, ...],
+    op_names: tuple[str, ...],
+    set_names: tuple[str, ...],
+    peers: str,
+    threads: str | None,
+    rounds: int,
+    weights: str,
+    layout: str,
+    batch: int,
+    epilogue: str,
+    asv: bool,
+    as_json: bool,
+    words: tuple[str, ...],
+) -> int:
+    """Time hwkit, tuned and default, against the libraries that are installed.
+
+    Every answer is checked against float64 before it is timed. Each library has a process of its
+    own; they take turns, the order flipped each round. A ratio is the median over the rounds of
+    their time over hwkit's: above 1, hwkit is the faster.
+
+    The exit code is 1 if hwkit fails on a problem.
+    """  # fmt: skip
+    if asv:
+        return _asv(words)
+    if words:
+        raise click.UsageError(f"'{words[0]}' is not expected here", ctx)
+    chosen = _layers(texts, op_names, set_names, layout, batch, epilogue)
+    libraries = ["hwkit", "hwkit-default", *_names(peers)]
+    packed = {"auto": None, "packed": True, "plain": False}[weights]
+    screen = _Silent() if as_json else _Screen(chosen)
+    suites, interrupted = _run(chosen, libraries, _numbers(threads), rounds, packed, screen)
+    deliver("bench", {"runs": [suite.to_json() for suite in suites]}, as_json)
+    failed = any(row.seconds is None for suite in suites for row in suite.rows)
+    return 130 if interrupted else int(failed)
+
+
+def _run(
+    layers: list[Layer],
+    libraries: list[str],
+    threads: list[int],
+    rounds: int,
+    packed: bool | None,
+    screen: _Silent,
+) -> tuple[list[Suite], bool]:
+    from ..bench.suite import Suite, run
+
+    suites: list[Suite] = []
+    for number in threads:
+        suites.append(Suite(number))
+        try:
+            run(suites[-1], layers, libraries, rounds=rounds, packed=packed,
+                on_start=screen.start, on_row=screen.row)  # fmt: skip
+        except KeyboardInterrupt:
+            screen.finish(suites[-1])
+            click.echo("hwkit: interrupted; the rows above are complete", err=True)
+            return suites, True
+        screen.finish(suites[-1])
+    return suites, False
+
+
+def _layers(
+    texts: Sequence[str],
+    op_names: Sequence[str],
+    set_names: Sequence[str],
+    layout: str,
+    batch: int,
+    epilogue: str,
+) -> list[Layer]:
+    from ..bench.sets import Layer, layers
+    from ..dispatch import parse_problem
+
+    found: list[Layer] = []
+    for name in set_names:
+        found += layers(name, layout=layout, batch=batch, epilogue=epilogue)
+    if texts or op_names:
+        found += [Layer(str(problem)) for problem in problems(texts, (), op_names)]
+    if not found:
+        raise ArgumentError(
+            'there is nothing to time: add --set resnet50, --op conv2d or --problem "..."'
+        )
+    return [Layer(str(parse_problem(layer.problem)), layer.times) for layer in found]
+
+
+def _names(text: str) -> list[str]:
+    from ..bench.process import LIBRARIES
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [name for name in LIBRARIES if not name.startswith("hwkit")]
+    for name in names:
+        if name not in known:
+            raise ArgumentError(f"peer {name!r} is not known: write some of {','.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def _numbers(text: str | None) -> list[int]:
+    words = (text or "1").split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise ArgumentError(f"--threads {text} must be whole numbers of at least 1, as in 1,2")
+    return [int(word) for word in words]
+
+
+class _Silent:
+    """Shows nothing: the JSON document says it all."""
+
+    def start(self, suite: Suite) -> None:
+        """The libraries are running."""
+
+    def row(self, row: Row) -> None:
+        """A problem is done."""
+
+    def finish(self, suite: Suite) -> None:
+        """All of one number of threads is done."""
+
+
+class _Screen(_Silent):
+    """Prints a line per problem as they come, and the means below."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self._common, self._labels = _split([layer.problem for layer in layers])
+        self._width = max(map(len, self._labels.values()))
+        self._counts = any(layer.times > 1 for layer in layers)
+        self._others: list[str] = []
+
+    def start(self, suite: Suite) -> None:
+        """Print what runs, what does not, and the headings."""
+        self._others = [name for name in suite.versions if name != "hwkit"]
+        threads = f"{suite.threads} thread{'s' * (suite.threads > 1)}"
+        line("  ".join(filter(None, [self._common, threads])), "bold")
+        versions = [f"{n} {v}" for n, v in suite.versions.items() if n != "hwkit-default"]
+        line("  ".join(versions), "dim")
+        for name, reason in suite.skipped.items():
+            line(f"without {name}: {reason}", "yellow")
+        line()
+        self._print("problem", ["x" * self._counts, "hwkit", "GFLOP/s", "roofline"],
+                    [name.removeprefix("hwkit-") for name in self._others], "dim")  # fmt: skip
+
+    def row(self, row: Row) -> None:
+        """Print the times of one problem."""
+        speed = rate(row.flops / row.seconds).split()[0] if row.seconds else "-"
+        if row.seconds and row.flops / row.seconds < 1e9:
+            speed = f"{row.flops / row.seconds / 1e9:.2f}"
+        cells = [
+            str(row.layer.times) * self._counts,
+            duration(row.seconds),
+            speed,
+            share(row.roofline_share),
+        ]
+        self._print(
+            self._labels[row.layer.problem], cells, [ratio(row.ratio(n)) for n in self._others]
+        )
+        for name, reason in row.race.failed.items():
+            line(f"  {name}: {reason}", "yellow")
+
+    def finish(self, suite: Suite) -> None:
+        """Print the geometric means and the totals."""
+        if len(suite.rows) > 1:
+            means = [ratio(suite.mean(name)) for name in self._others]
+            self._print("geometric mean", [""] * 4, means, "bold")
+            totals = [duration(suite.total(name)) for name in self._others]
+            cells = ["", duration(suite.total("hwkit")), "", ""]
+            self._print("all together", cells, totals, "dim")
+        line()
+
+    def _print(
+        self, label: str, cells: list[str], others: list[str], style: str | None = None
+    ) -> None:
+        widths = [3 * self._counts, 7, 7, 8]
+        texts = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True) if width]
+        texts += [
+            f"{cell:>{max(7, len(name.removeprefix('hwkit-')))}}"
+            for cell, name in zip(others, self._others, strict=True)
+        ]
+        line(_GAP.join([f"{label:<{self._width}}", *texts]).rstrip(), style)
+
+
+def _split(texts: list[str]) -> tuple[str, dict[str, str]]:
+    """Return the words that all problems begin with, and what is left of each."""
+    words = [text.split() for text in dict.fromkeys(texts)]
+    if len(words) < 2:
+        return "", {text: text for text in texts}
+    same = 0
+    while all(len(w) > same + 1 and w[same] == words[0][same] for w in words):
+        same += 1
+    return " ".join(words[0][:same]), {" ".join(w): " ".join(w[same:]) for w in words}
+
+
+def _asv(words: tuple[str, ...]) -> int:
+    """Run asv on the configuration of the clone that this is."""
+    here = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]]
+    config = next((f for p in here if (f := p / "asv_bench" / "asv.conf.json").is_file()), None)
+    if config is None:
+        raise Unavailable("asv_bench/ is not here: type this in a clone of hwkit's repository")
+    program = shutil.which("asv", path=str(Path(sys.executable).parent)) or shutil.which("asv")
+    if program is None:
+        raise Unavailable("asv is not installed: pip install 'hwkit[bench]'")
+    command: list[Any] = [program, *words[:1], "--config", config.name, *words[1:]]
+    done = subprocess.run(command if words else [program, "--help"], cwd=config.parent, check=False)
+    return done.returncode

@@ -1,0 +1,209 @@
+"""The checks of ``hwkit doctor``; each area is looked at on its own, so that none hides another."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import HwkitError, Unavailable
+from .output import nbytes
+
+__all__ = ["VARIABLES", "Check", "checkup"]
+
+VARIABLES = (
+    "HWKIT_DB",
+    "HWKIT_DEVICE",
+    "HWKIT_DISABLE_PLUGINS",
+    "HWKIT_MAX_ISA",
+    "HWKIT_THREADS",
+    "HWKIT_TRACE",
+    "HWKIT_TRACEBACK",
+)
+"""The environment variables that mean something."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        area: heading under which it is shown.
+        name: what was looked at.
+        state: ``"ok"``, ``"note"`` (not as it could be, but nothing to repair) or ``"broken"``.
+        text: what was found.
+        detail: more lines, such as a traceback.
+    """
+
+    area: str
+    name: str
+    state: str
+    text: str
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+
+def checkup() -> list[Check]:
+    """Return all checks, in the order in which a person would make them."""
+    areas: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
+        ("versions", _versions),
+        ("plugins", _plugins),
+        ("compiled modules", _compiled),
+        ("devices", _devices),
+        ("database", _database),
+        ("settings", _settings),
+    )
+    found: list[Check] = []
+    with warnings.catch_warnings():
+        # What would be warned of is what is reported here.
+        warnings.simplefilter("ignore")
+        for area, look in areas:
+            try:
+                found += look()
+            except HwkitError as error:
+                found.append(Check(area, "", "broken", str(error)))
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                found.append(Check(area, "", "broken", text, traceback.format_exc()))
+    return found
+
+
+def _versions() -> Iterator[Check]:
+    import numpy
+
+    from .. import __version__
+
+    where = Path(__file__).resolve().parents[1]
+    yield Check("versions", "hwkit", "ok", f"{__version__} in {where}")
+    python = f"{platform.python_version()} {platform.python_implementation()}, {sys.executable}"
+    yield Check("versions", "python", "ok", python)
+    yield Check("versions", "numpy", "ok", str(numpy.__version__))
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()} {platform.machine()}, {cpus} CPUs for this process"
+    yield Check("versions", "system", "ok", system)
+
+
+def _plugins() -> Iterator[Check]:
+    from ..registry import GROUP, registry
+
+    known = registry()
+    for name in ("hwkit_backends", "hwkit_ops", "hwkit_records"):
+        # A hook that fails marks its plugin as broken; which is then seen below.
+        {"hwkit_backends": known.backends, "hwkit_ops": known.ops}.get(name, known.record_files)()
+    for plugin in known.plugins:
+        origin = plugin.distribution or "no distribution"
+        if plugin.error is not None:
+            last = plugin.error.strip().splitlines()[-1]
+            yield Check(
+                "plugins", plugin.name, "broken", f"{origin}, {last}", plugin.error.rstrip()
+            )
+        elif plugin.disabled:
+            yield Check("plugins", plugin.name, "note", f"{origin}, HWKIT_DISABLE_PLUGINS names it")
+        else:
+            yield Check("plugins", plugin.name, "ok", origin)
+    if not known.plugins:
+        yield Check("plugins", GROUP, "broken", "no plugin is installed: pip install hwkit")
+
+
+def _compiled() -> Iterator[Check]:
+    """Look for extension modules beside the modules that the entry points name."""
+    from ..registry import GROUP
+
+    packages = {e.module.partition(".")[0] for e in importlib.metadata.entry_points(group=GROUP)}
+    for package in sorted(packages):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            for name in sorted(_extensions(Path(folder))):
+                yield _import(f"{package}.{name}")
+
+
+def _extensions(folder: Path) -> set[str]:
+    suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    return {f.name.partition(".")[0] for f in folder.iterdir() if f.name.endswith(suffixes)}
+
+
+def _import(name: str) -> Check:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Check("compiled modules", name, "broken", text, traceback.format_exc().rstrip())
+    return Check("compiled modules", name, "ok", str(module.__file__))
+
+
+def _devices() -> Iterator[Check]:
+    from ..registry import registry
+
+    known = registry()
+    usable = 0
+    for name, backend in known.backends().items():
+        try:
+            names = [f"{name}:{index}" for index in range(backend.count())]
+            for each in names:
+                device = known.device(each)
+                kernels = len(known.kernels(device))
+                text = f"{device.arch}, {kernels} kernels"
+                yield Check("devices", each, "ok" if kernels else "broken", text)
+                usable += kernels > 0
+        except Unavailable as reason:
+            yield Check("devices", name, "note", str(reason))
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            yield Check("devices", name, "broken", text, traceback.format_exc().rstrip())
+    if not usable:
+        yield Check("devices", "usable", "broken", "none: no device has a kernel")
+
+
+def _database() -> Iterator[Check]:
+    from .store import facts
+
+    found = facts()
+    exists = "" if found["exists"] else ", made by the first tuning"
+    yield Check("database", "file", "ok", f"{found['path'] or 'in memory'}{exists}")
+    if found["exists"]:
+        yield Check("database", "size", "ok", nbytes(found["bytes"]))
+    writable = Check("database", "writable", "ok", "yes")
+    if not found["writable"]:
+        text = "no: new records will be lost; set HWKIT_DB to a file that can be written"
+        writable = Check("database", "writable", "broken", text)
+    yield writable
+    for name, count in found["counts"].items():
+        yield Check("database", name, "ok", str(count))
+    if found["damaged"]:
+        text = f"{found['damaged']} damaged rows are left out: type 'hwkit db gc'"
+        yield Check("database", "rows", "broken", text)
+
+
+def _settings() -> Iterator[Check]:
+    from ..settings import Settings
+
+    given = {n: v for n, v in os.environ.items() if n.startswith("HWKIT_")}
+    for name, value in sorted(given.items()):
+        if name in VARIABLES:
+            yield Check("settings", name, "ok", value)
+            continue
+        close = difflib.get_close_matches(name, VARIABLES, 1)
+        hint = f": did you mean {close[0]}?" if close else ""
+        yield Check("settings", name, "note", f"{value} (means nothing{hint})")
+    try:
+        read = Settings.from_environment()
+    except HwkitError as error:
+        yield Check("settings", "values", "broken", str(error))
+        return
+    yield Check("settings", "device", "ok", read.device)
+    yield Check("settings", "threads", "ok", str(read.threads or "all CPUs of this process"))
+    yield Check("settings", "max isa", "ok", read.max_isa or "the machine's")

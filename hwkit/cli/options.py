@@ -1,0 +1,139 @@
+"""Options that several commands share, and the reading of their values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ..op import Problem
+
+__all__ = [
+    "complete_device",
+    "complete_op",
+    "device_option",
+    "json_option",
+    "problems",
+    "read_tolerance",
+    "tolerance_option",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def complete_device(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the devices that a shell may complete."""
+    from ..registry import registry
+
+    return [name for name in registry().devices() if name.startswith(incomplete)]
+
+
+def complete_op(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the operators that a shell may complete."""
+    from ..registry import registry
+
+    return [name for name in registry().ops() if name.startswith(incomplete)]
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+    )(function)
+
+
+def device_option(function: F) -> F:
+    """Add ``--device``."""
+    return click.option(
+        "--device",
+        metavar="NAME",
+        shell_complete=complete_device,
+        help="Device, as in 'hwkit devices'; HWKIT_DEVICE or cpu:0 if not given.",
+    )(function)
+
+
+def tolerance_option(function: F) -> F:
+    """Add ``--tolerance``."""
+    return click.option(
+        "--tolerance",
+        metavar="ERROR",
+        help="Relative error that the answer may have, or 'strict' or 'deterministic'.",
+    )(function)
+
+
+def read_tolerance(text: str | None) -> float | str | None:
+    """Return a tolerance as the library takes it.
+
+    Raises:
+        ArgumentError: it is neither a positive number nor a policy.
+    """
+    from ..selection import check_tolerance
+
+    if text is None:
+        return None
+    try:
+        return check_tolerance(float(text))
+    except ValueError:
+        return check_tolerance(text)
+
+
+def problems(
+    texts: Iterable[str] = (), files: Iterable[str] = (), ops: Iterable[str] = ()
+) -> list[Problem]:
+    """Return the problems that a command line names, each once, in order.
+
+    Args:
+        texts: problem lines; the name of the operator may be left out if ``ops`` is one name.
+        files: files of such lines, ``-`` for standard input; ``#`` begins a comment.
+        ops: operators; without any problem their sample problems are taken, of all if there is
+            none either.
+
+    Raises:
+        ArgumentError: a line cannot be read, or is of an operator that is not asked for.
+    """
+    from ..dispatch import parse_problem
+    from ..registry import registry
+
+    names = [registry().op(name).name for name in ops]
+    lines = [*texts, *(line for file in files for line in _read(file))]
+    if not lines:
+        known = registry().ops()
+        lines = [text for name in names or known for text in known[name].samples]
+    found: dict[Problem, None] = {}
+    for line in lines:
+        problem = parse_problem(_named(line, names))
+        if names and problem.op.name not in names:
+            raise ArgumentError(
+                f"problem '{line}' is of {problem.op.name}, but --op asks for {', '.join(names)}: "
+                "drop one of the two"
+            )
+        found[problem] = None
+    return list(found)
+
+
+def _named(line: str, names: list[str]) -> str:
+    from ..op import FLOATS, INTEGERS
+
+    first = line.partition(" ")[0].partition(",")[0]
+    # "float32 nchw n=1 ..." behind --op conv2d means conv2d.
+    return f"{names[0]} {line}" if len(names) == 1 and first in FLOATS + INTEGERS else line
+
+
+def _read(file: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ArgumentError(
+            f"problems file '{file}' cannot be read ({reason}): give a file with one problem a line"
+        ) from None
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    if not any(lines):
+        raise ArgumentError(f"problems file '{file}' has no problem: write one a line")
+    return [line for line in lines if line]
