@@ -4,8 +4,8 @@ The rules, for trials of one Problem on one device:
 
 1. A candidate is a kernel, its version and a Config. What failed last is out: a failure outweighs
    every success of its candidate that is not later.
-2. A candidate counts with its measurement of the latest stage of the race (31 samples, 5, or fewer);
-   within a stage, one without contention before one with; then the latest.
+2. A candidate counts with its measurement of the latest stage of the race (31 samples, 5, or
+   fewer); within a stage, one without contention before one with; then the latest.
 3. A measurement of an early stage must win by the margin that the race itself allows there (15 %
    and 5 %): a lucky single sample does not beat a finalist.
 4. Candidates of the same stage that cannot be told apart from the best are ties: within 1 % of its

@@ -1,7 +1,7 @@
 """Record: one trial worth keeping, an immutable fact, and its one-line text.
 
-A Record is checked when it is made, wherever it comes from; its ``id`` is a hash of its content, and
-so both its identity (merging is a set union) and its checksum.
+A Record is checked when it is made, wherever it comes from. Its ``id`` is a hash of its content:
+both its identity (so that merging is a set union) and its checksum.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -21,7 +21,7 @@ from .errors import ArgumentError
 from .measure import Measurement
 from .space import Config
 
-__all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "now"]
+__all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "check_facts", "device_digest", "now"]
 
 FORMAT = 1
 """Version of the line; a later one is refused, not guessed at."""
@@ -42,9 +42,19 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_config = lru_cache(4096)(Config.parse)
+
+
 def canonical(value: object) -> str:
     """Return the one JSON text of plain data: sorted names, no spaces, ASCII, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
+
+
+def device_digest(arch: str, fingerprint: Fingerprint) -> str:
+    """Return the hash of a device and its environment, 32 hexadecimal digits."""
+    content = [arch, dict(fingerprint.identity), dict(fingerprint.environment)]
+    return blake2b(_encode(content).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +98,11 @@ class Record:
     default: bool = False
 
     def __post_init__(self) -> None:
+        check_facts("identity", self.fingerprint.identity)
+        check_facts("environment", self.fingerprint.environment)
+        self._check()
+
+    def _check(self) -> None:
         _require(
             _text(self.problem, 1000) and _PROBLEM.match(self.problem), "problem", self.problem
         )
@@ -102,8 +117,6 @@ class Record:
         _require(isinstance(self.created, str) and _is_time(self.created), "created", self.created)
         _require(isinstance(self.config, Config), "config", self.config)
         _require(len(str(self.config)) <= _MAX_CONFIG, "config", f"{str(self.config)[:60]}...")
-        _check_facts("identity", self.fingerprint.identity)
-        _check_facts("environment", self.fingerprint.environment)
         object.__setattr__(self, "measurement", _checked(self.measurement))
 
     @property
@@ -117,9 +130,34 @@ class Record:
         return self.kernel, self.version, self.config
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
+    def device(self) -> str:
+        """Hash of arch and fingerprint, for finding; compare the fields themselves."""
+        return device_digest(self.arch, self.fingerprint)
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the content, 32 hexadecimal digits."""
         measured = self.measurement
-        return {
+        # No part can hold the separator: texts are checked to be printable.
+        parts = (
+            FORMAT, self.problem, self.kernel, self.version, self.config, self.device,
+            measured.seconds, _encode(measured.samples), measured.error, measured.failure,
+            measured.reason, measured.contended, self.strict, self.deterministic, self.workspace,
+            self.origin, self.created, self.default,
+        )  # fmt: skip
+        return blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Record) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def to_json(self) -> str:
+        """Return one line of JSON, without the newline; NaN is null, infinity is ``"inf"``."""
+        measured = self.measurement
+        content = {
+            "id": self.id,
             "format": FORMAT,
             "problem": self.problem,
             "kernel": self.kernel,
@@ -141,21 +179,7 @@ class Record:
             "created": self.created,
             "default": self.default,
         }
-
-    @cached_property
-    def id(self) -> str:
-        """Hash of the content, 32 hexadecimal digits."""
-        return blake2b(canonical(self._content).encode(), digest_size=16).hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return self.id == other.id if isinstance(other, Record) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def to_json(self) -> str:
-        """Return one line of JSON, without the newline; NaN is null, infinity is ``"inf"``."""
-        return canonical({**self._content, "id": self.id})
+        return canonical(content)
 
     @classmethod
     def from_json(cls, line: str) -> Record:
@@ -174,7 +198,8 @@ class Record:
             raise ArgumentError("the line is not a JSON object")
         if data.get("format") != FORMAT:
             raise ArgumentError(
-                f"the line has format {data.get('format')!r}, this hwkit reads {FORMAT}: update hwkit"
+                f"the line has format {data.get('format')!r}, and this hwkit reads {FORMAT}: "
+                "update hwkit"
             )
         given = data.pop("id", None)
         try:
@@ -190,44 +215,49 @@ class Record:
         return record
 
     @classmethod
-    def from_plain(cls, data: Mapping[str, Any]) -> Record:
+    def from_plain(
+        cls, data: Mapping[str, Any], known: tuple[Fingerprint, str] | None = None
+    ) -> Record:
         """Return a Record from the fields of a line or a row.
+
+        Args:
+            data: the fields.
+            known: Fingerprint and device hash, where both have been checked before.
 
         Raises:
             ArgumentError: a value is not legal.
             KeyError: a field is missing.
         """
-        failure = data["failure"]
+        failure, problem, config = data["failure"], data["problem"], data["config"]
         _require(failure is None or isinstance(failure, str), "failure", failure)
         _require(failure is None or data["seconds"] is None, "time of a failure", data["seconds"])
+        _require(_text(problem, 1000), "problem", problem)
+        _require(_text(config, _MAX_CONFIG), "config", config)
+        seconds = data["seconds"] if failure is None else math.inf
+        error, samples = _read_error(data["error"]), tuple(data["samples"])
         try:
             measurement = Measurement(
-                math.inf if failure is not None else data["seconds"],
-                tuple(data["samples"]),
-                _read_error(data["error"]),
-                failure,
-                data["reason"],
-                data["contended"],
+                seconds, samples, error, failure, data["reason"], data["contended"]
             )
-        except ValueError as error:
-            raise ArgumentError(f"the record cannot be read: {error}") from None
-        _require(isinstance(data["config"], str), "config", data["config"])
-        return cls(
-            problem=data["problem"],
-            op=str(data["problem"]).split(" ", 1)[0],
-            kernel=data["kernel"],
-            version=data["version"],
-            config=Config.parse(data["config"]),
-            arch=data["arch"],
-            fingerprint=Fingerprint(data["identity"], data["environment"]),
-            measurement=measurement,
-            strict=data["strict"],
-            deterministic=data["deterministic"],
-            workspace=data["workspace"],
-            origin=data["origin"],
-            created=data["created"],
-            default=data["default"],
-        )
+        except ValueError as unknown:
+            raise ArgumentError(f"the record cannot be read: {unknown}") from None
+        values = {name: data[name] for name in _PLAIN}
+        values["op"] = problem.split(" ", 1)[0]
+        values["config"] = _config(config)
+        values["measurement"] = measurement
+        if known is None:
+            return cls(fingerprint=Fingerprint(data["identity"], data["environment"]), **values)
+        # As the constructor does, less the checks of a Fingerprint that many records share.
+        record = object.__new__(cls)
+        record.__dict__.update(values, fingerprint=known[0], device=known[1])
+        record._check()
+        return record
+
+
+_PLAIN = (
+    "problem", "kernel", "version", "arch", "strict", "deterministic", "workspace", "origin",
+    "created", "default",
+)  # fmt: skip
 
 
 def _require(legal: object, name: str, value: object) -> None:
@@ -244,7 +274,7 @@ def _whole(value: object) -> bool:
 
 
 def _real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, (int, float)) and type(value) is not bool)
 
 
 def _is_time(text: str) -> bool:
@@ -257,7 +287,12 @@ def _is_time(text: str) -> bool:
     return True
 
 
-def _check_facts(what: str, facts: object) -> None:
+def check_facts(what: str, facts: object) -> None:
+    """Check the fields of a Fingerprint.
+
+    Raises:
+        ArgumentError: a name or a value is not legal.
+    """
     _require(isinstance(facts, Mapping) and len(facts) <= _MAX_FACTS, what, facts)
     assert isinstance(facts, Mapping)
     for name, value in facts.items():
@@ -273,8 +308,8 @@ def _checked(measured: Measurement) -> Measurement:
     _require(isinstance(measured, Measurement), "measurement", measured)
     samples = measured.samples
     _require(isinstance(samples, tuple) and len(samples) <= _MAX_SAMPLES, "samples", samples)
-    for value in (*samples, *([measured.seconds] if measured.ok else [])):
-        _require(_real(value) and math.isfinite(value) and value > 0, "time in seconds", value)
+    for value in (*samples, measured.seconds) if measured.ok else samples:
+        _require(_real(value) and 0 < value < math.inf, "time in seconds", value)
     if measured.ok and samples:
         # A median lies among its samples, whatever is done with an even number of them.
         inside = min(samples) <= measured.seconds <= max(samples)
@@ -288,13 +323,13 @@ def _checked(measured: Measurement) -> Measurement:
         measured,
         seconds=float(measured.seconds) if measured.ok else math.inf,
         samples=tuple(map(float, samples)),
-        error=math.nan if error != error else float(error),
+        error=math.nan if math.isnan(error) else float(error),
         reason=" ".join(reason.split())[:_MAX_REASON].rstrip(),
     )
 
 
 def _print_error(error: float) -> float | str | None:
-    return None if error != error else "inf" if error == math.inf else error
+    return None if math.isnan(error) else "inf" if error == math.inf else error
 
 
 def _read_error(value: object) -> Any:
