@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,7 +100,7 @@ def _check(name: str, value: Value) -> None:
             raise ArgumentError(
                 f"tunable {name} has the text value {value!r}, which would not read back as text"
             )
-    elif type(value) not in (bool, int, float) or math.isnan(value):
+    elif type(value) not in (bool, int, float) or value != value:  # noqa: PLR0124  (NaN)
         raise ArgumentError(f"tunable {name} is {value!r}, but must be a bool, int, float or str")
 
 

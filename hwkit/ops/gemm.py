@@ -120,8 +120,8 @@ class Gemm(Op):
         """Compute ``activation(alpha a b + beta c + bias + residual)`` with ``numpy.matmul``."""
         wide = compute_dtype(*operands)
         a, b, *rest = (array.astype(wide) for array in operands)
-        alpha, beta = wide.type(problem["alpha"]), wide.type(problem["beta"])
         with np.errstate(all="ignore"):
+            alpha, beta = wide.type(problem["alpha"]), wide.type(problem["beta"])
             left = a if problem.layout[0] == "n" else a.T
             result = np.matmul(left, b if problem.layout[1] == "n" else b.T)
             if alpha != 1:
