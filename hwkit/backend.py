@@ -7,6 +7,7 @@ right.
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -67,6 +68,7 @@ class Run(Protocol):
       position in ``problem.operands``) kept in the kernel's own layout; the new run takes the
       others in order, and keeps no reference to the user's arrays.
     * ``workspace: int``: bytes of scratch memory that it holds.
+    * ``scratch``: the scratch buffers themselves; the tuner fills them with NaN before a check.
     """
 
     def __call__(self, *operands: Any, out: Any) -> None:
@@ -161,6 +163,16 @@ class Device(ABC):
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """Return an uninitialised contiguous buffer."""
         return self.put(np.empty(shape, dtype))
+
+    def part(self, buffer: Any, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """Return part of a flat uint8 buffer, from byte ``start`` on, as a buffer; uncopied.
+
+        The tuner puts guard zones around outputs by it. ``None`` if the device cannot.
+        """
+        if not isinstance(buffer, np.ndarray):
+            return None
+        length = math.prod(shape) * dtype.itemsize
+        return buffer[start : start + length].view(dtype).reshape(shape)
 
     def owns(self, array: Any) -> bool:
         """Whether ``array`` already lives here, so that the answer should as well."""

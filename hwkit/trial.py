@@ -1,0 +1,392 @@
+"""Bench: builds, checks and times candidates on an opened device.
+
+It runs in the disposable child process of :mod:`hwkit.worker`, or in this process for devices that
+cannot take it down (emulators, recorded times). A candidate is never timed before it is right:
+
+* it runs on two sets of random inputs and is compared with the float64 reference;
+* its output lies between guard zones and is filled with NaN, or with a pattern for integers, so
+  that what it does not write and what it writes elsewhere shows; scratch memory that the run
+  exposes is filled likewise;
+* its operands must be unchanged, and a claim to be deterministic must hold.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .backend import Device, Kernel, Run
+from .errors import KernelFailure
+from .measure import Contention, Sample
+from .op import Operand, Problem, relative_error
+from .space import Config
+
+__all__ = ["WIDEST", "Bench", "Checked", "Lost", "Runner"]
+
+Array = np.ndarray[Any, Any]
+
+WIDEST = 5e-2
+"""The widest error that any tolerance could ask for; beyond it an answer is wrong."""
+
+_GUARD = 64 * 1024
+_ALIGN = 64
+
+# A sample shorter than this is a batch of runs, so that the clock's resolution does not matter.
+_SHORT, _BATCH, _MOST_REPEATS = 50e-6, 100e-6, 1000
+
+# Checksums of larger operands would cost more than they could show.
+_MOST_CHECKSUM = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of building and checking a candidate.
+
+    Attributes:
+        error: the larger relative error of the two inputs; NaN if it was never compared.
+        build: seconds that building took.
+        run: seconds that checking took.
+        repeats: runs in one sample.
+        failure: class of the failure, or ``None``.
+        reason: one line on the failure.
+    """
+
+    error: float = math.nan
+    build: float = 0.0
+    run: float = 0.0
+    repeats: int = 1
+    failure: str | None = None
+    reason: str = ""
+
+
+class Lost(Exception):
+    """A candidate that had passed its check failed while it was timed."""
+
+    def __init__(self, key: int, failure: str, reason: str) -> None:
+        super().__init__(reason)
+        self.key, self.failure, self.reason = key, failure, reason
+
+
+class Runner(Protocol):
+    """What the tuner asks of a :class:`Bench`, here or in a child process."""
+
+    def prepare(self, problem: Problem, seed: int) -> float:
+        """Make inputs and references of a problem, drop what is held; return the seconds taken."""
+
+    def check(self, key: int, kernel: Kernel, config: Config) -> Checked:
+        """Build a candidate, check it, and keep it under ``key`` if it is right."""
+
+    def sample(self, keys: Sequence[int]) -> list[Sample]:
+        """Take one sample of each, in this order.
+
+        Raises:
+            Lost: one of them failed.
+        """
+
+    def drop(self, keys: Iterable[int]) -> None:
+        """Let go of candidates."""
+
+    def ceilings(self) -> dict[str, float]:
+        """Return the measured ceilings of the device."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+@dataclass
+class _Input:
+    """Operands on the device, their checksums, and the float64 answer."""
+
+    buffers: list[Any]
+    checksums: list[int | None]
+    reference: Array
+
+
+@dataclass
+class _Built:
+    run: Run
+    repeats: int
+
+
+def _ignore(phase: str, key: int) -> None:
+    """Report progress to nobody."""
+
+
+class Bench:
+    """Builds, checks and times candidates of one problem at a time.
+
+    Args:
+        device: where.
+        progress: told ``(phase, key)`` before anything that could hang or crash; phases are
+            ``"prepare"``, ``"build"``, ``"run"`` and ``"idle"``.
+        folder: where references are kept for the process that follows a crash.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        progress: Callable[[str, int], None] = _ignore,
+        folder: Path | None = None,
+    ) -> None:
+        self.device = device
+        self._progress = progress
+        self._folder = folder
+        self._built: dict[int, _Built] = {}
+        self._inputs: list[_Input] = []
+        # A simulated or a device's own clock is not slowed by what else the host does.
+        host_clock = getattr(device, "host_clock", type(device).time is Device.time)
+        self._contention = Contention() if host_clock else None
+
+    def prepare(self, problem: Problem, seed: int) -> float:
+        """Make inputs and references of a problem."""
+        self._progress("prepare", -1)
+        self._built.clear()
+        self._inputs.clear()
+        self.problem, self._seed = problem, seed
+
+        def make() -> None:
+            self._inputs = self._make_inputs()
+            self._out = _Guarded(self.device, problem.output)
+
+        seconds = _clock(make)
+        self._progress("idle", -1)
+        return seconds
+
+    def _make_inputs(self) -> list[_Input]:
+        return [self._input(2 * self._seed + number) for number in range(2)]
+
+    def _input(self, seed: int) -> _Input:
+        operands = self.problem.random_operands(seed)
+        checksums = [_checksum(a) if a.nbytes <= _MOST_CHECKSUM else None for a in operands]
+        reference = self._reference(seed, operands)
+        return _Input([self.device.put(a) for a in operands], checksums, reference)
+
+    def _reference(self, seed: int, operands: Sequence[Array]) -> Array:
+        name = f"{zlib.crc32(self.problem.text.encode()):08x}-{seed}.npy"
+        file = None if self._folder is None else self._folder / name
+        if file is not None and file.exists():
+            return np.load(file, mmap_mode="r")
+        wide = [a if a.dtype.kind in "iub" else a.astype(np.float64) for a in operands]
+        with np.errstate(all="ignore"):
+            reference: Array = np.asarray(self.problem.reference(*wide))
+        if file is not None:
+            partial = file.with_suffix(".part.npy")
+            np.save(partial, reference)
+            os.replace(partial, file)
+            return np.load(file, mmap_mode="r")
+        return reference
+
+    def check(self, key: int, kernel: Kernel, config: Config) -> Checked:
+        """Build a candidate, check it, and keep it under ``key`` if it is right."""
+        build = run = 0.0
+        phase = "compile"
+        error = math.nan
+        try:
+            self._progress("build", key)
+            built: list[Run] = []
+            build = _clock(lambda: built.append(kernel.build(self.problem, config)))
+            phase = "launch"
+            self._progress("run", key)
+            errors: list[float] = []
+            run = _clock(lambda: errors.extend(self._errors(built[0])))
+            error = max(errors)
+            self._judge(error)
+            if kernel.deterministic(self.problem, config):
+                self._repeat(built[0])
+            repeats = self._repeats(built[0])
+        except BaseException as caught:
+            return Checked(error, build, run, 1, *_failure(caught, phase))
+        finally:
+            self._progress("idle", -1)
+        self._built[key] = _Built(built[0], repeats)
+        return Checked(error, build, run, repeats)
+
+    def rebuild(self, key: int, kernel: Kernel, config: Config, repeats: int) -> None:
+        """Build a candidate that was checked before, in a process that is no more.
+
+        Raises:
+            Lost: it cannot be built any more.
+        """
+        try:
+            self._progress("build", key)
+            self._built[key] = _Built(kernel.build(self.problem, config), repeats)
+        except BaseException as caught:
+            raise Lost(key, *_failure(caught, "compile")) from caught
+        finally:
+            self._progress("idle", -1)
+
+    def _errors(self, run: Run) -> Iterable[float]:
+        for number, given in enumerate(self._inputs):
+            _poison(run)
+            out = self._out.fresh(number)
+            run(*given.buffers, out=out)
+            outside = self._out.broken()
+            if outside:
+                raise KernelFailure("wrong", f"it wrote {outside} its output")
+            for operand, buffer, checksum in zip(
+                self.problem.operands, given.buffers, given.checksums, strict=True
+            ):
+                if checksum is not None and _checksum(self.device.get(buffer)) != checksum:
+                    # What follows must not be judged by inputs that are spoilt.
+                    self._inputs = self._make_inputs()
+                    raise KernelFailure("wrong", f"it changed its operand {operand.name}")
+            yield relative_error(self._out.result(), given.reference)
+
+    @staticmethod
+    def _judge(error: float) -> None:
+        # NaN must not pass.
+        if not error <= WIDEST:
+            what = (
+                "its answer has NaN, infinity or unwritten elements where the reference has not"
+                if math.isinf(error)
+                else f"its relative error {error:.1e} exceeds {WIDEST:.0e}"
+            )
+            raise KernelFailure("wrong", what)
+
+    def _repeat(self, run: Run) -> None:
+        first = self._out.result().tobytes()
+        run(*self._inputs[-1].buffers, out=self._out.fresh(0))
+        if self._out.result().tobytes() != first:
+            raise KernelFailure("wrong", "it claims to be deterministic, but two runs differ")
+
+    def _repeats(self, run: Run) -> int:
+        call = self._call(run)
+        call()
+        seconds = min(self.device.time(call), self.device.time(call))
+        if not seconds < _SHORT:
+            return 1
+        return min(_MOST_REPEATS, math.ceil(_BATCH / max(seconds, 1e-9)))
+
+    def _call(self, run: Run) -> Callable[[], None]:
+        buffers, out = self._inputs[0].buffers, self._out.buffer
+        return lambda: run(*buffers, out=out)
+
+    def sample(self, keys: Sequence[int]) -> list[Sample]:
+        """Take one sample of each, in this order."""
+        slowed = self._contention is not None and self._contention.slowed()
+        samples = [self._sample(key) for key in keys]
+        slowed = slowed or (self._contention is not None and self._contention.slowed())
+        self._progress("idle", -1)
+        return [Sample(s.seconds, s.disturbed or slowed) for s in samples]
+
+    def _sample(self, key: int) -> Sample:
+        self._progress("run", key)
+        built = self._built[key]
+        call, repeats = self._call(built.run), built.repeats
+
+        def batch() -> None:
+            for _ in range(repeats):
+                call()
+
+        try:
+            # Another candidate ran before: its data is in the caches.
+            call()
+            before = Contention.evictions()
+            seconds = self.device.time(batch) / repeats
+            evicted = self._contention is not None and Contention.evictions() > before
+        except BaseException as caught:
+            raise Lost(key, *_failure(caught, "launch")) from caught
+        return Sample(seconds, evicted)
+
+    def drop(self, keys: Iterable[int]) -> None:
+        """Let go of candidates."""
+        for key in keys:
+            self._built.pop(key, None)
+
+    def ceilings(self) -> dict[str, float]:
+        """Return the measured ceilings of the device."""
+        return dict(self.device.ceilings())
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._built.clear()
+        self._inputs.clear()
+
+
+def _clock(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _failure(caught: BaseException, phase: str) -> tuple[str, str]:
+    """Return class and reason of what a candidate raised."""
+    if isinstance(caught, KernelFailure):
+        return caught.failure, str(caught)
+    if isinstance(caught, KeyboardInterrupt):
+        raise caught
+    if isinstance(caught, MemoryError):
+        return "memory", str(caught) or "out of memory"
+    if isinstance(caught, SystemExit):
+        return "crash", f"it called sys.exit({caught.code!r})"
+    return phase, f"{type(caught).__name__}: {caught}"
+
+
+def _checksum(array: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _poison(run: Run) -> None:
+    for buffer in getattr(run, "scratch", ()):
+        np.asarray(buffer).reshape(-1).view(np.uint8)[...] = 0xFF
+
+
+class _Guarded:
+    """An output buffer between two guard zones, where the device can make part of a buffer one."""
+
+    def __init__(self, device: Device, output: Operand) -> None:
+        self._device, self._output = device, output
+        noise = np.random.default_rng(len(output.name) + output.nbytes)
+        self._guard = noise.integers(0, 256, _GUARD, np.uint8)
+        raw = np.empty(2 * _GUARD + output.nbytes + _ALIGN, np.uint8)
+        start = -raw.ctypes.data % _ALIGN
+        self._host = raw[start : start + 2 * _GUARD + output.nbytes]
+        self._fill(0)
+        self._whole = device.put(self._host)
+        host = isinstance(self._whole, np.ndarray)
+        self._shared = host and np.may_share_memory(self._whole, self._host)
+        part = device.part(self._whole, _GUARD, output.shape, output.dtype)
+        self._has_zones = part is not None
+        self.buffer = device.empty(output.shape, output.dtype) if part is None else part
+
+    def _fill(self, number: int) -> None:
+        inside = slice(_GUARD, _GUARD + self._output.nbytes)
+        # All ones is NaN in every floating format; integers get another pattern every time.
+        pattern = (0xAA, 0x55)[number % 2] if self._output.dtype.kind in "iub" else 0xFF
+        self._host[:_GUARD] = self._host[inside.stop :] = self._guard
+        self._host[inside] = pattern
+
+    def fresh(self, number: int) -> Any:
+        """Return the output buffer, filled with what no answer looks like."""
+        self._fill(number)
+        if not self._has_zones:
+            pattern = self._host[_GUARD : _GUARD + self._output.nbytes].view(self._output.dtype)
+            self.buffer = self._device.put(pattern.reshape(self._output.shape).copy())
+        elif not self._shared:
+            self._whole = self._device.put(self._host)
+            self.buffer = self._device.part(
+                self._whole, _GUARD, self._output.shape, self._output.dtype
+            )
+        return self.buffer
+
+    def broken(self) -> str:
+        """Return which guard zone was written, in words, or ``""``."""
+        if not self._has_zones:
+            return ""
+        whole = self._device.get(self._whole)
+        if not np.array_equal(whole[:_GUARD], self._guard):
+            return "before"
+        behind = whole[_GUARD + self._output.nbytes :]
+        return "" if np.array_equal(behind, self._guard) else "behind"
+
+    def result(self) -> Array:
+        """Return the output as a numpy array."""
+        return self._device.get(self.buffer)
