@@ -7,8 +7,8 @@
     race.seconds["hwkit"], race.ratio("numpy")
 
 Libraries that share a process disturb each other: their idle threads spin on the cores that another
-one is being timed on. So each has its own process, sleeps while another works, and what is compared
-is the median over rounds of the ratio within a round, the order flipped each round.
+one is being timed on. So each has its own process, is stopped while another works, and what is
+compared is the median over rounds of the ratio within a round, the order flipped each round.
 """
 
 from __future__ import annotations

@@ -149,6 +149,10 @@ def _send(stream: BinaryIO, reply: dict[str, Any]) -> None:
 
 def main(name: str, threads: int) -> None:
     """Serve orders from standard input until it closes."""
+    # Ctrl-C is for the parent, which ends its children. A process group of its own, in the same
+    # session, also makes the kernel end this process if the parent dies while it is stopped.
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     # Libraries print; what they print must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

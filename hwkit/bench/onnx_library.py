@@ -116,14 +116,17 @@ def _pool(model: Model, problem: Problem) -> bool:
     if name not in ("max_pool2d", "avg_pool2d"):
         return False
     top, bottom, left, right = problem["pad"]
-    more = {} if name == "max_pool2d" else {"count_include_pad": int(problem["count_include_pad"])}
+    more: dict[str, Any] = {}
+    if name == "avg_pool2d":
+        more["count_include_pad"] = int(problem["count_include_pad"])
+    if problem["dilation"] != (1, 1):
+        more["dilations"] = list(problem["dilation"])
     model.node(
         "MaxPool" if name == "max_pool2d" else "AveragePool",
         ["x"],
         kernel_shape=[problem["r"], problem["s"]],
         pads=[top, left, bottom, right],
         strides=list(problem["stride"]),
-        dilations=list(problem["dilation"]),
         ceil_mode=int(problem["ceil_mode"]),
         **more,
     )

@@ -1,6 +1,6 @@
 """ONNX models of a few nodes, written as protocol-buffer messages without a dependency.
 
-The field numbers are those of onnx.proto (ONNX IR version 8, operator set 17).
+The field numbers are those of onnx.proto (ONNX IR version 9, operator set 19).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Model"]
 Array = np.ndarray[Any, Any]
 Attribute = Union[int, float, Sequence[int]]
 
-_IR_VERSION, _OPERATOR_SET = 8, 17
+_IR_VERSION, _OPERATOR_SET = 9, 19
 _TYPES = {
     "float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10, "float64": 11,
     "bfloat16": 16,

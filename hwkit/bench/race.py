@@ -21,8 +21,7 @@ from .process import Built, PeerProcess
 
 __all__ = ["Race", "compare", "geometric_mean", "interleave", "race", "reference_file"]
 
-# Thread pools go on spinning for some milliseconds after their last task.
-_SETTLE_SECONDS = 0.01
+_SETTLE_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def interleave(
     Args:
         peers: processes, built and warm.
         rounds: turns of each; the order is flipped every round, so that drift hits all alike.
-        settle: seconds to wait between two turns, until the threads of the last one sleep.
+        settle: seconds to wait between two turns, until all threads of the last one have stopped.
     """
     samples: dict[str, list[float]] = {peer.library: [] for peer in peers}
     for number in range(rounds):

@@ -78,9 +78,10 @@ def read_tolerance(text: str | None) -> float | str | None:
     if text is None:
         return None
     try:
-        return check_tolerance(float(text))
+        value: float | str = float(text)
     except ValueError:
-        return check_tolerance(text)
+        value = text
+    return check_tolerance(value)
 
 
 def problems(
