@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import re
+import sys
 import threading
 import traceback
 import warnings
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
@@ -62,6 +64,7 @@ class Registry:
         self._devices: dict[tuple[str, str], Device] = {}
         self._kernels: dict[int, tuple[Kernel, ...]] = {}
         self._cache: dict[str, Any] = {}
+        self._from_entry_points: set[str] = set()
         self.plugins: list[LoadedPlugin] = []
         if entry_points:
             self._load_entry_points()
@@ -81,6 +84,7 @@ class Registry:
                 continue
             try:
                 self.register(point.load(), point.name, distribution)
+                self._from_entry_points.add(point.name)
             except BaseException as error:
                 if isinstance(error, (KeyboardInterrupt, MemoryError)):
                     raise
@@ -112,6 +116,19 @@ class Registry:
             self.plugins.append(LoadedPlugin(name, distribution))
             self._cache.clear()
             self._kernels.clear()
+
+    def carried(self) -> dict[str, str]:
+        """Return the plugins registered by hand, as ``{name: "module:attribute"}``.
+
+        A worker process registers the same. A plugin that is neither a module nor an attribute of
+        the module of its class has no such path, and is left out.
+        """
+        found: dict[str, str] = {}
+        for name, plugin in self._manager.list_name_plugin():
+            path = None if name in self._from_entry_points else _import_path(plugin)
+            if path is not None:
+                found[name] = path
+        return found
 
     def unregister(self, name: str) -> None:
         """Take a plugin out again, with the devices of its backends."""
@@ -261,6 +278,16 @@ def _index(backend: Backend, part: str) -> int:
             "type 'hwkit devices'"
         )
     return int(part)
+
+
+def _import_path(plugin: object) -> str | None:
+    if isinstance(plugin, ModuleType):
+        return plugin.__name__
+    module = sys.modules.get(type(plugin).__module__)
+    for attribute, value in vars(module).items() if module else ():
+        if value is plugin:
+            return f"{type(plugin).__module__}:{attribute}"
+    return None
 
 
 def _find(known: dict[str, T], name: str, what: str, command: str) -> T:
