@@ -14,14 +14,14 @@ import numpy as np
 __all__ = ["Model"]
 
 Array = np.ndarray[Any, Any]
-Attribute = Union[int, float, Sequence[int]]
+Attribute = Union[int, float, str, Sequence[int]]
 
 _IR_VERSION, _OPERATOR_SET = 9, 19
 _TYPES = {
     "float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10, "float64": 11,
     "bfloat16": 16,
 }  # fmt: skip
-_FLOAT, _INT, _INTS = 1, 2, 7
+_FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7
 
 
 def _varint(number: int) -> bytes:
@@ -47,6 +47,8 @@ def _attribute(name: str, value: Attribute) -> bytes:
         body = _varint(2 << 3 | 5) + struct.pack("<f", value) + _number(20, _FLOAT)
     elif isinstance(value, int):
         body = _number(3, value) + _number(20, _INT)
+    elif isinstance(value, str):
+        body = _bytes(4, value) + _number(20, _STRING)
     else:
         body = b"".join(_number(8, item) for item in value) + _number(20, _INTS)
     return _bytes(5, _bytes(1, name) + body)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hwkit.bench.onnx_model import Model
+
 Array = np.ndarray[Any, Any]
 
 
@@ -28,30 +30,22 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def onnx_node() -> Callable[..., Array]:
     """Run one ONNX node with onnxruntime: ``onnx_node("MaxPool", x, kernel_shape=[2, 2])``."""
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install hwkit[onnx]")
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    runtime = pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install hwkit[peers]"
+    )
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
 
     def run(kind: str, *inputs: Array, **attributes: Any) -> Array:
-        types = [onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for a in inputs]
-        names = [f"i{position}" for position in range(len(inputs))]
-        graph = onnx.helper.make_graph(
-            [onnx.helper.make_node(kind, names, ["y"], **attributes)],
-            "one_node",
-            [
-                onnx.helper.make_tensor_value_info(n, t, a.shape)
-                for n, t, a in zip(names, types, inputs, strict=True)
-            ],
-            [onnx.helper.make_tensor_value_info("y", types[0], None)],
-        )
-        opset = onnx.helper.make_opsetid("", 22)
-        model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
+        model = Model()
+        for position, array in enumerate(inputs):
+            model.input(f"x{position}", array)
+        model.node(kind, [*model.inputs], **attributes)
         session = runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.serialise(), options, providers=["CPUExecutionProvider"]
         )
-        result: Array = session.run(None, dict(zip(names, inputs, strict=True)))[0]
+        result: Array = session.run(None, model.inputs)[0]
         return result
 
     return run
