@@ -1,0 +1,185 @@
+"""Dispatch: the plan table, the order of devices, and what happens on a miss."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from toy import ToyKernel, ToyPlugin
+
+import hwkit
+from hwkit import ArgumentError, HwkitWarning, KernelFailure, NoKernel, dispatch, ops
+from hwkit.records import Database
+from hwkit.registry import Registry
+
+A = np.arange(6, dtype="f4").reshape(2, 3)
+B = np.arange(12, dtype="f4").reshape(3, 4)
+
+
+@pytest.fixture
+def kernel() -> ToyKernel:
+    return ToyKernel()
+
+
+@pytest.fixture(autouse=True)
+def world(kernel: ToyKernel, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """Return a registry of the operators and one toy kernel, over an empty database."""
+    made = Registry([("ops", ops), ("toy", ToyPlugin(kernel))], entry_points=False)
+    empty = Database(None)
+    monkeypatch.setattr(dispatch, "registry", lambda: made)
+    monkeypatch.setattr(dispatch, "database", lambda: empty)
+    dispatch.forget()
+    with hwkit.use("toy:0"):
+        yield made
+
+
+def test_a_call_is_planned_once(kernel: ToyKernel) -> None:
+    """The second call of the same kind builds nothing; another shape or argument does."""
+    for _ in range(3):
+        np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
+    assert (kernel.builds, kernel.runs) == (1, 3)
+    ops.gemm(A[:1], B)
+    ops.gemm(A, B, alpha=2.0)
+    ops.gemm(A.astype("f8"), B.astype("f8"))
+    assert kernel.builds == 4
+    dispatch.forget()
+    ops.gemm(A, B)
+    assert kernel.builds == 5
+
+
+def test_the_table_is_bounded(kernel: ToyKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes that never repeat do not fill the memory."""
+    monkeypatch.setattr(dispatch, "_MOST_PLANS", 4)
+    for rows in range(1, 20):
+        ops.gemm(np.ones((rows, 3), "f4"), B)
+    assert len(dispatch._table) <= 4
+
+
+def test_lists_and_unhashable_arguments() -> None:
+    """Lists are read as arrays of float64, and a list may be an argument."""
+    np.testing.assert_array_equal(ops.gemm(A.tolist(), B.tolist()), A.astype("f8") @ B)
+
+
+def test_plan_is_the_same_call(kernel: ToyKernel) -> None:
+    """``plan`` takes what the function takes, arrays or their specs."""
+    made = hwkit.plan("gemm", A, hwkit.Spec((3, 4)), alpha=2.0)
+    np.testing.assert_array_equal(made(A, B), 2 * A @ B)
+    assert made.source == "default"
+    with pytest.raises(ArgumentError, match="help"):
+        hwkit.plan("gemm", A, B, colour="red")
+    with pytest.raises(ArgumentError, match=r"did you mean 'gemm'"):
+        hwkit.plan("gem", A, B)
+
+
+def test_devices_in_order(world: Registry, kernel: ToyKernel) -> None:
+    """The first device that can runs the call; ``fallback`` says how loudly the others step in."""
+    with hwkit.use("toy:9", "toy:1", fallback="silent"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ArgumentError, match="toy:9 does not exist"):
+            ops.gemm(A, B)
+    kernel.knobs["supports"] = "not today"
+    for fallback in ("error", "silent"):
+        with hwkit.use("toy:0", "toy:1", fallback=fallback), pytest.raises(NoKernel, match="toy:0"):
+            ops.gemm(A, B)
+
+
+def test_fallback_warns(world: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``warn`` the next device takes over and one warning says why."""
+
+    class Picky(ToyPlugin):
+        @hwkit.hookimpl
+        def hwkit_kernels(self, device: Any) -> list[Any]:
+            return [ToyKernel()] if device.index == 1 else []
+
+    picky = Registry([("ops", ops), ("toy", Picky())], entry_points=False)
+    monkeypatch.setattr(dispatch, "registry", lambda: picky)
+    with hwkit.use("toy:0", "toy:1", fallback="warn"):
+        with pytest.warns(HwkitWarning, match="runs on toy:1, not on toy:0"):
+            ops.gemm(A, B)
+        np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
+    with hwkit.use("toy:0", "toy:1", fallback="error"), pytest.raises(NoKernel):
+        ops.gemm(A, B)
+
+
+def test_use_is_of_this_thread() -> None:
+    """Another thread keeps its own order of devices."""
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.append(dispatch._in_use.get()))
+    thread.start()
+    thread.join()
+    assert seen == [None]
+    assert dispatch._in_use.get() == (("toy:0",), "warn")
+
+
+def test_bad_use() -> None:
+    """``use`` names what it was given and what it takes."""
+    for devices, fallback in (((), "warn"), (("toy:0",), "maybe")):
+        with pytest.raises(ArgumentError, match="fallback"), hwkit.use(*devices, fallback=fallback):
+            pass
+
+
+def test_a_kernel_that_does_not_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next kernel takes over, and one warning names the one that failed."""
+    bad = ToyKernel(name="bad", rank=9, build=KernelFailure("compile", "no compiler"))
+    pair = Registry([("ops", ops), ("toy", ToyPlugin(bad, ToyKernel()))], entry_points=False)
+    monkeypatch.setattr(dispatch, "registry", lambda: pair)
+    with pytest.warns(HwkitWarning, match=r"kernel bad of toy:0 is left out .* no compiler"):
+        np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
+
+
+def test_errors_show_one_cause() -> None:
+    """A user's mistake is reported alone, not as the consequence of a failed look-up."""
+    with pytest.raises(ArgumentError) as caught:
+        ops.gemm(A, A)
+    assert caught.value.__context__ is None
+
+
+def test_many_threads(kernel: ToyKernel) -> None:
+    """Threads that call at once all get the right answer."""
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(50):
+            a = rng.standard_normal((int(rng.integers(1, 9)), 3)).astype("f4")
+            if not np.allclose(ops.gemm(a, B), a @ B, rtol=1e-5):
+                wrong.append(seed)
+
+    # A context variable is not inherited by a thread: these run on the device they name.
+    def on_toy(seed: int) -> None:
+        with hwkit.use("toy:0"):
+            work(seed)
+
+    threads = [threading.Thread(target=on_toy, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_after_fork() -> None:
+    """A child of fork plans and runs on its own."""
+    ops.gemm(A, B)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads of a test runner
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(ops.gemm(A[:1], B), A[:1] @ B) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_parse_problem() -> None:
+    """A Problem passes through, text is read, and an empty or unknown text says what to write."""
+    problem = dispatch.parse_problem("gemm float32 nn m=1 n=2 k=3")
+    assert dispatch.parse_problem(problem) is problem
+    with pytest.raises(ArgumentError, match="empty"):
+        dispatch.parse_problem("  ")
+    with pytest.raises(ArgumentError, match="'gemn' is not known"):
+        dispatch.parse_problem("gemn float32 nn m=1 n=2 k=3")

@@ -1,0 +1,104 @@
+"""Which kernel and config a problem gets, and the reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from toy import ToyDevice, ToyKernel
+
+from hwkit import ArgumentError, Config, NoKernel
+from hwkit.measure import Measurement
+from hwkit.ops.gemm import GEMM
+from hwkit.records import Match, Record
+from hwkit.selection import check_tolerance, select
+
+DEVICE = ToyDevice(0)
+PROBLEM = GEMM.parse("gemm float32 nn m=8 n=8 k=8")
+
+
+def match_of(source: str = "user record", distance: float = 0.0, **changes: Any) -> Match:
+    """Return a match with a good record, but for ``changes``."""
+    error = changes.pop("error", 1e-7)
+    facts: dict[str, Any] = {
+        "problem": str(PROBLEM), "op": "gemm", "kernel": "toy", "version": 3,
+        "config": Config({"tile": 4}), "arch": DEVICE.arch, "fingerprint": DEVICE.fingerprint,
+        "measurement": Measurement(1e-6, (1e-6,), error, None),
+        **changes,
+    }  # fmt: skip
+    return Match(Record(**facts), source, False, True, (), distance)
+
+
+def test_the_first_record_that_fits() -> None:
+    """A record beats the default, and its source is kept."""
+    chosen = select(PROBLEM, DEVICE, [ToyKernel()], [match_of(), match_of("shipped record")])
+    assert (str(chosen.config), chosen.source) == ("tile=4", "user record")
+
+
+@pytest.mark.parametrize(
+    ("match", "reason"),
+    [
+        (match_of(kernel="gone"), "is not there"),
+        (match_of(version=2), "version 3, the record is of 2"),
+        (match_of(config=Config({"tile": 3})), "tile=3 is not one of"),
+        (match_of(config=Config({"tile": 4, "more": 1})), "tunables are"),
+        (match_of(error=1e-3), "relative error 1.0e-03 exceeds 2.0e-06"),
+        (match_of(error=float("nan")), "exceeds"),
+        (match_of("nearest record", 9.0), "too far away"),
+    ],
+    ids=["kernel", "version", "value", "names", "error", "unchecked", "distance"],
+)
+def test_a_record_that_does_not_count(match: Match, reason: str) -> None:
+    """A record whose kernel, version, config or error does not fit is passed over, with why."""
+    chosen = select(PROBLEM, DEVICE, [ToyKernel()], [match, match_of("shipped record")])
+    assert chosen.source == "shipped record"
+    assert reason in chosen.rejected[0][1]
+
+
+def test_the_default_of_the_highest_rank() -> None:
+    """Without a record the default of the highest rank runs; equal ranks go by name."""
+    kernels = [ToyKernel(name="b"), ToyKernel(name="a"), ToyKernel(name="low", rank=-1)]
+    assert select(PROBLEM, DEVICE, kernels, []).kernel.name == "a"
+    kernels.append(ToyKernel(name="z", rank=5))
+    chosen = select(PROBLEM, DEVICE, kernels, [])
+    assert (chosen.kernel.name, chosen.source) == ("z", "default")
+    assert set(chosen.others) == {"a", "b", "low"}
+
+
+def test_tolerance_decides() -> None:
+    """A fast kernel of low accuracy runs only for a call that admits it."""
+    rough = ToyKernel(name="rough", rank=9, error=1e-3, strict=False)
+    fine = ToyKernel(name="fine", error=1e-7)
+    assert select(PROBLEM, DEVICE, [rough, fine], []).kernel is fine
+    assert select(PROBLEM, DEVICE, [rough, fine], [], 1e-2).kernel is rough
+    loose = ToyKernel(name="loose", rank=9, strict=False)
+    assert select(PROBLEM, DEVICE, [loose, fine], [], "strict").kernel is fine
+    record = match_of(kernel="rough", error=1e-3)
+    assert select(PROBLEM, DEVICE, [rough, fine], [record], 1e-2).source == "user record"
+    assert select(PROBLEM, DEVICE, [rough, fine], [record]).source == "default"
+
+
+def test_no_kernel_says_why() -> None:
+    """When nothing takes the problem, each kernel and its reason are named."""
+    kernels = [
+        ToyKernel(name="odd", supports="m must be odd"),
+        ToyKernel(name="mute", supports=False),
+        ToyKernel(name="rough", error=1e-3),
+    ]
+    with pytest.raises(NoKernel) as caught:
+        select(PROBLEM, DEVICE, kernels, [])
+    for words in ("toy:0", str(PROBLEM), "odd: m must be odd", "mute:", "rough: its relative"):
+        assert words in str(caught.value)
+    with pytest.raises(NoKernel, match="deterministic"):
+        select(PROBLEM, DEVICE, [ToyKernel()], [], "deterministic")
+    with pytest.raises(NoKernel, match="no kernel of toy:0 does gemm"):
+        select(PROBLEM, DEVICE, [], [])
+
+
+def test_check_tolerance() -> None:
+    """A tolerance is a positive number or a policy, nothing else."""
+    for good in (None, "strict", "deterministic", 1e-3, 1):
+        assert check_tolerance(good) == good
+    for bad in (0, -1.0, float("nan"), True, "loose", [1]):
+        with pytest.raises(ArgumentError, match="tolerance="):
+            check_tolerance(bad)  # type: ignore[arg-type]
