@@ -157,8 +157,6 @@ class Worker:
             Lost: one of them failed.
         """
         try:
-            if self._child is None:
-                self._start()
             for key in dict.fromkeys(keys):
                 if key not in self._live:
                     self._rebuild(key)
@@ -170,13 +168,8 @@ class Worker:
     def _rebuild(self, key: int) -> None:
         kernel, config, repeats = self._checked[key]
         self._ask(
-            {
-                "do": "rebuild",
-                "key": key,
-                "kernel": kernel,
-                "config": dict(config),
-                "repeats": repeats,
-            }
+            {"do": "rebuild", "key": key, "kernel": kernel, "config": dict(config)}
+            | {"repeats": repeats}
         )
         self._live.add(key)
 
@@ -206,6 +199,9 @@ class Worker:
         """Get a child that has the device open and the problem prepared."""
         if self._nursery is None:
             raise HwkitError("the worker is closed: make another one")
+        if not self._nursery.alive:
+            self._nursery.close()
+            self._nursery = _Nursery()
         self._live.clear()
         self._child = self._nursery.fork()
         self._talk({"do": "open", "device": self._device, "folder": self._nursery.folder})
@@ -220,31 +216,36 @@ class Worker:
             _Died: the candidate took the child down.
             HwkitError: the child did no candidate's work when it failed.
         """
-        if self._child is None:
-            self._start()
-        return self._talk(message)
+        for attempt in range(2):
+            try:
+                if self._child is None:
+                    self._start()
+                return self._talk(message)
+            except _Died as died:
+                if died.key >= 0:
+                    raise
+                # A candidate before this one may have left a broken process: try a new one.
+                if attempt:
+                    raise HwkitError(
+                        f"the worker process on {self._device} is lost whenever it does "
+                        f"'{message['do']}': {died.reason}"
+                    ) from None
+        raise AssertionError
 
     def _talk(self, message: dict[str, Any]) -> Any:
         assert self._child is not None
-        assert self._nursery is not None
         try:
             answer = self._child.talk(message, self.limits)
-        except _Died as died:
-            self.deaths += 1
+        except BaseException as error:
             self._child = None
             self._live.clear()
-            if died.key < 0:
-                raise HwkitError(
-                    f"the worker process on {self._device} was lost while it did "
-                    f"'{message['do']}': {died.reason}"
-                ) from None
+            self.deaths += isinstance(error, _Died)
             raise
         if "lost" in answer:
             raise Lost(*answer["lost"])
         if "error" in answer:
             kind = getattr(errors, answer["error"], HwkitError)
-            simple = isinstance(kind, type) and kind is not errors.KernelFailure
-            raise (kind if simple else HwkitError)(answer["reason"])
+            raise (HwkitError if kind is errors.KernelFailure else kind)(answer["reason"])
         return answer["answer"]
 
 
@@ -294,6 +295,11 @@ class _Nursery:
             data += part
         return int(NUMBER.unpack(data)[0])
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
     def fork(self) -> _Child:
         """Return a new child."""
         mine, theirs = socket.socketpair()
@@ -330,6 +336,7 @@ class _Child:
         self.pid = pid
         self._link = link
         self._nursery = nursery
+        self._code: int | None = None
 
     def talk(self, message: dict[str, Any], limits: Limits) -> dict[str, Any]:
         """Send a message and return the answer; kill the child where it takes too much.
@@ -374,23 +381,36 @@ class _Child:
 
     def kill(self) -> int:
         """Kill the process group, and return the exit code."""
+        if self._code is not None:
+            return self._code
         self._link.close()
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGKILL)
-        return self._nursery.wait(self.pid)
+        self._code = self._nursery.wait(self.pid)
+        return self._code
 
     def _cause_of_death(self) -> tuple[str, str]:
         """Return class and reason; the child closed the connection, or is broken."""
-        # A process that is about to end of itself is given the time to say how.
-        time.sleep(0.005)
+        # A process that is about to end of itself is given the time to do so.
+        patience = time.monotonic() + 0.3
+        while not _ended(self.pid) and time.monotonic() < patience:
+            time.sleep(0.001)
         code = self.kill()
         if code == -signal.SIGKILL:
             return "memory", "killed by the system, most likely for the memory it took"
         if code < 0:
             return "crash", f"killed by {signal.Signals(-code).name}"
         return "crash", f"it ended the process with exit code {code}"
+
+
+def _ended(pid: int) -> bool:
+    """Whether a process has ended and waits to be asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return True
 
 
 def _resident(pid: int) -> int:

@@ -12,13 +12,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fake import FakeBackend, FaultyBackend
+    from .fake import FAULTS, FakeBackend, FaultyBackend
     from .replay import ReplayBackend
     from .suite import BackendSuite, unavailable
 
-__all__ = ["BackendSuite", "FakeBackend", "FaultyBackend", "ReplayBackend", "unavailable"]
+__all__ = ["FAULTS", "BackendSuite", "FakeBackend", "FaultyBackend", "ReplayBackend", "unavailable"]
 
 _LATE = {
+    "FAULTS": "fake",
     "BackendSuite": "suite",
     "FakeBackend": "fake",
     "FaultyBackend": "fake",
