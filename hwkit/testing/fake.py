@@ -58,7 +58,7 @@ FAULTS: dict[str, str | None] = {
     "stop": "timeout",
     "memory": "memory",
     "wrong": "wrong",
-    "nan": "wrong",
+    "not_a_number": "wrong",
     "unwritten": "wrong",
     "before": "wrong",
     "behind": "wrong",
@@ -285,7 +285,7 @@ class _FaultyRun:
             ctypes.memset(start - 64 if self._fault == "before" else start + out.nbytes, 0x13, 64)
         elif self._fault == "operand":
             operands[0][...] = 0
-        elif self._fault == "nan":
+        elif self._fault == "not_a_number":
             out.ravel()[:1] = math.nan
         elif self._fault == "wrong":
             out *= 2
