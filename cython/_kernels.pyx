@@ -1,0 +1,210 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, binding=True
+"""The compiled kernels of the host, and the object that runs them on numpy arrays."""
+
+from libc.stdint cimport int64_t, uintptr_t
+
+import numpy as np
+
+cdef extern from "run.h" nogil:
+    enum:
+        HWKIT_OK
+        HWKIT_MAX_OPERANDS
+    ctypedef struct hwkit_plan:
+        int (*run)(const hwkit_plan *, const void *const *, void *) noexcept nogil
+        hwkit_plan *(*prepack)(const hwkit_plan *, int, const int *,
+                               const void *const *) noexcept nogil
+        void (*destroy)(hwkit_plan *) noexcept nogil
+        int64_t workspace
+        double seconds
+    hwkit_plan *hwkit_plan_hold(const hwkit_plan *, int, int, const int *, const void *const *,
+                                const int64_t *)
+
+cdef extern from "ndarray.h":
+    enum:
+        HWKIT_C_CONTIGUOUS
+        HWKIT_ALIGNED
+        HWKIT_WRITEABLE
+    ctypedef struct hwkit_spec:
+        void *dtype
+        int nd
+        Py_ssize_t dims[8]
+        int64_t bytes
+    bint hwkit_ndarray_import(object, object, object, uintptr_t) except -1
+    char *hwkit_fitting(object, const hwkit_spec *, int)
+    object hwkit_new_array(int, const Py_ssize_t *, object)
+
+try:
+    from numpy._core._multiarray_umath import _ARRAY_API
+except ImportError:  # numpy 1
+    from numpy.core._multiarray_umath import _ARRAY_API
+
+cdef _prove_layout():
+    sample = np.empty((3, 5), np.float32)
+    if not hwkit_ndarray_import(_ARRAY_API, sample, sample.dtype, sample.ctypes.data):
+        raise ImportError(f"numpy {np.__version__} has another array layout than hwkit knows: "
+                          "upgrade hwkit")
+
+_prove_layout()
+
+# Below this a released GIL costs more than it gives other threads.
+cdef double RELEASE_SECONDS = 2e-6
+
+
+cdef class Run:
+    """A built kernel: ``run(*operands, out=y)`` and the fast path ``run.direct(operands, y)``."""
+
+    cdef hwkit_plan *plan
+    cdef int count
+    cdef hwkit_spec specs[HWKIT_MAX_OPERANDS]
+    cdef hwkit_spec output
+    cdef object kept     # dtypes that the specs point to, and a Run that this one calls
+    cdef object __weakref__
+
+    def __dealloc__(self):
+        if self.plan != NULL:
+            self.plan.destroy(self.plan)
+
+    @property
+    def workspace(self):
+        """Bytes of scratch memory that a run takes, all threads together."""
+        return self.plan.workspace
+
+    @property
+    def seconds(self):
+        """A rough estimate of how long a run takes."""
+        return self.plan.seconds
+
+    def direct(self, tuple operands, out):
+        """Run on the user's own objects; NotImplemented where they are not just as needed.
+
+        Args:
+            operands: numpy arrays in order.
+            out: array for the result, or ``None`` for a new one.
+        """
+        cdef const void *pointers[HWKIT_MAX_OPERANDS]
+        cdef char *data
+        cdef char *result
+        cdef int i
+        if len(operands) != self.count:
+            return NotImplemented
+        if out is None:
+            for i in range(self.count):
+                data = hwkit_fitting(operands[i], &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
+                if data == NULL:
+                    return NotImplemented
+                pointers[i] = data
+            out = hwkit_new_array(self.output.nd, self.output.dims, <object>self.output.dtype)
+            result = hwkit_fitting(out, &self.output, 0)
+        else:
+            result = hwkit_fitting(out, &self.output,
+                                   HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED | HWKIT_WRITEABLE)
+            if result == NULL:
+                return NotImplemented
+            for i in range(self.count):
+                data = hwkit_fitting(operands[i], &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
+                if data == NULL or (data < result + self.output.bytes
+                                    and result < data + self.specs[i].bytes):
+                    return NotImplemented
+                pointers[i] = data
+        self.go(pointers, result)
+        return out
+
+    cdef int go(self, const void **operands, void *out) except -1:
+        cdef int status
+        if self.plan.seconds > RELEASE_SECONDS:
+            with nogil:
+                status = self.plan.run(self.plan, operands, out)
+        else:
+            status = self.plan.run(self.plan, operands, out)
+        if status != HWKIT_OK:
+            raise MemoryError(f"{self.plan.workspace} bytes of scratch memory cannot be had: "
+                              "use fewer threads or a smaller problem")
+        return 0
+
+    def __call__(self, *operands, out):
+        """Write the result into ``out``.
+
+        Raises:
+            ValueError: an operand or ``out`` has another shape, dtype or order than the plan, or
+                they overlap.
+        """
+        if out is None or self.direct(operands, out) is NotImplemented:
+            wanted = ", ".join(_describe(&self.specs[i]) for i in range(self.count))
+            raise ValueError(f"this run takes ({wanted}) as contiguous arrays, and "
+                             f"{_describe(&self.output)} as out, which overlaps none of them")
+
+    def prepack(self, constants):
+        """Return a Run that keeps its own copy of some operands, in the kernel's own layout.
+
+        Args:
+            constants: arrays by position among the operands.
+        """
+        cdef const void *pointers[HWKIT_MAX_OPERANDS]
+        cdef int positions[HWKIT_MAX_OPERANDS]
+        cdef int64_t sizes[HWKIT_MAX_OPERANDS]
+        cdef int i, count = 0
+        cdef char *data
+        cdef Run made = Run.__new__(Run)
+        for i in sorted(constants):
+            if not 0 <= i < self.count:
+                raise ValueError(f"there is no operand {i} to prepack, only {self.count}")
+            array = constants[i]
+            data = hwkit_fitting(array, &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
+            if data == NULL:
+                raise ValueError(f"operand {i} must be {_describe(&self.specs[i])}, contiguous")
+            pointers[count], positions[count], sizes[count] = data, i, self.specs[i].bytes
+            count += 1
+        made.kept = self.kept
+        with nogil:
+            if self.plan.prepack != NULL:
+                made.plan = self.plan.prepack(self.plan, count, positions, pointers)
+            else:
+                made.plan = hwkit_plan_hold(self.plan, self.count, count, positions, pointers,
+                                            sizes)
+        if made.plan == NULL:
+            raise MemoryError("memory for packed operands cannot be had")
+        if self.plan.prepack == NULL:
+            made.kept = (self.kept, self)
+        made.output = self.output
+        for i in range(self.count):
+            if i not in constants:
+                made.specs[made.count] = self.specs[i]
+                made.count += 1
+        return made
+
+
+cdef str _describe(const hwkit_spec *spec):
+    shape = tuple([spec.dims[i] for i in range(spec.nd)])
+    return f"{(<object>spec.dtype).name} {shape}"
+
+
+cdef int _fill(hwkit_spec *spec, operand, list kept) except -1:
+    shape, dtype = operand
+    dtype = np.dtype(dtype)
+    if len(shape) > 8:
+        raise ValueError(f"an operand has {len(shape)} dimensions, more than 8")
+    kept.append(dtype)
+    spec.dtype = <void *>dtype
+    spec.nd = len(shape)
+    spec.bytes = dtype.itemsize
+    for i, size in enumerate(shape):
+        spec.dims[i] = size
+        spec.bytes *= size
+    return 0
+
+
+cdef Run make_run(hwkit_plan *plan, operands, output):
+    """Take over ``plan``; ``operands`` and ``output`` are pairs of shape and dtype."""
+    cdef Run made = Run.__new__(Run)
+    cdef list kept = []
+    if plan == NULL:
+        raise MemoryError("memory for a plan cannot be had")
+    made.plan = plan
+    if len(operands) > HWKIT_MAX_OPERANDS:
+        raise ValueError(f"a plan takes at most {HWKIT_MAX_OPERANDS} operands, not {len(operands)}")
+    for operand in operands:
+        _fill(&made.specs[made.count], operand, kept)
+        made.count += 1
+    _fill(&made.output, output, kept)
+    made.kept = kept
+    return made

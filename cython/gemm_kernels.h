@@ -1,0 +1,57 @@
+/* Micro-kernels of matrix products and what feeds them; gemm.inc makes them for each ISA and type.
+ *
+ * B, and so the columns of C, runs along the vectors. Packed B is cut into panels of nv vectors, each
+ * panel [depth][nv * vl]; the last one has only as many vectors as it needs, its last columns are 0.
+ * A is read element by element and broadcast, either from a packed panel [depth][rows], or through
+ * one pointer for each row and segment: a segment is a run of `depth` elements that lie together, so
+ * that a convolution with r x s taps is a product with as many segments, and no copy of the image. */
+#ifndef HWKIT_GEMM_KERNELS_H
+#define HWKIT_GEMM_KERNELS_H
+
+#include "epilogue.h"
+
+#include <stdint.h>
+
+enum { HWKIT_MAX_ROWS = 14, HWKIT_MAX_VECTORS = 4 };
+
+typedef struct {
+    const void *const *rows; /* kernels by row: [segments][rows] */
+    const void *a;           /* kernels by panel: [depth][rows] */
+    const void *b;
+    int64_t ldb; /* elements from one row of B to the next */
+    int64_t segments, depth;
+    void *c;
+    int64_t ldc;    /* elements */
+    int columns;    /* of C, at most nv * vl */
+    int accumulate; /* add to C instead of replacing it */
+    const hwkit_epilogue *epilogue; /* NULL: none, or this is not the last part of the depth */
+    int64_t row, column;            /* of this tile in the result, for the bias */
+} hwkit_tile;
+
+typedef void (*hwkit_tile_fn)(const hwkit_tile *tile);
+
+/* Indexed by [vectors - 1][rows - 1]; NULL where the accumulators would not fit the registers. */
+typedef struct {
+    /* full vectors of B can be read; columns of C beyond `columns` are not touched */
+    hwkit_tile_fn by_panel[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    /* nothing of B beyond `columns` is read */
+    hwkit_tile_fn by_panel_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_row_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    /* dst[i * width + j] = src[i * ld + j * step], i < depth, j < count; 0 for count <= j < width */
+    void (*pack)(void *dst, const void *src, int64_t ld, int64_t step, int64_t depth, int count,
+                 int width);
+    /* dst[i * width + j] = src[j * ld + i] for the same i and j: packs a transposed operand */
+    void (*pack_transposed)(void *dst, const void *src, int64_t ld, int64_t depth, int count,
+                            int width);
+    /* dst[j] = src[j * step], j < count */
+    void (*gather)(void *dst, const void *src, int64_t step, int64_t count);
+    /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */
+    void (*dot)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
+                int rows, int64_t columns, int64_t depth);
+    /* the epilogue alone, in place; c is `rows` x `columns` at (row, column) of the result */
+    void (*finish)(void *c, int64_t ldc, int rows, int64_t columns, const hwkit_epilogue *epilogue,
+                   int64_t row, int64_t column);
+} hwkit_gemm_kernels;
+
+#endif

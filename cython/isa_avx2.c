@@ -1,0 +1,22 @@
+/* AVX2 with fused multiply-add. */
+#if defined(__x86_64__)
+#define HWKIT_TARGET_AVX2
+#include "isa.inc"
+
+const hwkit_isa hwkit_isa_avx2 = {
+    .name = "avx2",
+    .features = HWKIT_AVX2 | HWKIT_FMA,
+    .f32 = {.vl = 8, .gemm = &HWKIT_F32(gemm_kernels),
+            .depthwise = &HWKIT_F32(depthwise_kernels),
+            .pool = &HWKIT_F32(pool_kernels),
+            .probe = HWKIT_F32(probe)},
+    .f64 = {.vl = 4, .gemm = &HWKIT_F64(gemm_kernels),
+            .depthwise = &HWKIT_F64(depthwise_kernels),
+            .pool = &HWKIT_F64(pool_kernels),
+            .probe = HWKIT_F64(probe)},
+};
+#else
+#include "isa.h"
+
+const hwkit_isa hwkit_isa_avx2 = {.name = "avx2"};
+#endif

@@ -1,0 +1,28 @@
+/* AVX-512 as of its first servers: F, BW, DQ, VL. */
+#if defined(__x86_64__)
+#define HWKIT_TARGET_AVX512
+#include "isa.inc"
+
+#ifdef HWKIT_LOWER_AVX512
+#define HWKIT_NEEDS (HWKIT_AVX2 | HWKIT_FMA)
+#else
+#define HWKIT_NEEDS (HWKIT_AVX512F | HWKIT_AVX512BW | HWKIT_AVX512DQ | HWKIT_AVX512VL)
+#endif
+
+const hwkit_isa hwkit_isa_avx512 = {
+    .name = "avx512",
+    .features = HWKIT_NEEDS,
+    .f32 = {.vl = 16, .gemm = &HWKIT_F32(gemm_kernels),
+            .depthwise = &HWKIT_F32(depthwise_kernels),
+            .pool = &HWKIT_F32(pool_kernels),
+            .probe = HWKIT_F32(probe)},
+    .f64 = {.vl = 8, .gemm = &HWKIT_F64(gemm_kernels),
+            .depthwise = &HWKIT_F64(depthwise_kernels),
+            .pool = &HWKIT_F64(pool_kernels),
+            .probe = HWKIT_F64(probe)},
+};
+#else
+#include "isa.h"
+
+const hwkit_isa hwkit_isa_avx512 = {.name = "avx512"};
+#endif

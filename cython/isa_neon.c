@@ -1,0 +1,22 @@
+/* NEON of AArch64. */
+#if defined(__aarch64__)
+#define HWKIT_TARGET_NEON
+#include "isa.inc"
+
+const hwkit_isa hwkit_isa_neon = {
+    .name = "neon",
+    .features = HWKIT_NEON,
+    .f32 = {.vl = 4, .gemm = &HWKIT_F32(gemm_kernels),
+            .depthwise = &HWKIT_F32(depthwise_kernels),
+            .pool = &HWKIT_F32(pool_kernels),
+            .probe = HWKIT_F32(probe)},
+    .f64 = {.vl = 2, .gemm = &HWKIT_F64(gemm_kernels),
+            .depthwise = &HWKIT_F64(depthwise_kernels),
+            .pool = &HWKIT_F64(pool_kernels),
+            .probe = HWKIT_F64(probe)},
+};
+#else
+#include "isa.h"
+
+const hwkit_isa hwkit_isa_neon = {.name = "neon"};
+#endif

@@ -1,0 +1,16 @@
+/* Plain C for any processor; the compiler may use what the baseline has. */
+#define HWKIT_TARGET_SCALAR
+#include "isa.inc"
+
+const hwkit_isa hwkit_isa_scalar = {
+    .name = "scalar",
+    .features = 0,
+    .f32 = {.vl = 1, .gemm = &HWKIT_F32(gemm_kernels),
+            .depthwise = &HWKIT_F32(depthwise_kernels),
+            .pool = &HWKIT_F32(pool_kernels),
+            .probe = HWKIT_F32(probe)},
+    .f64 = {.vl = 1, .gemm = &HWKIT_F64(gemm_kernels),
+            .depthwise = &HWKIT_F64(depthwise_kernels),
+            .pool = &HWKIT_F64(pool_kernels),
+            .probe = HWKIT_F64(probe)},
+};

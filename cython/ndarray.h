@@ -1,0 +1,80 @@
+/* The part of numpy's binary interface that a call needs: the head of an array object, which has
+ * been the same since numpy 1.0, and three entries of its function table, whose numbers never
+ * change. Declared here, so that a build needs no numpy headers and a wheel runs with any numpy;
+ * hwkit_ndarray_import proves the layout on a live array before anything relies on it. */
+#ifndef HWKIT_NDARRAY_H
+#define HWKIT_NDARRAY_H
+
+#include <Python.h>
+#include <stdint.h>
+
+typedef struct {
+    PyObject_HEAD
+    char *data;
+    int nd;
+    Py_ssize_t *dimensions;
+    Py_ssize_t *strides;
+    PyObject *base;
+    PyObject *descr;
+    int flags;
+} hwkit_ndarray;
+
+enum { HWKIT_C_CONTIGUOUS = 0x0001, HWKIT_ALIGNED = 0x0100, HWKIT_WRITEABLE = 0x0400 };
+
+static PyTypeObject *hwkit_ndarray_type;
+static unsigned char (*hwkit_equivalent)(PyObject *, PyObject *);
+static PyObject *(*hwkit_empty)(int, const Py_ssize_t *, PyObject *, int);
+
+static inline hwkit_ndarray *hwkit_as_ndarray(PyObject *object)
+{
+    return (hwkit_ndarray *)object;
+}
+
+/* capsule: numpy's function table; sample: an array of shape (3, 5), its address is `address`. */
+static int hwkit_ndarray_import(PyObject *capsule, PyObject *sample, PyObject *dtype,
+                                uintptr_t address)
+{
+    void **table = (void **)PyCapsule_GetPointer(capsule, NULL);
+    if (!table)
+        return 0;
+    hwkit_ndarray *a = (hwkit_ndarray *)sample;
+    hwkit_ndarray_type = (PyTypeObject *)table[2];
+    hwkit_equivalent = (unsigned char (*)(PyObject *, PyObject *))table[182];
+    hwkit_empty = (PyObject * (*)(int, const Py_ssize_t *, PyObject *, int)) table[184];
+    return Py_TYPE(sample) == hwkit_ndarray_type && a->nd == 2 && a->dimensions[0] == 3 &&
+           a->dimensions[1] == 5 && a->strides[0] == 5 * a->strides[1] && a->descr == dtype &&
+           (uintptr_t)a->data == address &&
+           (a->flags & (HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED | HWKIT_WRITEABLE)) ==
+               (HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED | HWKIT_WRITEABLE) &&
+           hwkit_equivalent(a->descr, dtype);
+}
+
+/* A new array; the reference to dtype is not stolen. */
+static inline PyObject *hwkit_new_array(int nd, const Py_ssize_t *dims, PyObject *dtype)
+{
+    Py_INCREF(dtype);
+    return hwkit_empty(nd, dims, dtype, 0);
+}
+
+typedef struct {
+    PyObject *dtype; /* owned by the Run */
+    int nd;
+    Py_ssize_t dims[8];
+    int64_t bytes;
+} hwkit_spec;
+
+/* Data pointer of an array that is exactly as specified, otherwise NULL without an exception. */
+static inline char *hwkit_fitting(PyObject *object, const hwkit_spec *spec, int flags)
+{
+    hwkit_ndarray *a = (hwkit_ndarray *)object;
+    if (Py_TYPE(object) != hwkit_ndarray_type || a->nd != spec->nd || (a->flags & flags) != flags)
+        return NULL;
+    for (int i = 0; i < spec->nd; i++)
+        if (a->dimensions[i] != spec->dims[i])
+            return NULL;
+    if (a->descr != spec->dtype && !hwkit_equivalent(a->descr, spec->dtype))
+        return NULL;
+    return a->data;
+}
+
+#endif
