@@ -25,7 +25,7 @@ from statistics import median
 from .record import Record
 from .space import Config
 
-__all__ = ["MARGINS", "TIE", "pick", "rank", "score", "stage", "standings"]
+__all__ = ["MARGINS", "MOST_TIE", "TIE", "pick", "rank", "score", "stage", "standings"]
 
 STAGES = (5, 31)
 """Samples from which on a measurement belongs to the second and the third stage of the race."""
@@ -36,7 +36,8 @@ MARGINS = (1.15, 1.05, 1.0)
 TIE = 1.01
 """Medians within this ratio are ties, whatever their spread."""
 
-_MOST_TIE = 1.025
+MOST_TIE = 1.025
+"""Medians beyond this ratio are never ties."""
 
 # The median absolute deviation of a normal distribution to its standard deviation, and the standard
 # error of a median to that of a mean.
@@ -87,7 +88,7 @@ def _tied(best: Record, other: Record) -> bool:
     if stage(len(mine.samples)) != stage(len(theirs.samples)):
         return False
     ratio = theirs.seconds / mine.seconds
-    if ratio <= TIE or ratio > _MOST_TIE:
+    if ratio <= TIE or ratio > MOST_TIE:
         return ratio <= TIE
     noise = 2 * math.hypot(_error(mine.samples), _error(theirs.samples))
     return theirs.seconds - mine.seconds <= noise

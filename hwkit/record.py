@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -116,7 +116,7 @@ class Record:
             _require(isinstance(getattr(self, name), bool), name, getattr(self, name))
         _require(isinstance(self.created, str) and _is_time(self.created), "created", self.created)
         _require(isinstance(self.config, Config), "config", self.config)
-        _require(len(str(self.config)) <= _MAX_CONFIG, "config", f"{str(self.config)[:60]}...")
+        _require(len(self.config_text) <= _MAX_CONFIG, "config", self.config_text)
         object.__setattr__(self, "measurement", _checked(self.measurement))
 
     @property
@@ -130,6 +130,11 @@ class Record:
         return self.kernel, self.version, self.config
 
     @cached_property
+    def config_text(self) -> str:
+        """``str(self.config)``."""
+        return str(self.config)
+
+    @cached_property
     def device(self) -> str:
         """Hash of arch and fingerprint, for finding; compare the fields themselves."""
         return device_digest(self.arch, self.fingerprint)
@@ -140,7 +145,7 @@ class Record:
         measured = self.measurement
         # No part can hold the separator: texts are checked to be printable.
         parts = (
-            FORMAT, self.problem, self.kernel, self.version, self.config, self.device,
+            FORMAT, self.problem, self.kernel, self.version, self.config_text, self.device,
             measured.seconds, _encode(measured.samples), measured.error, measured.failure,
             measured.reason, measured.contended, self.strict, self.deterministic, self.workspace,
             self.origin, self.created, self.default,
@@ -162,7 +167,7 @@ class Record:
             "problem": self.problem,
             "kernel": self.kernel,
             "version": self.version,
-            "config": str(self.config),
+            "config": self.config_text,
             "arch": self.arch,
             "identity": dict(self.fingerprint.identity),
             "environment": dict(self.fingerprint.environment),
@@ -306,26 +311,33 @@ def check_facts(what: str, facts: object) -> None:
 def _checked(measured: Measurement) -> Measurement:
     """Return the Measurement with floats as floats and its reason as one printable line."""
     _require(isinstance(measured, Measurement), "measurement", measured)
-    samples = measured.samples
+    samples, error = measured.samples, measured.error
     _require(isinstance(samples, tuple) and len(samples) <= _MAX_SAMPLES, "samples", samples)
-    for value in (*samples, measured.seconds) if measured.ok else samples:
-        _require(_real(value) and 0 < value < math.inf, "time in seconds", value)
+    times = (*samples, measured.seconds) if measured.ok else samples
+    _require(all(_real(t) and 0 < t < math.inf for t in times), "times in seconds", times)
     if measured.ok and samples:
         # A median lies among its samples, whatever is done with an even number of them.
         inside = min(samples) <= measured.seconds <= max(samples)
         _require(inside, "median", measured.seconds)
-    error = measured.error
     _require(_real(error) and not error < 0, "error", error)
     _require(isinstance(measured.contended, bool), "contended", measured.contended)
     _require(isinstance(measured.reason, str), "reason", measured.reason)
-    reason = "".join(c if c.isprintable() else " " for c in measured.reason[: 4 * _MAX_REASON])
-    return replace(
-        measured,
-        seconds=float(measured.seconds) if measured.ok else math.inf,
-        samples=tuple(map(float, samples)),
-        error=math.nan if math.isnan(error) else float(error),
-        reason=" ".join(reason.split())[:_MAX_REASON].rstrip(),
+    return Measurement(
+        float(measured.seconds) if measured.ok else math.inf,
+        tuple(map(float, samples)),
+        math.nan if math.isnan(error) else float(error),
+        measured.failure,
+        _line(measured.reason),
+        measured.contended,
     )
+
+
+def _line(text: str) -> str:
+    """Return the beginning of a text as one printable line."""
+    if not text:
+        return ""
+    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_REASON])
+    return " ".join(printable.split())[:_MAX_REASON].rstrip()
 
 
 def _print_error(error: float) -> float | str | None:

@@ -1,0 +1,315 @@
+"""One SQLite file: opened, told apart from damage and strangers, shared by threads and processes.
+
+Every write is one committed transaction with a full sync: kill -9 and a power cut lose at most the
+one that was under way. Readers use their own connection and wait for no writer of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote
+
+from . import rows
+
+__all__ = ["Damaged", "Later", "SqliteFile", "Stranger", "journal_mode"]
+
+T = TypeVar("T")
+
+PATIENCE = 30.0
+"""Seconds to wait for another process that writes."""
+
+# File systems whose locks and shared memory are known to serve WAL; all others get the rollback
+# journal, which needs neither (WAL does not work over a network).
+_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs")
+
+_left_to_parent: list[object] = []
+
+
+class Damaged(Exception):
+    """The file is not what it says it is."""
+
+
+class Stranger(Exception):
+    """The file belongs to another program."""
+
+
+class Later(Exception):
+    """The file was made by a later hwkit; the argument says whether this one can read it."""
+
+
+class _Open(NamedTuple):
+    connection: sqlite3.Connection
+    inode: int | None
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that the file itself is broken."""
+    text = str(error)
+    if "malformed database schema" in text and sqlite3.sqlite_version_info < (3, 37):
+        return False  # STRICT tables of a newer SQLite
+    return any(
+        sign in text
+        for sign in ("malformed", "not a database", "no such table", "no such column", "corrupt")
+    )
+
+
+def journal_mode(path: Path, mounts: str = "/proc/mounts") -> str:
+    """Return ``"wal"`` where the file system is known to serve it, else ``"delete"``."""
+    try:
+        text = Path(mounts).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "delete"
+    folder, best, kind = str(path.parent.resolve()), -1, ""
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, kind = len(point), fields[2]
+    return "wal" if kind in _LOCAL else "delete"
+
+
+class SqliteFile:
+    """A database file (or memory, for ``None``) with one connection to read and one to write.
+
+    Attributes:
+        path: the file.
+        read_only: whether to open it to be read only.
+        patience: seconds to wait for another process; for the connections opened from then on.
+        inode: of the file that was opened last, which need no longer be the one at ``path``.
+
+    Raises:
+        Damaged, Stranger, Later, OSError, sqlite3.Error: from each method; the caller decides.
+    """
+
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.patience = PATIENCE
+        self.inode: int | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._reader: _Open | None = None
+        self._writer: _Open | None = None
+        # Whoever needs both locks takes the one for writing first.
+        self._writing = threading.RLock()
+        # In memory both are one connection, hence one lock.
+        self._reading = self._writing if self.path is None else threading.RLock()
+
+    def _after_fork(self) -> None:
+        if self._pid == os.getpid():
+            return
+        inherited = self._reader, self._writer
+        self._start()
+        if self.path is None:
+            self._writer = inherited[1]
+        else:
+            # Closing them here would disturb the parent's locks: they are kept open, unused.
+            _left_to_parent.extend(inherited)
+
+    def close(self) -> None:
+        """Close the connections; the next use opens them again (a memory is gone)."""
+        self._after_fork()
+        with self._writing, self._reading:
+            for opened in (self._reader, self._writer):
+                if opened is not None:
+                    opened.connection.close()
+            self._reader = self._writer = None
+
+    def __del__(self) -> None:
+        if self._pid == os.getpid() and not sys.is_finalizing():
+            for opened in (self._reader, self._writer):
+                if opened is not None:
+                    opened.connection.close()
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return ``work(connection)`` of the connection for reading; a missing file is empty."""
+        self._after_fork()
+        with self._reading:
+            if self.path is None:
+                return work(self._open_writer())
+            if self._reader is None or self._moved(self._reader):
+                self._reader = self._close(self._reader)
+                self._reader = self._open_reader()
+            try:
+                return work(self._reader.connection)
+            except sqlite3.DatabaseError as error:
+                raise (Damaged(str(error)) if is_damage(error) else error) from error
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return ``work(connection)``, committed, or undone if it raises."""
+        self._after_fork()
+        with self._writing:
+            connection = self._open_writer()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException as error:
+                self._undo(connection)
+                if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+                    raise Damaged(str(error)) from error
+                raise
+            return result
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._writer = self._close(self._writer)
+
+    def _moved(self, opened: _Open) -> bool:
+        """Whether the file has been set aside, replaced, removed or made since it was opened."""
+        if self.path is None:
+            return False
+        try:
+            return os.stat(self.path).st_ino != opened.inode
+        except OSError:
+            return opened.inode is not None
+
+    @staticmethod
+    def _close(opened: _Open | None) -> None:
+        if opened is not None:
+            opened.connection.close()
+
+    def _connect(self, mode: str | None) -> _Open:
+        """Open the file; memory if ``mode`` is ``None``."""
+        target = ":memory:" if mode is None else f"file:{quote(str(self.path))}?{mode}"
+        connection = sqlite3.connect(
+            target,
+            timeout=self.patience,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=mode is not None,
+        )
+        try:
+            # A damaged text must reach our checks, not stop the query.
+            connection.text_factory = lambda text: text.decode("utf-8", "replace")
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            inode = None if mode is None or self.path is None else os.stat(self.path).st_ino
+            self.inode = inode if inode is not None else self.inode
+            return _Open(connection, inode)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _empty(self) -> _Open:
+        opened = self._connect(None)
+        for statement in rows.statements():
+            opened.connection.execute(statement)
+        return opened
+
+    def _open_reader(self) -> _Open:
+        if self.path is None or not self.path.exists():
+            return self._empty()
+        # A folder that cannot be written has no room for the shared memory of WAL: immutable.
+        modes = ["mode=ro" if self.read_only else "mode=rw", "mode=ro&immutable=1"]
+        for mode in modes:
+            opened = self._connect(mode)
+            try:
+                if self._check(opened.connection):
+                    opened.connection.execute("PRAGMA query_only = ON")
+                    return opened
+                self._close(opened)
+                return self._empty()
+            except sqlite3.OperationalError:
+                self._close(opened)
+                if mode == modes[-1]:
+                    raise
+            except BaseException:
+                self._close(opened)
+                raise
+        raise AssertionError("unreachable")
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is not None and self._moved(self._writer):
+            self._writer = self._close(self._writer)
+        if self._writer is None and self.path is None:
+            self._writer = self._empty()
+        elif self._writer is None and self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            opened = self._connect("mode=rwc")
+            try:
+                self._prepare(opened.connection, self.path)
+            except BaseException:
+                self._close(opened)
+                raise
+            self._writer = opened
+        assert self._writer is not None
+        return self._writer.connection
+
+    def _prepare(self, connection: sqlite3.Connection, path: Path) -> None:
+        """Make the tables of a new file, or check those of an old one."""
+        if not self._check(connection):
+            self._make(connection)
+        # Several processes that switch at once get "locked" without a wait.
+        deadline = time.monotonic() + self.patience
+        mode = journal_mode(path)
+        while time.monotonic() < deadline:
+            try:
+                connection.execute(f"PRAGMA journal_mode = {mode}").fetchall()
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    mode = "delete"
+                time.sleep(0.02)
+        connection.execute("PRAGMA synchronous = FULL")
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if not self._check(connection):
+                for statement in rows.statements():
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {rows.APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {rows.SCHEMA}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _check(self, connection: sqlite3.Connection) -> bool:
+        """Return whether our tables are there; ``False`` for an empty file.
+
+        Raises:
+            Damaged, Stranger, Later: it is something else.
+        """
+        try:
+            found = {
+                (kind, name): sql
+                for kind, name, sql in connection.execute(
+                    "SELECT type, name, sql FROM sqlite_master"
+                )
+                if not str(name).startswith("sqlite_")
+            }
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise (Damaged(str(error)) if is_damage(error) else error) from error
+        if not found and application in (0, rows.APPLICATION):
+            return False
+        known = ("table", "trials") in found and ("table", "devices") in found
+        if application != rows.APPLICATION and not known:
+            raise Stranger("it is a database of another program")
+        if application == rows.APPLICATION and version > rows.SCHEMA:
+            if self.read_only and known:
+                return True
+            raise Later(known)
+        exact = set(found.values()) in [set(rows.statements(strict)) for strict in (True, False)]
+        if not exact or application != rows.APPLICATION or version != rows.SCHEMA:
+            raise Damaged("its tables are not those of a tuning database")
+        return True

@@ -1,0 +1,115 @@
+"""Records as JSON lines: shipped files, exports. A bad line is left out and counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from .errors import ArgumentError, HwkitWarning
+from .record import MAX_LINE, Record
+from .store import Store
+
+__all__ = ["Shipped", "read_lines", "write_lines"]
+
+
+def read_lines(path: Path, bad: dict[str, str], word: str = "") -> Iterator[Record]:
+    """Yield the Records of a file; blank lines and those that begin with ``#`` are skipped.
+
+    Args:
+        path: the file.
+        bad: gets ``"<file>:<line>"`` to what is wrong, for each line that is left out.
+        word: only lines that hold this text are looked at.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        number = 0
+        # A line is read no further than a legal one can be long.
+        while raw := file.readline(MAX_LINE + 2):
+            number += 1
+            too_long = not raw.endswith(b"\n") and len(raw) > MAX_LINE
+            while too_long and raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_LINE + 2)
+            line = raw.decode("utf-8", "replace").strip()
+            if not too_long and (not line or line.startswith("#") or word not in line):
+                continue
+            try:
+                if too_long:
+                    raise ArgumentError(f"the line has more than {MAX_LINE} characters")
+                yield Record.from_json(line)
+            except ArgumentError as error:
+                bad[f"{path.name}:{number}"] = str(error)
+
+
+def write_lines(path: Path, records: Iterable[Record]) -> int:
+    """Write records, one a line, to a file that is there in full or not at all; return how many."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        count = 0
+        with open(descriptor, "w", encoding="ascii") as file:
+            for record in records:
+                file.write(record.to_json() + "\n")
+                count += 1
+            file.flush()
+            os.fsync(file.fileno())
+        # As open() would have made it; mkstemp makes it for the owner only.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    return count
+
+
+class Shipped:
+    """Files of Records that plugins bring, never written; read on demand, one arch at a time."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(map(Path, files))
+        self.bad: dict[str, str] = {}
+        self._store = Store(None)
+        self._loaded: set[str] = set()
+        self._lock = threading.Lock()
+
+    def store(self, arch: str | None = None) -> Store:
+        """Return a Store in memory with the Records of ``arch``, or with all."""
+        wanted = "" if arch is None else arch
+        # Without the lock first: what is loaded stays.
+        if "" not in self._loaded and wanted not in self._loaded:
+            with self._lock:
+                if wanted not in self._loaded:
+                    self._load(wanted)
+                    self._loaded.add(wanted)
+        return self._store
+
+    def _load(self, arch: str) -> None:
+        before = len(self.bad)
+        records: list[Record] = []
+        for path in self.files:
+            try:
+                records += read_lines(path, self.bad, json.dumps(arch) if arch else "")
+            except OSError as error:
+                self.bad[path.name] = f"it cannot be read: {error}"
+        self._store.add(records)
+        if len(self.bad) > before:
+            where, why = list(self.bad.items())[before]
+            warnings.warn(
+                f"{len(self.bad) - before} shipped records are left out (the first: {where}, "
+                f"{why}): type 'hwkit db verify'",
+                HwkitWarning,
+                stacklevel=4,
+            )
+
+    def close(self) -> None:
+        """Forget what was read."""
+        with self._lock:
+            self._store.close()
+            self._loaded.clear()

@@ -1,0 +1,399 @@
+"""Database: layered Records, the user's trials over the shipped ones. Winners are a query.
+
+A lookup goes down this list and yields every candidate that stands, so that the caller takes the
+first that it can use (its kernel is there, its config legal, its error within the tolerance):
+
+=====================================  ================  =========  ==================
+the record is of                       source            ``stale``  ``same_device``
+=====================================  ================  =========  ==================
+this problem, identity, environment    user record       no         yes
+this problem and identity              user record       yes        yes
+the same two, shipped                  shipped record    no, yes    yes
+this problem, same arch                user record       by fields  no
+the same, shipped                      shipped record    by fields  no
+a near problem, same arch              nearest record    by fields  by fields
+=====================================  ================  =========  ==================
+
+Another arch is a miss. A record of another kernel version is yielded, and refused by the caller.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from . import quarantine as unfinished
+from .backend import Fingerprint
+from .cleaning import clean
+from .errors import ArgumentError, DatabaseError, HwkitWarning
+from .lines import Shipped, read_lines, write_lines
+from .matching import Layer, Match, nearest, on_identity, on_others
+from .measure import Measurement
+from .op import Problem
+from .ranking import pick, score, standings
+from .record import Record, now
+from .rows import device_key
+from .space import Config
+from .store import ADVICE, NotKept, Store
+
+__all__ = ["Database", "Match", "Record", "now", "pick"]
+
+_CHUNK = 1000
+_PORTFOLIO = 64
+_PORTFOLIO_NEAR = 8
+
+
+class Database:
+    """The user's trials in a file (in memory for ``None``), over files of shipped Records.
+
+    Safe from threads, processes and after fork. A file that cannot be written, or that is damaged,
+    stops nobody: trials are kept in memory then, and one :class:`~hwkit.HwkitWarning` says so.
+
+    Args:
+        path: file of the user's trials; made on the first write.
+        shipped: files of JSON lines, never written.
+        read_only: keep new trials in memory without a warning.
+    """
+
+    def __init__(
+        self, path: Path | None, shipped: Sequence[Path] = (), read_only: bool = False
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.read_only = read_only
+        self._user = Store(self.path, read_only=read_only)
+        self._overlay = Store(None)
+        self._shipped = Shipped(shipped)
+        self._unkept = 0
+
+    def __repr__(self) -> str:
+        return f"Database({str(self.path) if self.path else None!r})"
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        self._user.close()
+        self._shipped.close()
+
+    # Writing.
+
+    def add(self, record: Record) -> None:
+        """Keep a trial: one committed row."""
+        self.add_all([record])
+
+    def add_all(self, records: Iterable[Record]) -> int:
+        """Keep trials in one transaction, and return how many are new."""
+        batch = list(records)
+        try:
+            added = self._user.add(batch)
+        except NotKept as error:
+            self._not_kept(error)
+            added = self._overlay.add(batch)
+            self._unkept += added
+            return added
+        self._catch_up()
+        return added
+
+    def _catch_up(self) -> None:
+        """Write what was kept in memory while the file could not be written."""
+        if self._unkept:
+            try:
+                self._user.add(list(self._overlay))
+                self._unkept = 0
+            except NotKept:
+                return
+
+    def _not_kept(self, error: NotKept) -> None:
+        if not self.read_only:
+            self._user.say(
+                f"new trials are not kept in {self.path}, {error}; they are forgotten when this "
+                f"process ends: {ADVICE}"
+            )
+
+    def begin(
+        self,
+        problem: Problem | str,
+        arch: str,
+        fingerprint: Fingerprint,
+        kernel: str,
+        version: int,
+        config: Config,
+        *,
+        strict: bool = True,
+        deterministic: bool = False,
+        workspace: int = 0,
+        origin: str = "tuned",
+        default: bool = False,
+    ) -> int:
+        """Put a candidate into quarantine, committed, and return the token for :meth:`finish`.
+
+        If this process or the machine dies before that, the candidate counts as failed with class
+        ``crash``, and :meth:`tried` names it.
+        """
+        crash = Record(
+            problem=str(problem),
+            op=str(problem).split(" ", 1)[0],
+            kernel=kernel,
+            version=version,
+            config=config,
+            arch=arch,
+            fingerprint=fingerprint,
+            measurement=Measurement.failed("crash", unfinished.LEFT),
+            strict=strict,
+            deterministic=deterministic,
+            workspace=workspace,
+            origin=origin,
+            created=now(),
+            default=default,
+        )
+        try:
+            return self._user.begin(crash)
+        except NotKept as error:
+            self._not_kept(error)
+            return -self._overlay.begin(crash)
+
+    def finish(self, token: int, record: Record | None = None) -> None:
+        """Take a candidate out of quarantine and keep its trial, in one transaction.
+
+        Args:
+            token: from :meth:`begin`.
+            record: the trial; ``None`` if the candidate was not tried after all.
+        """
+        if token < 0:
+            self._overlay.finish(-token, None)
+            if record is not None:
+                self.add(record)
+            return
+        try:
+            self._user.finish(token, record)
+        except NotKept as error:
+            self._not_kept(error)
+            if record is not None:
+                self._unkept += self._overlay.add([record])
+            return
+        self._catch_up()
+
+    # Lookup.
+
+    def _layers(self, arch: str | None) -> tuple[Layer, Layer]:
+        user = [self._user, self._overlay] if self._unkept or self.read_only else [self._user]
+        shipped = [self._shipped.store(arch)] if self._shipped.files else []
+        return Layer("user record", user), Layer("shipped record", shipped)
+
+    def candidates(
+        self, problem: Problem | str, arch: str, fingerprint: Fingerprint
+    ) -> Iterator[Match]:
+        """Yield Records that may serve a Problem, in the order of preference of this module."""
+        text = str(problem)
+        layers = self._layers(arch)
+        for layer in layers:
+            yield from on_identity(layer, text, arch, fingerprint)
+        for layer in layers:
+            yield from on_others(layer, text, arch, fingerprint)
+        yield from nearest(layers, text, arch, fingerprint)
+
+    def tried(
+        self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
+    ) -> set[Config]:
+        """Return the Configs that this device, in this environment, has measured or failed.
+
+        Those in quarantine are among them.
+        """
+        stores = self._layers(None)[0].stores
+        found = [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
+        return {r.config for r in found}
+
+    def portfolio(
+        self, problem: Problem | str, arch: str, fingerprint: Fingerprint, depth: int = 1
+    ) -> list[Record]:
+        """Return what to try first: winners here, of every other known device, of near Problems.
+
+        None of them is to be believed, all are to be measured again.
+
+        Args:
+            problem: the Problem.
+            arch: of the device to tune.
+            fingerprint: of the device to tune.
+            depth: how many candidates of each device; the winners of all come first.
+        """
+        text = str(problem)
+        layers = self._layers(None)
+        found: list[Match] = []
+        for layer in layers:
+            found += islice(on_identity(layer, text, arch, fingerprint), depth)
+        others = [m for x in layers for m in on_others(x, text, None, fingerprint, depth)]
+        found += others[:_PORTFOLIO]
+        found += islice(nearest(layers, text, arch, fingerprint), _PORTFOLIO_NEAR * depth)
+        return list({m.record.candidate: m.record for m in reversed(found)}.values())[::-1]
+
+    def default_record(self, record: Record) -> Record | None:
+        """Return the fastest default Config among the trials beside ``record``, if there is one."""
+        key = device_key(record.device)
+        beside = [
+            r
+            for layer in self._layers(record.arch)
+            for s in layer.stores
+            for r in s.of(record.problem, key, defaults=True)
+        ]
+        return min(standings(beside), key=score, default=None)
+
+    def stale(self, fingerprint: Fingerprint) -> list[Record]:
+        """Return the winners of this identity that only other environments have measured."""
+        fresh: set[str] = set()
+        old: dict[str, list[Record]] = {}
+        for records in self._groups(self._layers(None)[0]):
+            there = records[0].fingerprint
+            if dict(there.identity) != dict(fingerprint.identity):
+                continue
+            if dict(there.environment) == dict(fingerprint.environment):
+                fresh.add(records[0].problem)
+            else:
+                old.setdefault(records[0].problem, []).extend(records)
+        winners = [pick(records)[0] for name, records in old.items() if name not in fresh]
+        return sorted((w for w in winners if w is not None), key=lambda w: w.problem)
+
+    # All of it.
+
+    @staticmethod
+    def _groups(layer: Layer) -> Iterator[list[Record]]:
+        """Yield the trials of each Problem and device (with its environment)."""
+        keys = {key for store in layer.stores for key in store.groups()}
+        for problem, device in sorted(keys, key=str):
+            records = [r for s in layer.stores for r in s.of(problem, device)]
+            if records:
+                yield records
+
+    def records(self, layer: str | None = None, **filters: object) -> Iterator[Record]:
+        """Yield trials.
+
+        Args:
+            layer: ``"user"`` or ``"shipped"``; both if ``None``, a trial in both once.
+            filters: fields of a Record to the values wanted, such as ``op="gemm"``, ``ok=True``.
+        """
+        unknown = [name for name in filters if name not in _FILTERS]
+        if unknown or layer not in (None, "user", "shipped"):
+            raise ArgumentError(
+                f"records cannot be chosen by {unknown or layer!r}: the layers are user and "
+                f"shipped, the fields {', '.join(_FILTERS)}"
+            )
+        user, shipped = self._layers(None)
+        stores = [*(user.stores if layer != "shipped" else ())]
+        stores += shipped.stores if layer != "user" else ()
+        seen: set[str] = set()
+        for store in stores:
+            for record in store:
+                if all(getattr(record, n) == value for n, value in filters.items()):
+                    if len(stores) > 1 and record.id in seen:
+                        continue
+                    seen.add(record.id)
+                    yield record
+
+    def winners(self, layer: str | None = None, **filters: object) -> Iterator[Record]:
+        """Yield the winner of each Problem and device; arguments as of :meth:`records`."""
+        groups: dict[tuple[str, str], list[Record]] = {}
+        for record in self.records(layer, **filters):
+            groups.setdefault((record.problem, record.device), []).append(record)
+        for _, records in sorted(groups.items()):
+            winner, _ = pick(records)
+            if winner is not None:
+                yield winner
+
+    def counts(self) -> dict[str, int]:
+        """Return how many trials, failures, Problems and devices there are, and what is amiss."""
+        user, shipped = self._layers(None)
+        found = {"trials": 0, "failed": 0, "problems": 0, "devices": 0, "quarantined": 0}
+        for store in user.stores:
+            for name, count in store.counts().items():
+                found[name] += count
+        found["shipped"] = sum(s.counts()["trials"] for s in shipped.stores)
+        found["bad"] = len(self._user.bad) + len(self._shipped.bad)
+        found["not_kept"] = self._unkept
+        return found
+
+    def export(self, path: Path, *, winners: bool = False, **filters: object) -> int:
+        """Write trials, or only winners, as JSON lines, and return how many.
+
+        Raises:
+            DatabaseError: the file cannot be written.
+        """
+        chosen = self.winners(**filters) if winners else self.records(**filters)  # type: ignore[arg-type]
+        try:
+            return write_lines(Path(path), chosen)
+        except OSError as error:
+            raise DatabaseError(
+                f"{path} cannot be written ({error.strerror}): name a file in a folder of yours"
+            ) from None
+
+    def import_(self, path: Path) -> int:
+        """Add the trials of a file, JSON lines or another database, and return how many are new.
+
+        Adding is a set union: the order of merges does not matter, and twice is once. What cannot
+        be read is left out, with one warning.
+
+        Raises:
+            DatabaseError: the file cannot be read.
+        """
+        path = Path(path)
+        bad: dict[str, str] = {}
+        try:
+            with open(path, "rb") as file:
+                is_database = file.read(16) == b"SQLite format 3\0"
+            if is_database:
+                other = Store(path, read_only=True)
+                records: Iterator[Record] = iter(other)
+            else:
+                other, records = Store(None), read_lines(path, bad)
+            added = 0
+            while batch := list(islice(records, _CHUNK)):
+                added += self.add_all(batch)
+        except OSError as error:
+            raise DatabaseError(
+                f"{path} cannot be read ({error.strerror}): name a file of 'hwkit db export', or a "
+                "database"
+            ) from None
+        bad |= other.bad
+        refusal = other.refusal
+        other.close()
+        if refusal is not None:
+            raise DatabaseError(f"{path} cannot be merged, {refusal}: nothing more of it was added")
+        if bad:
+            where, why = next(iter(bad.items()))
+            warnings.warn(
+                f"{len(bad)} records of {path} were left out (the first: {where}, {why})",
+                HwkitWarning,
+                stacklevel=2,
+            )
+        return added
+
+    merge = import_
+
+    def verify(self) -> dict[str, str]:
+        """Read and check everything; return what is wrong, by where it is. Empty is good."""
+        found = self._user.verify()
+        self._shipped.store(None)
+        return {**found, **self._shipped.bad}
+
+    def gc(
+        self, days: float | None = None, *, quarantine: bool = False, bad: bool = False
+    ) -> dict[str, int]:
+        """Remove what is asked for, and return how many of each were removed.
+
+        Args:
+            days: trials older than this that failed or were superseded. The best of each kernel
+                and policy, with its ties, stays.
+            quarantine: also forget which candidates a run that died has left unfinished.
+            bad: also remove rows that cannot be read.
+
+        Raises:
+            DatabaseError: the file cannot be written.
+        """
+        try:
+            return clean(self._user, days, quarantine=quarantine, bad=bad)
+        except NotKept as error:
+            raise DatabaseError(f"{self.path} cannot be cleaned, {error}: {ADVICE}") from None
+
+
+_FILTERS = (
+    "problem", "op", "kernel", "version", "config", "arch", "strict", "deterministic", "origin",
+    "default", "ok",
+)  # fmt: skip

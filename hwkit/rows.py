@@ -1,0 +1,283 @@
+"""What a trial is in SQLite: the tables, a Record as a row and back, and the keys of the indices.
+
+Keys are hashes of text and only find rows; what is found is compared field by field, and the row as
+a whole by its ``id``, so neither a collision nor a flipped bit can pass for a trial.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from .backend import Fingerprint
+from .errors import FAILURE_CLASSES, ArgumentError
+from .ranking import score
+from .record import Record, canonical, check_facts, device_digest
+
+__all__ = [
+    "APPLICATION",
+    "COLUMNS",
+    "SCHEMA",
+    "Known",
+    "Shape",
+    "candidate_key",
+    "device_key",
+    "device_row",
+    "read_device",
+    "read_row",
+    "shape",
+    "shape_key",
+    "statements",
+    "text_key",
+    "to_row",
+]
+
+APPLICATION = int.from_bytes(b"hwkt", "big")
+"""``PRAGMA application_id`` of a tuning database: another program's file is left alone."""
+
+SCHEMA = 1
+"""``PRAGMA user_version``; a later one is read as far as it is known, and never written."""
+
+_BOOL = "INTEGER NOT NULL CHECK ({0} IN (0, 1))"
+_FAILURES = ", ".join(f"'{name}'" for name in FAILURE_CLASSES)
+
+_TRIALS: dict[str, str] = {
+    "id": "BLOB NOT NULL UNIQUE CHECK (length({0}) = 16)",
+    "problem_key": "INTEGER NOT NULL",
+    "device_key": "INTEGER NOT NULL",
+    "candidate_key": "INTEGER NOT NULL",
+    "shape_key": "INTEGER NOT NULL",
+    "volume": "REAL NOT NULL",
+    "score": "REAL CHECK ({0} > 0)",
+    "problem": "TEXT NOT NULL CHECK (length({0}) BETWEEN 3 AND 1000)",
+    "kernel": "TEXT NOT NULL CHECK (length({0}) BETWEEN 1 AND 100)",
+    "version": "INTEGER NOT NULL CHECK ({0} >= 0)",
+    "config": "TEXT NOT NULL CHECK (length({0}) <= 4096)",
+    "seconds": "REAL CHECK ({0} > 0)",
+    "samples": "TEXT NOT NULL CHECK (length({0}) <= 65536)",
+    "error": "REAL CHECK ({0} >= 0)",
+    "failure": f"TEXT CHECK ({{0}} IN ({_FAILURES}))",
+    "reason": "TEXT NOT NULL CHECK (length({0}) <= 500)",
+    "contended": _BOOL,
+    "strict": _BOOL,
+    "deterministic": _BOOL,
+    "workspace": "INTEGER NOT NULL CHECK ({0} >= 0)",
+    "origin": "TEXT NOT NULL CHECK (length({0}) BETWEEN 1 AND 100)",
+    "created": "TEXT NOT NULL CHECK (length({0}) = 32)",
+    "is_default": _BOOL,
+}
+_DEVICES = {
+    "device_key": "INTEGER NOT NULL PRIMARY KEY",
+    "arch": "TEXT NOT NULL",
+    "identity": "TEXT NOT NULL",
+    "environment": "TEXT NOT NULL",
+}
+# A candidate about to be tried, as the record of its crash: true unless it is taken out again.
+_PENDING = {
+    "token": "INTEGER NOT NULL PRIMARY KEY",
+    "problem_key": "INTEGER NOT NULL",
+    "line": "TEXT NOT NULL CHECK (length({0}) <= 65536)",
+    "host": "TEXT NOT NULL",
+    "pid": "INTEGER NOT NULL",
+    "started": "TEXT NOT NULL",
+}
+_INDICES = (
+    "CREATE INDEX by_score ON trials (problem_key, device_key, score, candidate_key)"
+    " WHERE failure IS NULL",
+    "CREATE INDEX by_candidate ON trials (problem_key, device_key, candidate_key)",
+    "CREATE INDEX by_shape ON trials (shape_key, volume, problem_key) WHERE failure IS NULL",
+    "CREATE INDEX by_problem ON pending (problem_key)",
+    "CREATE INDEX by_identity ON devices (arch, identity)",
+)
+
+COLUMNS = ", ".join(_TRIALS)
+"""Columns of ``trials``, in the order of :func:`to_row`."""
+
+
+def _table(name: str, columns: Mapping[str, str], strict: bool, more: str = "") -> str:
+    lines = []
+    for column, definition in columns.items():
+        line = f"{column} {definition.format(column)}"
+        if not strict:
+            # What STRICT does, for SQLite before 3.37.
+            kind = definition.split()[0].lower()
+            null = "" if "NOT NULL" in definition else ", 'null'"
+            line += f" CHECK (typeof({column}) IN ('{kind}'{null}))"
+        lines.append(line)
+    return f"CREATE TABLE {name} ({', '.join(lines)}{more})" + " STRICT" * strict
+
+
+@lru_cache(2)
+def statements(strict: bool = sqlite3.sqlite_version_info >= (3, 37)) -> tuple[str, ...]:
+    """Return what makes an empty database, with STRICT tables or with checks of each type."""
+    either = (
+        ", CHECK ((failure IS NULL) = (seconds IS NOT NULL))"
+        ", CHECK ((score IS NULL) = (seconds IS NULL))"
+    )
+    return (
+        _table("trials", _TRIALS, strict, either),
+        _table("devices", _DEVICES, strict),
+        _table("pending", _PENDING, strict),
+        *_INDICES,
+    )
+
+
+def text_key(*texts: str) -> int:
+    """Return a hash of texts as SQLite's signed 64-bit integer."""
+    digest = blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def device_key(digest: str) -> int:
+    """Return the key of a device, from its 32-digit hash."""
+    return int.from_bytes(bytes.fromhex(digest[:16]), "big", signed=True)
+
+
+def device_row(record: Record) -> tuple[int, str, str, str]:
+    """Return the row of a record's device: key, arch, identity, environment."""
+    facts = record.fingerprint
+    identity, environment = canonical(dict(facts.identity)), canonical(dict(facts.environment))
+    return device_key(record.device), record.arch, identity, environment
+
+
+@dataclass(frozen=True)
+class Known:
+    """A device read from its row, checked once for all trials that refer to it."""
+
+    key: int
+    arch: str
+    fingerprint: Fingerprint
+    digest: str
+
+
+def read_device(row: tuple[Any, ...]) -> Known:
+    """Return the device of a row of ``devices``.
+
+    Raises:
+        ArgumentError: the row is damaged.
+    """
+    try:
+        key, arch, identity, environment = row
+        fingerprint = Fingerprint(json.loads(identity), json.loads(environment))
+        check_facts("identity", fingerprint.identity)
+        check_facts("environment", fingerprint.environment)
+        digest = device_digest(arch, fingerprint)
+    except (TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"a device cannot be read: {error}") from None
+    if key != device_key(digest):
+        raise ArgumentError("a device does not match its checksum")
+    return Known(key, arch, fingerprint, digest)
+
+
+def candidate_key(kernel: str, version: int, config: object) -> int:
+    """Return the key of what was tried."""
+    return text_key(kernel, str(version), str(config))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of a Problem's text, for distances between Problems of one op, dtype and layout.
+
+    Attributes:
+        family: op, dtypes and layout.
+        numbers: sizes and whole-number attributes.
+        others: the other attributes.
+        volume: sum of the logarithms of the numbers, by which Shapes are indexed.
+    """
+
+    family: str
+    numbers: Mapping[str, int]
+    others: Mapping[str, str]
+    volume: float
+
+    def distance(self, other: Shape) -> float:
+        """Return the root of the summed squares of the natural logarithms of ratios.
+
+        A number that one of them lacks counts as 1, as does 0; each other attribute that differs
+        adds 1 to the sum. The epilogue does not count.
+        """
+        total = 0.0
+        for name in {*self.numbers, *other.numbers}:
+            mine, theirs = self.numbers.get(name, 1), other.numbers.get(name, 1)
+            total += math.log(max(mine, 1) / max(theirs, 1)) ** 2
+        names = {*self.others, *other.others}
+        total += sum(self.others.get(n) != other.others.get(n) for n in names)
+        return math.sqrt(total)
+
+
+@lru_cache(4096)
+def shape(problem: str) -> Shape:
+    """Return the Shape of a Problem's text."""
+    words = problem.split(" ")
+    family = [w for w in words[:3] if "=" not in w and not w.startswith("+")]
+    numbers: dict[str, int] = {}
+    others: dict[str, str] = {}
+    for word in words[len(family) :]:
+        name, equals, value = word.partition("=")
+        if equals and value.isascii() and value.isdecimal() and len(value) < 20:
+            numbers[name] = int(value)
+        elif equals:
+            others[name] = value
+    volume = sum(math.log(max(n, 1)) for n in numbers.values())
+    return Shape(" ".join(family), numbers, others, volume)
+
+
+def shape_key(arch: str, family: str) -> int:
+    """Return the key of the Problems among which the nearest is sought."""
+    return text_key(arch, family)
+
+
+def to_row(record: Record) -> tuple[Any, ...]:
+    """Return a Record as the row of ``trials``."""
+    measured, form = record.measurement, shape(record.problem)
+    return (
+        bytes.fromhex(record.id),
+        text_key(record.problem),
+        device_key(record.device),
+        candidate_key(*record.candidate),
+        shape_key(record.arch, form.family),
+        form.volume,
+        score(record) if record.ok else None,
+        record.problem,
+        record.kernel,
+        record.version,
+        str(record.config),
+        measured.seconds if record.ok else None,
+        canonical(list(measured.samples)),
+        None if math.isnan(measured.error) else measured.error,
+        measured.failure,
+        measured.reason,
+        measured.contended,
+        record.strict,
+        record.deterministic,
+        record.workspace,
+        record.origin,
+        record.created,
+        record.default,
+    )
+
+
+def read_row(row: tuple[Any, ...], device: Known) -> Record:
+    """Return the Record of a row of ``trials``, after all checks.
+
+    Raises:
+        ArgumentError: the row is damaged, or is no legal trial.
+    """
+    try:
+        fields = dict(zip(_TRIALS, row, strict=True))
+        for name in ("contended", "strict", "deterministic", "is_default"):
+            fields[name] = {0: False, 1: True}[fields[name]]
+        fields["samples"] = json.loads(fields["samples"])
+        fields["default"], fields["arch"] = fields["is_default"], device.arch
+        record = Record.from_plain(fields, (device.fingerprint, device.digest))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"a trial cannot be read: {error}") from None
+    if bytes.fromhex(record.id) != fields["id"] or fields["device_key"] != device.key:
+        raise ArgumentError("a trial does not match its checksum")
+    return record
