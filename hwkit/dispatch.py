@@ -69,15 +69,18 @@ def call(
         device: device name, or ``None`` for those of :func:`use`, or the default device.
         tolerance: relative error that the answer may have, or a policy.
     """
+    x = operands[0]
+    key: tuple[Any, ...] | None
     try:
-        key = (
-            op.name,
-            arguments,
-            device,
-            tolerance,
-            _in_use.get(),
-            *[None if a is None else (a.shape, a.dtype) for a in operands],
-        )
+        if len(operands) == 1:
+            key = op.name, arguments, device, tolerance, _in_use.get(), x.shape, x.dtype
+        else:
+            w = operands[1]
+            # Shapes of the epilogue's operands follow from these two; the plan checks them.
+            key = (
+                op.name, arguments, device, tolerance, _in_use.get(), x.shape, x.dtype,
+                w.shape, w.dtype, *[a is None for a in operands[2:]],
+            )  # fmt: skip
         found = _table.get(key)
     except (AttributeError, TypeError):
         # Lists and numbers have no shape; a list as an argument cannot be hashed.
@@ -85,7 +88,11 @@ def call(
     if found is None:
         operands = tuple([a if _is_array(a) else host_view(a) for a in operands])
         found = _remember(key, op, operands, arguments, device, tolerance)
-    return found(*[a for a in operands if a is not None], out=out)
+    count = len(found.operands)
+    if count != len(operands):
+        # An Op's first two operands are always there.
+        operands = operands[:2] if count == 2 else tuple([a for a in operands if a is not None])
+    return found(*operands, out=out)
 
 
 def _is_array(array: Any) -> bool:
