@@ -84,30 +84,34 @@ class Conv2d(Op):
         """Return the Problem of a call of :func:`conv2d`."""
         dtypes = common_dtype(x=x, w=w, bias=bias, residual=residual)
         layout = self._layout(layout)
-        nchw = layout == "nchw"
-        shape = check_rank("x", x, tuple(layout))
-        n, c, h, width = shape if nchw else (shape[0], shape[3], shape[1], shape[2])
-        names = ("k", "c/groups", "r", "s") if nchw else ("k", "r", "s", "c/groups")
-        weights = check_rank("w", w, names)
-        k, per_group, r, s = weights if nchw else (weights[0], weights[3], *weights[1:3])
-        groups = self._groups(groups, c, k)
-        if per_group * groups != c:
-            raise ArgumentError(
-                f"w has shape {weights} with {per_group} input channels, but must have "
-                f"{c // groups} of them, the {c} channels of x over groups={groups}"
-            )
+        sizes = self._sizes(x, w, layout, groups)
         stride, dilation = pair("stride", stride), pair("dilation", dilation)
-        pad = padding_of(padding, (h, width), (r, s), stride, dilation)
+        image, taps = (sizes["h"], sizes["w"]), (sizes["r"], sizes["s"])
+        pad = padding_of(padding, image, taps, stride, dilation)
         problem = self.make(
             dtypes,
             layout,
-            {"n": n, "c": c, "h": h, "w": width, "k": k, "r": r, "s": s},
+            sizes,
             {"pad": pad, "stride": stride, "dilation": dilation, "groups": groups},
             epilogue_text(bias, residual, activation),
         )
-        check_shape("bias", bias, (k,), "one value for each output channel")
+        check_shape("bias", bias, (sizes["k"],), "one value for each output channel")
         check_shape("residual", residual, problem.output.shape, "the shape of the result")
         return problem
+
+    def _sizes(self, x: Any, w: Any, layout: str, groups: Any) -> dict[str, int]:
+        names = {"n": "k", "c": "c/groups", "h": "r", "w": "s"}
+        image = dict(zip(layout, check_rank("x", x, tuple(layout)), strict=True))
+        shape = check_rank("w", w, tuple(names[letter] for letter in layout))
+        filters = dict(zip(layout, shape, strict=True))
+        c, k, per_group = image["c"], filters["n"], filters["c"]
+        groups = self._groups(groups, c, k)
+        if per_group * groups != c:
+            raise ArgumentError(
+                f"w has shape {shape} with {per_group} input channels, but must have "
+                f"{c // groups} of them, the {c} channels of x over groups={groups}"
+            )
+        return {**image, "k": k, "r": filters["h"], "s": filters["w"]}
 
     def _groups(self, groups: Any, c: int, k: int) -> int:
         if not window.is_whole(groups) or groups < 1 or c % groups or k % groups:

@@ -65,15 +65,7 @@ class Gemm(Op):
         beta = _beta(beta, c)
         c = None if beta == 0 else c
         dtypes = common_dtype(a=a, b=b, c=c, bias=bias, residual=residual)
-        rows = check_rank("a", a, ("k", "m") if transpose_a else ("m", "k"))
-        m, k = rows[::-1] if transpose_a else rows
-        rows = check_rank("b", b, ("n", "k") if transpose_b else ("k", "n"))
-        depth, n = rows[::-1] if transpose_b else rows
-        if depth != k:
-            raise ArgumentError(
-                f"b has shape {tuple(b.shape)} and the depth {depth}, but must have the depth {k} "
-                f"of a, which has shape {tuple(a.shape)}: check which of them is transposed"
-            )
+        m, n, k = _sizes(a, b, transpose_a, transpose_b)
         problem = self.make(
             dtypes,
             "nt"[bool(transpose_a)] + "nt"[bool(transpose_b)],
@@ -130,6 +122,19 @@ class Gemm(Op):
                 result = result + beta * rest.pop(0)
             result = epilogue.apply(problem, result, tuple(rest), 1)
             return result.astype(result_dtype(*operands))
+
+
+def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, int, int]:
+    rows = check_rank("a", a, ("k", "m") if transpose_a else ("m", "k"))
+    m, k = rows[::-1] if transpose_a else rows
+    rows = check_rank("b", b, ("n", "k") if transpose_b else ("k", "n"))
+    depth, n = rows[::-1] if transpose_b else rows
+    if depth != k:
+        raise ArgumentError(
+            f"b has shape {tuple(b.shape)} and the depth {depth}, but must have the depth {k} "
+            f"of a, which has shape {tuple(a.shape)}: check which of them is transposed"
+        )
+    return m, n, k
 
 
 def _number(name: str, value: Any) -> float:
