@@ -102,10 +102,10 @@ def _match(
 
 def on_identity(layer: Layer, problem: str, arch: str, fingerprint: Fingerprint) -> Iterator[Match]:
     """Yield Matches of this Problem and identity: of this environment, then stale ones."""
-    fresh, *stale = layer.identical(arch, fingerprint)
+    devices = layer.identical(arch, fingerprint)
     seen = set()
-    for devices in ([fresh], stale):
-        for found in ranked(layer, problem, devices) if devices else ():
+    for some in (devices[:1], devices[1:]):
+        for found in ranked(layer, problem, some):
             if found[0].candidate not in seen:
                 seen.add(found[0].candidate)
                 yield _match(found, layer.source, fingerprint)

@@ -230,7 +230,8 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> int:
             cursor = connection.execute(
-                "INSERT INTO pending (problem_key, line, host, pid, started) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO pending (problem_key, line, host, pid, started)"
+                " VALUES (?, ?, ?, ?, ?)",
                 (
                     rows.text_key(crash.problem),
                     crash.to_json(),
