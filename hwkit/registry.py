@@ -6,10 +6,9 @@ plugin is named and stops nobody.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
+import os
 import re
-import sys
 import threading
 import traceback
 import warnings
@@ -17,14 +16,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
 
 from . import hookspecs
 from .backend import Backend, Device, Kernel
-from .errors import ArgumentError, HwkitWarning, PluginError, Unavailable
+from .errors import ArgumentError, HwkitError, HwkitWarning, PluginError, Unavailable
+from .lookup import check_kind, find, import_path, unique
 from .op import Op
 from .settings import settings
 
@@ -61,8 +60,9 @@ class Registry:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
-        self._devices: dict[tuple[str, str], Device] = {}
-        self._kernels: dict[int, tuple[Kernel, ...]] = {}
+        self._devices: dict[tuple[str, int], Device] = {}
+        # The device is kept beside its kernels: the id of one that is gone may be used again.
+        self._kernels: dict[int, tuple[Device, tuple[Kernel, ...]]] = {}
         self._cache: dict[str, Any] = {}
         self._from_entry_points: set[str] = set()
         self.plugins: list[LoadedPlugin] = []
@@ -72,29 +72,27 @@ class Registry:
             self.register(plugin, name)
 
     def _load_entry_points(self) -> None:
-        seen: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for point in importlib.metadata.entry_points(group=GROUP):
             distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
             # An editable install beside a regular one lists the same point twice.
-            if point.value in seen:
+            if (point.name, point.value) in seen:
                 continue
-            seen.add(point.value)
+            seen.add((point.name, point.value))
             if point.name in settings().disable_plugins:
                 self.plugins.append(LoadedPlugin(point.name, distribution, disabled=True))
                 continue
             try:
                 self.register(point.load(), point.name, distribution)
                 self._from_entry_points.add(point.name)
-            except BaseException as error:
-                if isinstance(error, (KeyboardInterrupt, MemoryError)):
-                    raise
+            except (Exception, SystemExit, GeneratorExit) as error:
                 self.plugins.append(LoadedPlugin(point.name, distribution, traceback.format_exc()))
                 warnings.warn(
                     f"plugin {point.name!r} ({distribution}) is left out, loading it failed with "
                     f"{type(error).__name__}: {error}; type 'hwkit doctor' for the traceback, or "
                     f"set HWKIT_DISABLE_PLUGINS={point.name}",
                     HwkitWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
 
     def register(self, plugin: object, name: str, distribution: str = "") -> None:
@@ -105,17 +103,23 @@ class Registry:
         """
         with self._lock:
             if self._manager.has_plugin(name):
-                raise PluginError(f"two plugins are named {name!r}: uninstall or disable one")
+                raise PluginError(self._name_clash(name, distribution))
             try:
                 self._manager.register(plugin, name)
                 self._manager.check_pending()
             except Exception as error:
                 if self._manager.has_plugin(name):
                     self._manager.unregister(name=name)
-                raise PluginError(f"plugin {name!r} does not fit the hooks: {error}") from error
+                reason = " ".join(str(error).split())  # pluggy breaks lines
+                raise PluginError(f"plugin {name!r} does not fit the hooks: {reason}") from error
             self.plugins.append(LoadedPlugin(name, distribution))
             self._cache.clear()
             self._kernels.clear()
+
+    def _name_clash(self, name: str, distribution: str) -> str:
+        first = next((p.distribution for p in self.plugins if p.name == name), "")
+        origins = " and ".join(text or "one registered by hand" for text in (first, distribution))
+        return f"two plugins are named {name!r} ({origins}): uninstall or rename one"
 
     def carried(self) -> dict[str, str]:
         """Return the plugins registered by hand, as ``{name: "module:attribute"}``.
@@ -125,7 +129,7 @@ class Registry:
         """
         found: dict[str, str] = {}
         for name, plugin in self._manager.list_name_plugin():
-            path = None if name in self._from_entry_points else _import_path(plugin)
+            path = None if name in self._from_entry_points else import_path(plugin)
             if path is not None:
                 found[name] = path
         return found
@@ -133,59 +137,51 @@ class Registry:
     def unregister(self, name: str) -> None:
         """Take a plugin out again, with the devices of its backends."""
         with self._lock:
-            gone = {b.name for plugin, b in self._collect("hwkit_backends") if plugin == name}
+            brought = self._collect("hwkit_backends", Backend)  # type: ignore[type-abstract]
+            gone = {backend.name for plugin, backend in brought if plugin == name}
             self._manager.unregister(name=name)
-            self.plugins = [p for p in self.plugins if p.name != name]
+            self.plugins = [p for p in self.plugins if p.name != name or p.error or p.disabled]
             self._devices = {k: d for k, d in self._devices.items() if k[0] not in gone}
             self._cache.clear()
             self._kernels.clear()
 
-    def _collect(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
+    def _collect(self, hook: str, kind: type[T], **arguments: object) -> list[tuple[str, T]]:
         """Call a hook plugin by plugin; what one raises is reported, and stops nobody."""
-        found: list[tuple[str, Any]] = []
-        for name, plugin in self._manager.list_name_plugin():
-            if plugin is None:
-                continue
+        found: list[tuple[str, T]] = []
+        everybody = [(name, p) for name, p in self._manager.list_name_plugin() if p is not None]
+        for name, plugin in everybody:
             caller = self._manager.subset_hook_caller(
-                hook, [p for _, p in self._manager.list_name_plugin() if p is not plugin and p]
+                hook, [p for _, p in everybody if p is not plugin]
             )
             try:
-                found += [(name, item) for items in caller(**arguments) for item in items]
-            except Exception as error:
+                items = [item for items in caller(**arguments) for item in items]
+                for item in items:
+                    check_kind(item, kind)
+            except (Exception, SystemExit) as error:
                 self._note_broken(name, hook, error)
+            else:
+                found += [(name, item) for item in items]
         return found
 
-    def _note_broken(self, name: str, hook: str, error: Exception) -> None:
+    def _note_broken(self, name: str, hook: str, error: BaseException) -> None:
         self.plugins = [
-            LoadedPlugin(p.name, p.distribution, traceback.format_exc()) if p.name == name else p
+            LoadedPlugin(p.name, p.distribution, traceback.format_exc())
+            if p.name == name and not p.disabled and p.error is None
+            else p
             for p in self.plugins
         ]
         warnings.warn(
             f"plugin {name!r} failed in {hook} with {type(error).__name__}: {error}; "
             "type 'hwkit doctor' for the traceback",
             HwkitWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
     def _named(self, hook: str, kind: type[T]) -> dict[str, T]:
         with self._lock:
             if hook not in self._cache:
-                owner: dict[str, str] = {}
-                items: dict[str, T] = {}
-                for plugin, item in self._collect(hook):
-                    if not isinstance(item, kind):
-                        raise PluginError(
-                            f"plugin {plugin!r} returned {item!r} from {hook}, "
-                            f"which is not a {kind.__name__}"
-                        )
-                    name: str = item.name  # type: ignore[attr-defined]
-                    if name in owner:
-                        raise PluginError(
-                            f"plugins {owner[name]!r} and {plugin!r} both bring the "
-                            f"{kind.__name__} {name!r}: set HWKIT_DISABLE_PLUGINS to one of them"
-                        )
-                    owner[name], items[name] = plugin, item
-                self._cache[hook] = items
+                items = [(p, i.name, i) for p, i in self._collect(hook, kind)]  # type: ignore[attr-defined]
+                self._cache[hook] = unique(items, kind.__name__)
             result: dict[str, T] = self._cache[hook]
             return result
 
@@ -203,7 +199,7 @@ class Registry:
         Raises:
             ArgumentError: there is none of that name.
         """
-        return _find(self.ops(), name, "op", "hwkit ops")
+        return find(self.ops(), name, "op", "hwkit ops")
 
     def device(self, name: str) -> Device:
         """Return a Device by name (``"cpu:0"``, or ``"cpu"`` for the first), opened on first use.
@@ -215,55 +211,64 @@ class Registry:
         match = _DEVICE.match(name)
         if match is None:
             raise ArgumentError(f"device {name!r} cannot be read: write it as cpu:0")
-        backend_name, part = match.group(1), match.group(2) or "0"
-        backend = _find(self.backends(), backend_name, "backend", "hwkit devices")
+        backend = find(self.backends(), match.group(1), "backend", "hwkit devices")
         with self._lock:
-            device = self._devices.get((backend_name, part))
-            if device is None:
-                device = backend.open(_index(backend, part))
-                self._devices[backend_name, part] = device
-            return device
+            try:
+                key = backend.name, _index(backend, match.group(2) or "0")
+                if key not in self._devices:
+                    self._devices[key] = backend.open(key[1])
+            except HwkitError:
+                raise
+            except Exception as error:
+                raise Unavailable(
+                    f"device {name} cannot be opened: its backend failed with "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            return self._devices[key]
 
     def devices(self) -> dict[str, Device | Unavailable]:
-        """Return every device by name, and for a backend without one the reason, by its name."""
+        """Return every device by name; where there is none, the reason by the backend's name."""
         found: dict[str, Device | Unavailable] = {}
         for name, backend in self.backends().items():
+            count = 0
             try:
-                for index in range(backend.count()):
-                    found[f"{name}:{index}"] = self.device(f"{name}:{index}")
+                count = backend.count()
             except Unavailable as reason:
                 found[name] = reason
+            except Exception as error:
+                text = f"its backend failed with {type(error).__name__}: {error}"
+                found[name] = Unavailable(text)
+            for index in range(count):
+                try:
+                    found[f"{name}:{index}"] = self.device(f"{name}:{index}")
+                except Unavailable as reason:
+                    found[f"{name}:{index}"] = reason
         return found
 
     def kernels(self, device: Device, op: str | None = None) -> tuple[Kernel, ...]:
         """Return the Kernels of a device, of one Op or all, in a fixed order."""
         with self._lock:
             if id(device) not in self._kernels:
-                owner: dict[tuple[str, str], str] = {}
-                kernels: list[Kernel] = []
-                for plugin, kernel in self._collect("hwkit_kernels", device=device):
-                    key = (kernel.op, kernel.name)
-                    if key in owner:
-                        raise PluginError(
-                            f"plugins {owner[key]!r} and {plugin!r} both bring the kernel "
-                            f"{kernel.name!r} for {kernel.op} on {device}: disable one of them"
-                        )
-                    owner[key] = plugin
-                    kernels.append(kernel)
-                self._kernels[id(device)] = tuple(sorted(kernels, key=lambda k: (k.op, k.name)))
-            return tuple(k for k in self._kernels[id(device)] if op is None or k.op in (op, "*"))
+                found = self._collect("hwkit_kernels", Kernel, device=device)  # type: ignore[type-abstract]
+                items = [(plugin, (k.op, k.name), k) for plugin, k in found]
+                kernels = unique(items, f"Kernel of {device}").values()
+                ordered = tuple(sorted(kernels, key=lambda k: (k.op, k.name)))
+                self._kernels[id(device)] = device, ordered
+            return tuple(k for k in self._kernels[id(device)][1] if op is None or k.op in (op, "*"))
 
     def record_files(self) -> tuple[Path, ...]:
         """Return the files of shipped Records."""
         with self._lock:
             if "records" not in self._cache:
-                self._cache["records"] = tuple(f for _, f in self._collect("hwkit_records"))
+                self._cache["records"] = tuple(f for _, f in self._collect("hwkit_records", Path))
             files: tuple[Path, ...] = self._cache["records"]
             return files
 
     def strategies(self) -> dict[str, Any]:
         """Return the search strategies that plugins bring, by name."""
-        return {name: strategy for _, (name, strategy) in self._collect("hwkit_strategies")}
+        with self._lock:
+            found = self._collect("hwkit_strategies", tuple)
+            return unique([(plugin, name, made) for plugin, (name, made) in found], "Strategy")
 
     def implements(self, hook: str) -> list[str]:
         """Return the names of the plugins that implement a hook."""
@@ -280,25 +285,27 @@ def _index(backend: Backend, part: str) -> int:
     return int(part)
 
 
-def _import_path(plugin: object) -> str | None:
-    if isinstance(plugin, ModuleType):
-        return plugin.__name__
-    module = sys.modules.get(type(plugin).__module__)
-    for attribute, value in vars(module).items() if module else ():
-        if value is plugin:
-            return f"{type(plugin).__module__}:{attribute}"
-    return None
+_lock = threading.Lock()
 
 
-def _find(known: dict[str, T], name: str, what: str, command: str) -> T:
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}" if close else f"there are {', '.join(sorted(known))}"
-    raise ArgumentError(f"{what} {name!r} is not known, {hint}: type '{command}'")
+def registry() -> Registry:
+    """Return the registry of this process, with all entry points of the group ``hwkit``."""
+    with _lock:
+        return _only_registry()
 
 
 @cache
-def registry() -> Registry:
-    """Return the registry of this process, with all entry points of the group ``hwkit``."""
+def _only_registry() -> Registry:
     return Registry()
+
+
+def _after_fork() -> None:
+    # Threads of the parent that held a lock do not exist in the child, which would wait for ever.
+    global _lock  # noqa: PLW0603  (a lock cannot be replaced in any other way)
+    _lock = threading.Lock()
+    if _only_registry.cache_info().currsize:
+        _only_registry()._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
