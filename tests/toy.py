@@ -48,7 +48,7 @@ class ToyKernel(Kernel):
 
     def __init__(self, op: str = "gemm", name: str = "toy", **knobs: Any) -> None:
         self.op, self.name = op, name
-        self.knobs = {"supports": True, "strict": True, "rank": 0, "error": 1e-7, **knobs}
+        self.knobs = {"supports": True, "strict": True, "rank": 0, "error": None, **knobs}
         self.builds = self.runs = 0
 
     def supports(self, problem: Problem) -> bool | str:
@@ -67,7 +67,7 @@ class ToyKernel(Kernel):
         return self.knobs["rank"]
 
     def error_bound(self, problem: Problem, config: Config) -> float:
-        return self.knobs["error"]
+        return self.knobs["error"] or super().error_bound(problem, config)
 
     def build(self, problem: Problem, config: Config) -> Any:
         if "build" in self.knobs:
