@@ -1,0 +1,109 @@
+"""Arrays of other libraries, and numpy's own oddities, on their way in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwkit import ArgumentError, DtypeError
+from hwkit.arrays import Spec, as_operand, host_view, like, spec_of, writable_view
+from hwkit.op import Operand
+
+WANTED = Operand("x", (2, 3), np.dtype("f4"))
+X = np.arange(6, dtype="f4").reshape(2, 3)
+
+
+class Foreign:
+    """An array of a library that numpy knows by the array protocol only."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+class OnAnotherDevice:
+    """An array whose memory the host cannot read."""
+
+    shape, dtype = (2, 3), "float32"
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("on cuda:0")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError("copy it to the host first")
+
+
+def test_spec() -> None:
+    """A Spec has a shape and a dtype, and prints as it is written."""
+    assert repr(Spec((2, 3))) == "Spec((2, 3), 'float32')"
+    assert Spec([4], "float64").dtype == np.dtype("f8")
+
+
+def test_spec_of() -> None:
+    """What has a shape and a dtype plans by these; lists are read; None stays."""
+    assert spec_of(X) is X
+    assert spec_of(None) is None
+    assert (spec_of(Foreign(X)).shape, spec_of(Foreign(X)).dtype) == ((2, 3), "float32")
+    assert spec_of([[1.0]]).dtype == np.dtype("f8")
+    torch = pytest.importorskip("torch")
+    assert spec_of(torch.zeros(2, dtype=torch.bfloat16)).dtype == "bfloat16"
+
+
+def test_host_view() -> None:
+    """Views share memory where they can; subclasses become plain arrays."""
+    assert np.shares_memory(host_view(X), X)
+    assert type(host_view(X.view(np.recarray))) is np.ndarray
+    assert host_view([1.0, 2.0]).tolist() == [1.0, 2.0]
+    assert np.shares_memory(host_view(Foreign(X)), X)
+
+
+def test_host_view_refuses() -> None:
+    """Masked elements and memory that numpy cannot reach are refused in one sentence."""
+    with pytest.raises(ArgumentError, match="filled"):
+        host_view(np.ma.masked_equal(X, 2))
+    assert host_view(np.ma.array(X)).shape == (2, 3)
+    with pytest.raises(
+        ArgumentError, match=r"OnAnotherDevice cannot be read .*copy it to the host"
+    ):
+        host_view(OnAnotherDevice())
+
+
+def test_as_operand() -> None:
+    """What fits is passed through; strides and byte order are mended; the rest is refused."""
+    assert as_operand(X, WANTED) is not None
+    assert np.shares_memory(as_operand(X, WANTED), X)
+    for odd in (np.asfortranarray(X), X.astype(">f4"), X[::-1, ::-1]):
+        mended = as_operand(odd, WANTED)
+        assert mended.flags.c_contiguous
+        assert mended.dtype.isnative
+        np.testing.assert_array_equal(mended, odd)
+    with pytest.raises(ArgumentError, match=r"x has shape \(3, 2\), but this plan is for \(2, 3\)"):
+        as_operand(X.T, WANTED)
+    with pytest.raises(DtypeError, match="x has dtype int64"):
+        as_operand(X.astype("i8"), WANTED)
+
+
+def test_writable_view() -> None:
+    """``out`` is written in place or refused; a silent copy would lose the result."""
+    out = np.zeros(3)
+    writable_view(out)[:] = 1
+    assert out.tolist() == [1, 1, 1]
+    with pytest.raises(ArgumentError, match="in place"):
+        writable_view([0.0, 0.0])
+    out.flags.writeable = False
+    with pytest.raises(ArgumentError, match="in place"):
+        writable_view(out)
+
+
+def test_like() -> None:
+    """The result goes back as an array of the caller's library, without a copy."""
+    assert like(X, X) is X
+    torch = pytest.importorskip("torch")
+    result = like(torch.zeros(1), X)
+    assert isinstance(result, torch.Tensor)
+    assert result.data_ptr() == X.ctypes.data
