@@ -26,7 +26,8 @@ from pathlib import Path
 
 from . import quarantine as unfinished
 from .backend import Fingerprint
-from .cleaning import clean
+from .access import ADVICE
+from .cleaning import clean, counts, verify
 from .errors import ArgumentError, DatabaseError, HwkitWarning
 from .lines import Shipped, read_lines, write_lines
 from .matching import Layer, Match, nearest, on_identity, on_others
@@ -36,7 +37,7 @@ from .ranking import pick, score, standings
 from .record import Record, now
 from .rows import device_key
 from .space import Config
-from .store import ADVICE, NotKept, Store
+from .store import NotKept, Store
 
 __all__ = ["Database", "Match", "Record", "now", "pick"]
 
@@ -105,7 +106,7 @@ class Database:
 
     def _not_kept(self, error: NotKept) -> None:
         if not self.read_only:
-            self._user.say(
+            self._user.warn(
                 f"new trials are not kept in {self.path}, {error}; they are forgotten when this "
                 f"process ends: {ADVICE}"
             )
@@ -199,9 +200,14 @@ class Database:
 
         Those in quarantine are among them.
         """
+        return {r.config for r in self.trials(problem, fingerprint, kernel, version)}
+
+    def trials(
+        self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
+    ) -> list[Record]:
+        """Return the trials of this device, in this environment, those in quarantine included."""
         stores = self._layers(None)[0].stores
-        found = [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
-        return {r.config for r in found}
+        return [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
 
     def portfolio(
         self, problem: Problem | str, arch: str, fingerprint: Fingerprint, depth: int = 1
@@ -303,9 +309,9 @@ class Database:
         user, shipped = self._layers(None)
         found = {"trials": 0, "failed": 0, "problems": 0, "devices": 0, "quarantined": 0}
         for store in user.stores:
-            for name, count in store.counts().items():
+            for name, count in counts(store).items():
                 found[name] += count
-        found["shipped"] = sum(s.counts()["trials"] for s in shipped.stores)
+        found["shipped"] = sum(counts(s)["trials"] for s in shipped.stores)
         found["bad"] = len(self._user.bad) + len(self._shipped.bad)
         found["not_kept"] = self._unkept
         return found
@@ -369,7 +375,7 @@ class Database:
 
     def verify(self) -> dict[str, str]:
         """Read and check everything; return what is wrong, by where it is. Empty is good."""
-        found = self._user.verify()
+        found = verify(self._user)
         self._shipped.store(None)
         return {**found, **self._shipped.bad}
 

@@ -173,7 +173,7 @@ class Bench:
         name = f"{zlib.crc32(self.problem.text.encode()):08x}-{seed}.npy"
         file = None if self._folder is None else self._folder / name
         if file is not None and file.exists():
-            return np.load(file, mmap_mode="r")
+            return _load(file)
         wide = [a if a.dtype.kind in "iub" else a.astype(np.float64) for a in operands]
         with np.errstate(all="ignore"):
             reference: Array = np.asarray(self.problem.reference(*wide))
@@ -181,7 +181,7 @@ class Bench:
             partial = file.with_suffix(".part.npy")
             np.save(partial, reference)
             os.replace(partial, file)
-            return np.load(file, mmap_mode="r")
+            return _load(file)
         return reference
 
     def check(self, key: int, kernel: Kernel, config: Config) -> Checked:
@@ -331,7 +331,13 @@ def _failure(caught: BaseException, phase: str) -> tuple[str, str]:
 
 
 def _checksum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return zlib.crc32(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+
+
+def _load(file: Path) -> Array:
+    # Mapped: a reference is as large as two float32 outputs, and every process needs it.
+    mapped: Array = np.load(file, mmap_mode="r")
+    return mapped
 
 
 def _poison(run: Run) -> None:

@@ -155,7 +155,7 @@ class _Session:
 
     def do_prepare(self, problem: str, seed: int) -> float:
         """Make inputs and references."""
-        return self.bench.prepare(registry().op(problem.split()[0]).parse(problem), seed)
+        return self.bench.prepare(registry().op(problem.split(maxsplit=1)[0]).parse(problem), seed)
 
     def _kernel(self, name: str) -> Kernel:
         for kernel in registry().kernels(self.bench.device, self.bench.problem.op.name):
@@ -171,9 +171,9 @@ class _Session:
         """Build a candidate that was checked by a worker before this one."""
         self.bench.rebuild(key, self._kernel(kernel), Config(config), repeats)
 
-    def do_sample(self, keys: list[int]) -> list[tuple[float, bool]]:
+    def do_sample(self, keys: list[int]) -> list[list[float | bool]]:
         """Take one sample of each."""
-        return [tuple(sample) for sample in self.bench.sample(keys)]
+        return [list(sample) for sample in self.bench.sample(keys)]
 
     def do_drop(self, keys: list[int]) -> None:
         """Let go of candidates."""

@@ -33,7 +33,7 @@ from ..backend import Backend, Device, Fingerprint, Kernel, Run
 from ..errors import KernelFailure
 from ..hookspecs import hookimpl
 from ..op import Problem
-from ..space import Config, Space
+from ..space import Config, Space, Value
 
 __all__ = ["FAULTS", "FakeBackend", "FakeDevice", "FaultyBackend", "fake", "faulty"]
 
@@ -149,7 +149,8 @@ class FakeKernel(Kernel):
 
     def default(self, problem: Problem) -> Config:
         """A fair Config, seldom the best."""
-        return Config({"tile": 8, "unroll": 2, "order": "ij", "prefetch": False})
+        values: dict[str, Value] = {"tile": 8, "unroll": 2, "order": "ij", "prefetch": False}
+        return Config(values)
 
     def slowness(self, problem: Problem, config: Mapping[str, Any]) -> float:
         """Return how many times longer than the roofline allows this Config takes."""
@@ -177,10 +178,6 @@ class FakeKernel(Kernel):
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return the error to expect."""
         return 2e-3 if self._loose else problem.error_budget()
-
-    def rank(self, problem: Problem) -> int:
-        """The loose one comes second."""
-        return -1 if self._loose else 0
 
 
 class _FakeRun:
@@ -251,7 +248,8 @@ class FaultyKernel(FakeKernel):
 
     def default(self, problem: Problem) -> Config:
         """One that does not fail."""
-        return Config({"tile": 8, "fault": "none"})
+        values: dict[str, Value] = {"tile": 8, "fault": "none"}
+        return Config(values)
 
     def slowness(self, problem: Problem, config: Mapping[str, Any]) -> float:
         """Return the same for every fault: only the tile counts."""

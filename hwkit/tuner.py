@@ -1,0 +1,227 @@
+"""tune: find the fastest Kernel and Config for Problems, and keep what was learnt.
+
+::
+
+    hwkit.tune("gemm float32 nn m=512 n=512 k=512", budget="20s")
+
+Every trial is one committed row of the Database, written before the next begins: a run that is
+interrupted or killed loses at most the candidate it was at, and the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Union
+
+from . import dispatch, strategies
+from .backend import Device, Kernel
+from .errors import ArgumentError, NoKernel
+from .events import (
+    Event,
+    Note,
+    ProblemFinished,
+    ProblemStarted,
+    TrialFinished,
+    TuneResult,
+)
+from .op import Problem
+from .records import Database
+from .registry import registry
+from .search import Search, roofline
+from .selection import Tolerance, check_tolerance
+from .settings import settings
+from .strategies import Strategy
+from .trial import Bench, Runner
+from .worker import Worker
+
+__all__ = [
+    "Event",
+    "Note",
+    "ProblemFinished",
+    "ProblemStarted",
+    "TrialFinished",
+    "TuneResult",
+    "parse_budget",
+    "tune",
+]
+
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?\Z")
+
+Problems = Union[str, Problem, Iterable[Union[str, Problem]], Mapping[Any, int], None]
+
+
+def tune(
+    problems: Problems = None,
+    device: str | None = None,
+    *,
+    budget: float | str | None = "30s",
+    trials: int | None = None,
+    strategy: str = "evolutionary",
+    database: Database | None = None,
+    seed: int = 0,
+    kernels: Iterable[str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    worker: bool = True,
+    tolerance: Tolerance = None,
+    timeout: float | None = None,
+) -> list[TuneResult]:
+    """Find the fastest Kernel and Config for Problems on one device.
+
+    Args:
+        problems: one or more Problems or their texts; a mapping says how often each is called, and
+            so does repetition. ``None`` for the sample problems of every Op.
+        device: device name; the default device if ``None``.
+        budget: wall time for each Problem, setting up included: seconds, ``"30s"``, ``"5m"``, or
+            ``None`` for no limit.
+        trials: most candidates to try for each Problem.
+        strategy: ``"exhaustive"``, ``"random"``, ``"evolutionary"``, ``"model"``, or a plugin's.
+        database: where trials are kept; that of this process if ``None``.
+        seed: of all random choices; the same seed asks the same questions.
+        kernels: names of the Kernels to try; all that support the Problem if ``None``.
+        on_event: called with what happens, in this thread.
+        worker: whether candidates run in a child process, which may die. Without it they run here,
+            which is for simulated devices only.
+        tolerance: which candidates may win, as of a call. All are recorded.
+        timeout: seconds that one candidate may take; 20 times the default's, at least 2, if
+            ``None``.
+
+    Returns:
+        One result for each Problem, those first that are expected to take most of the time. What a
+        candidate does raises nothing. Ctrl-C ends the run, and what is there is returned.
+
+    Raises:
+        ArgumentError: an argument is not legal.
+        NoKernel: no Kernel takes a Problem that was asked for.
+        Unavailable: the device cannot be opened.
+    """
+    began = time.monotonic()
+    seconds = parse_budget(budget)
+    _check_numbers(trials, timeout)
+    check_tolerance(tolerance)
+    chosen = _strategy(strategy)
+    opened = registry().device(device or settings().device)
+    calls = _problems(problems, opened)
+    wanted = None if kernels is None else tuple(kernels)
+    able = {problem: _kernels(problem, opened, wanted) for problem in calls}
+    store = dispatch.database() if database is None else database
+    emit = on_event or (lambda event: None)
+    results: list[TuneResult] = []
+    with _runner(opened, worker) as runner:
+        ceilings = runner.ceilings()
+        for index, problem in enumerate(_ordered(calls, ceilings), 1):
+            # Setting up counts for the first problem.
+            start = began if index == 1 else time.monotonic()
+            search = Search(
+                problem, opened, able[problem], runner, store, chosen, seed, tolerance, ceilings,
+                start + seconds, math.inf if trials is None else trials, timeout, emit,
+            )  # fmt: skip
+            limit = seconds if math.isfinite(seconds) else None
+            bound = max(search.bounds) or None
+            emit(ProblemStarted(index, len(calls), problem, search.space_size, bound, limit))
+            results.append(search.run())
+            dispatch.forget()
+            emit(ProblemFinished(results[-1]))
+            if results[-1].stopped_by == "interrupted":
+                break
+    return results
+
+
+def parse_budget(budget: float | str | None) -> float:
+    """Return a budget in seconds; infinity for ``None``.
+
+    Raises:
+        ArgumentError: it cannot be read, or is not above 0.
+    """
+    if budget is None:
+        return math.inf
+    if isinstance(budget, str):
+        match = _BUDGET.match(budget.strip().lower())
+        seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else math.nan
+    else:
+        seconds = float(budget)
+    if not seconds > 0:
+        raise ArgumentError(f"budget {budget!r} must be a time above 0: write it as 30s or 5m")
+    return seconds
+
+
+def _check_numbers(trials: int | None, timeout: float | None) -> None:
+    if trials is not None and (isinstance(trials, bool) or trials != int(trials) or trials < 1):
+        raise ArgumentError(f"trials={trials!r} must be a whole number above 0")
+    if timeout is not None and not timeout > 0:
+        raise ArgumentError(f"timeout={timeout!r} must be seconds above 0")
+
+
+def _strategy(name: str) -> type[Strategy]:
+    brought: dict[str, type[Strategy]] = registry().strategies()
+    return brought[name] if name in brought else strategies.strategy(name)
+
+
+def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
+    """Return the Problems and how often each is called."""
+    if problems is None:
+        ops = registry().ops().values()
+        samples = [op.parse(text) for op in ops for text in op.samples]
+        return dict.fromkeys((p for p in samples if _able(p, device)), 1)
+    if isinstance(problems, (str, Problem)):
+        problems = [problems]
+    if isinstance(problems, Mapping):
+        given = {dispatch.parse_problem(p): int(n) for p, n in problems.items()}
+    else:
+        given = dict(Counter(dispatch.parse_problem(p) for p in problems))
+    if not given:
+        raise ArgumentError("there is no problem to tune: type 'hwkit ops' for examples")
+    return given
+
+
+def _able(problem: Problem, device: Device) -> list[Kernel]:
+    kernels = registry().kernels(device, problem.op.name)
+    return [kernel for kernel in kernels if kernel.supports(problem) is True]
+
+
+def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -> list[Kernel]:
+    """Return the Kernels to try.
+
+    Raises:
+        ArgumentError: a name in ``wanted`` is not known.
+        NoKernel: none takes the Problem.
+    """
+    every = registry().kernels(device, problem.op.name)
+    unknown = [name for name in wanted or () if name not in {k.name for k in every}]
+    if unknown:
+        raise ArgumentError(
+            f"kernel {unknown[0]!r} is not one of {problem.op} on {device}: "
+            f"there are {', '.join(k.name for k in every) or 'none'}"
+        )
+    found = [k for k in _able(problem, device) if wanted is None or k.name in wanted]
+    if not found:
+        reasons = [f"{k.name}: {k.supports(problem) or 'it does not'}" for k in every]
+        raise NoKernel(
+            f"no kernel of {device} takes '{problem}' ({'; '.join(reasons) or 'there is none'}): "
+            "choose another device"
+        )
+    return found
+
+
+def _ordered(calls: Mapping[Problem, int], ceilings: Mapping[str, float]) -> list[Problem]:
+    """Return the Problems, those first that are expected to take most of the time."""
+
+    def expected(problem: Problem) -> float:
+        bound = max(roofline(problem, ceilings)) or 1e-9 * problem.flops + 1e-10 * problem.nbytes
+        return calls[problem] * bound
+
+    return sorted(calls, key=lambda p: (-expected(p), p.text))
+
+
+@contextmanager
+def _runner(device: Device, worker: bool) -> Iterator[Runner]:
+    runner: Runner = Worker(device) if worker else Bench(device)
+    try:
+        yield runner
+    finally:
+        runner.close()
