@@ -11,19 +11,33 @@ variable                    meaning
 ``HWKIT_MAX_ISA``           highest instruction set: ``scalar``, ``avx2``, ``avx512``, ``neon``
 ``HWKIT_DISABLE_PLUGINS``   comma-separated entry points not to load
 ``HWKIT_TRACE``             ``1``: one line on stderr per new plan
+``HWKIT_TRACEBACK``         ``1``: commands show where an error comes from
 ==========================  ===========================================================
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .errors import ArgumentError
+from .errors import ArgumentError, HwkitWarning
 
 __all__ = ["Settings", "settings"]
+
+_NAMES = (
+    "HWKIT_DEVICE",
+    "HWKIT_DB",
+    "HWKIT_THREADS",
+    "HWKIT_MAX_ISA",
+    "HWKIT_DISABLE_PLUGINS",
+    "HWKIT_TRACE",
+    "HWKIT_TRACEBACK",
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +52,14 @@ class Settings:
     trace: bool = False
 
     @classmethod
-    def from_environment(cls, environ: dict[str, str] | None = None) -> Settings:
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the variables.
 
         Raises:
             ArgumentError: a variable holds something that cannot be used.
         """
         env = os.environ if environ is None else environ
+        _warn_of_misspelt(env)
         return cls(
             device=env.get("HWKIT_DEVICE", "").strip() or "cpu:0",
             db=Path(env["HWKIT_DB"]).expanduser() if env.get("HWKIT_DB") else None,
@@ -57,6 +72,16 @@ class Settings:
             ),
             trace=env.get("HWKIT_TRACE", "") not in ("", "0"),
         )
+
+
+def _warn_of_misspelt(env: Mapping[str, str]) -> None:
+    for name in env:
+        if name.startswith("HWKIT_") and name not in _NAMES:
+            close = difflib.get_close_matches(name, _NAMES, 1, 0.9)
+            if close:
+                warnings.warn(
+                    f"{name} is not read, did you mean {close[0]}?", HwkitWarning, stacklevel=4
+                )
 
 
 def _threads(text: str) -> int | None:

@@ -103,6 +103,11 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Point]]:
     settings.cache_clear()
 
 
+def no_backends() -> list[Backend]:
+    """Return nothing."""
+    return []
+
+
 def rack_plugin() -> object:
     """Return a plugin with one backend of two devices."""
     backend = RackBackend()
@@ -179,7 +184,7 @@ def test_misspelt_hook_and_wrong_arguments_are_errors() -> None:
     """What pluggy would ignore or report late is reported at once, and leaves nothing behind."""
     found = made()
     with pytest.raises(PluginError, match=r"plugin 'typo' does not fit the hooks.*hwkit_backend"):
-        found.register(plugin(hwkit_backend=list), "typo")
+        found.register(plugin(hwkit_backend=no_backends), "typo")
     with pytest.raises(PluginError, match=r"plugin 'more' does not fit the hooks.*gpu"):
         found.register(plugin(hwkit_kernels=lambda gpu: []), "more")
     assert found.plugins == []
@@ -294,9 +299,9 @@ def test_error_of_a_driver_becomes_a_sentence() -> None:
     found = made(rack=plugin(hwkit_backends=lambda: [backend]))
     with pytest.raises(
         Unavailable, match=r"rack:1 cannot be opened.*ValueError: bad firmware"
-    ) as e:
+    ) as caught:
         found.device("rack:1")
-    assert isinstance(e.value.__cause__, ValueError)
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_unregistered_plugin_takes_its_devices_along() -> None:
