@@ -23,7 +23,9 @@ __all__ = ["Damaged", "Later", "SqliteFile", "Stranger", "journal_mode"]
 T = TypeVar("T")
 
 PATIENCE = 30.0
-"""Seconds to wait for another process that writes."""
+"""Seconds that a writer waits for another process that writes."""
+
+_READING_PATIENCE = 5.0
 
 # File systems whose locks and shared memory are known to serve WAL; all others get the rollback
 # journal, which needs neither (WAL does not work over a network).
@@ -84,7 +86,7 @@ class SqliteFile:
     Attributes:
         path: the file.
         read_only: whether to open it to be read only.
-        patience: seconds to wait for another process; for the connections opened from then on.
+        patience: seconds that a write waits for another process.
         inode: of the file that was opened last, which need no longer be the one at ``path``.
 
     Raises:
@@ -153,6 +155,7 @@ class SqliteFile:
         with self._writing:
             connection = self._open_writer()
             try:
+                connection.execute(f"PRAGMA busy_timeout = {int(self.patience * 1000)}")
                 connection.execute("BEGIN IMMEDIATE")
                 result = work(connection)
                 connection.execute("COMMIT")
@@ -189,7 +192,7 @@ class SqliteFile:
         target = ":memory:" if mode is None else f"file:{quote(str(self.path))}?{mode}"
         connection = sqlite3.connect(
             target,
-            timeout=self.patience,
+            timeout=min(self.patience, _READING_PATIENCE),
             isolation_level=None,
             check_same_thread=False,
             uri=mode is not None,
@@ -253,6 +256,7 @@ class SqliteFile:
 
     def _prepare(self, connection: sqlite3.Connection, path: Path) -> None:
         """Make the tables of a new file, or check those of an old one."""
+        connection.execute(f"PRAGMA busy_timeout = {int(self.patience * 1000)}")
         if not self._check(connection):
             self._make(connection)
         # Several processes that switch at once get "locked" without a wait.

@@ -25,8 +25,8 @@ from itertools import islice
 from pathlib import Path
 
 from . import quarantine as unfinished
-from .backend import Fingerprint
 from .access import ADVICE
+from .backend import Fingerprint
 from .cleaning import clean, counts, verify
 from .errors import ArgumentError, DatabaseError, HwkitWarning
 from .lines import Shipped, read_lines, write_lines
