@@ -208,3 +208,6 @@ cdef Run make_run(hwkit_plan *plan, operands, output):
     _fill(&made.output, output, kept)
     made.kept = kept
     return made
+
+
+include "gemm.pyx"

@@ -1,0 +1,400 @@
+/* Blocking loops of matrix products. Compiled once: all that depends on the instruction set and on
+ * the element type is behind the table, so the loops count elements and move by bytes. */
+#include "gemm.h"
+
+#include "threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Packing all of B needs as much memory again as B; beyond this it is done in parts. */
+enum { PACK_BYTES = 16 << 20 };
+
+enum { A, B, ADDEND, BIAS, RESIDUAL, KINDS };
+
+typedef struct {
+    hwkit_plan base;
+    hwkit_gemm g;
+    const hwkit_kernels *kernels;
+    const hwkit_gemm_kernels *table;
+    int size, width;      /* bytes of an element, columns of a panel */
+    int64_t lda, ldb;
+    void *held[KINDS];    /* operands that prepack has copied; B is in panels, see b_packed */
+    int b_packed;
+    int64_t panels_bytes; /* of one B in panels */
+} plan;
+
+/* One product out of the batch. */
+typedef struct {
+    const plan *p;
+    const char *a, *b;
+    const char *panels;    /* of columns [column, column + columns), or NULL */
+    char *out;
+    int64_t column, columns;
+    const hwkit_epilogue *epilogue; /* NULL: none */
+    char *pack_to;
+    int64_t pack_share;    /* panels of a chunk when packing */
+    _Atomic int failed;
+} product;
+
+double hwkit_product_seconds(double multiply_adds, int vl)
+{
+    return multiply_adds / (1.5 * vl * 3e9);
+}
+
+int64_t hwkit_panels_bytes(int64_t columns, int64_t depth, int width, int vl, int size)
+{
+    int64_t full = columns / width * width;
+    return (full + hwkit_round_up(columns - full, vl)) * depth * size;
+}
+
+void hwkit_pack_panels(const hwkit_kernels *kernels, int size, void *dst, const void *b, int64_t ld,
+                       int transposed, int64_t columns, int64_t depth, int width, int64_t from,
+                       int64_t to)
+{
+    const hwkit_gemm_kernels *table = kernels->gemm;
+    for (int64_t panel = from; panel < to; panel++) {
+        int64_t j = panel * width;
+        int count = (int)hwkit_min(width, columns - j);
+        int wide = (int)hwkit_round_up(count, kernels->vl);
+        char *at = (char *)dst + j * depth * size;
+        if (transposed)
+            table->pack_transposed(at, (const char *)b + j * ld * size, ld, depth, count, wide);
+        else
+            table->pack(at, (const char *)b + j * size, ld, 1, depth, count, wide);
+    }
+}
+
+/* ---- packed ------------------------------------------------------------------------------------ */
+
+static void pack_chunk(void *ctx, int64_t chunk)
+{
+    const product *x = ctx;
+    const plan *p = x->p;
+    int64_t from = chunk * x->pack_share, all = hwkit_parts(x->columns, p->width);
+    const char *b = x->b + x->column * (p->g.transpose_b ? p->ldb : 1) * p->size;
+    hwkit_pack_panels(p->kernels, p->size, x->pack_to, b, p->ldb, p->g.transpose_b, x->columns,
+                      p->g.k, p->width, from, hwkit_min(from + x->pack_share, all));
+}
+
+/* Rows [m0, m1) of A, depth [k0, k0 + depth), as panels of `rows`. */
+static void pack_rows(const product *x, char *to, int64_t m0, int64_t m1, int64_t k0, int64_t depth)
+{
+    const plan *p = x->p;
+    for (int64_t i = m0; i < m1; i += p->g.rows) {
+        int count = (int)hwkit_min(p->g.rows, m1 - i);
+        if (p->g.transpose_a)
+            p->table->pack(to, x->a + (k0 * p->lda + i) * p->size, p->lda, 1, depth, count, count);
+        else
+            p->table->pack_transposed(to, x->a + (i * p->lda + k0) * p->size, p->lda, depth, count,
+                                      count);
+        to += count * depth * p->size;
+    }
+}
+
+/* One block: rows [m0, m1) by columns [n0, n1) of the packed part, over depth [k0, k0 + depth). The
+ * panel of B stays in the first cache while the rows pass by. */
+static void block(const product *x, const char *packed, int64_t m0, int64_t m1, int64_t n0,
+                  int64_t n1, int64_t k0, int64_t depth)
+{
+    const plan *p = x->p;
+    const int size = p->size, rows = p->g.rows;
+    hwkit_tile t = {.segments = 1, .depth = depth, .ldc = p->g.n, .accumulate = k0 > 0};
+    t.epilogue = k0 + depth == p->g.k ? x->epilogue : NULL;
+    for (int64_t j = n0; j < n1; j += p->width) {
+        t.columns = (int)hwkit_min(p->width, n1 - j);
+        const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
+        t.ldb = vectors * p->kernels->vl;
+        t.b = x->panels + (j * p->g.k + k0 * t.ldb) * size;
+        t.column = x->column + j;
+        for (int64_t i = m0; i < m1; i += rows) {
+            const int count = (int)hwkit_min(rows, m1 - i);
+            const void *row[HWKIT_MAX_ROWS];
+            t.c = x->out + (i * p->g.n + t.column) * size;
+            t.row = i;
+            if (packed) {
+                t.a = packed + (i - m0) * depth * size;
+                p->table->by_panel[vectors - 1][count - 1](&t);
+                continue;
+            }
+            for (int r = 0; r < count; r++)
+                row[r] = x->a + ((i + r) * p->lda + k0) * size;
+            t.rows = row;
+            p->table->by_row[vectors - 1][count - 1](&t);
+        }
+    }
+}
+
+static void product_chunk(void *ctx, int64_t chunk)
+{
+    product *x = ctx;
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    const int64_t across = hwkit_parts(x->columns, g->nc);
+    const int64_t m0 = chunk / across * g->mc, m1 = hwkit_min(m0 + g->mc, g->m);
+    const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, x->columns);
+    const int pack = g->pack_a || g->transpose_a;
+    char *packed = NULL;
+    if (pack && !(packed = hwkit_scratch(HWKIT_SCRATCH_THREAD,
+                                         (m1 - m0) * hwkit_min(g->kc, g->k) * p->size))) {
+        x->failed = 1;
+        return;
+    }
+    for (int64_t k0 = 0; k0 < g->k; k0 += g->kc) {
+        int64_t depth = hwkit_min(g->kc, g->k - k0);
+        if (pack)
+            pack_rows(x, packed, m0, m1, k0, depth);
+        block(x, packed, m0, m1, n0, n1, k0, depth);
+    }
+}
+
+static int packed_product(product *x)
+{
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    int64_t step = g->n;
+    const int64_t nanoseconds =
+        (int64_t)(1e9 * hwkit_product_seconds((double)g->m * (double)g->n * (double)g->k,
+                                              p->kernels->vl));
+    if (!p->b_packed) {
+        int64_t most = hwkit_max(PACK_BYTES / (g->k * p->size), p->width) / p->width * p->width;
+        step = hwkit_min(step, hwkit_max(most, p->width));
+        x->pack_to = hwkit_scratch(HWKIT_SCRATCH_SHARED,
+                                   hwkit_panels_bytes(step, g->k, p->width, p->kernels->vl, p->size));
+        if (!x->pack_to)
+            return HWKIT_NO_MEMORY;
+        x->panels = x->pack_to;
+    }
+    for (x->column = 0; x->column < g->n; x->column += step) {
+        x->columns = hwkit_min(step, g->n - x->column);
+        if (!p->b_packed) {
+            int64_t panels = hwkit_parts(x->columns, p->width);
+            x->pack_share = hwkit_parts(panels, 4 * (int64_t)g->threads);
+            hwkit_parallel_work(hwkit_parts(panels, x->pack_share), pack_chunk, x, g->threads,
+                                x->columns * g->k / 4);
+        }
+        hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(x->columns, g->nc),
+                            product_chunk, x, g->threads, nanoseconds);
+    }
+    return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+/* ---- unpacked ---------------------------------------------------------------------------------- */
+
+static void unpacked_chunk(void *ctx, int64_t chunk)
+{
+    const product *x = ctx;
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    const int64_t across = hwkit_parts(g->n, g->nc);
+    const int64_t m0 = chunk / across * g->mc, m1 = hwkit_min(m0 + g->mc, g->m);
+    const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
+    const void *row[HWKIT_MAX_ROWS];
+    hwkit_tile t = {.rows = row, .segments = 1, .depth = g->k, .ldb = g->n, .ldc = g->n};
+    t.epilogue = x->epilogue;
+    for (int64_t j = n0; j < n1; j += p->width) {
+        t.columns = (int)hwkit_min(p->width, n1 - j);
+        const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
+        const int masked = t.columns % p->kernels->vl != 0;
+        t.b = x->b + j * p->size;
+        t.column = j;
+        for (int64_t i = m0; i < m1; i += g->rows) {
+            const int count = (int)hwkit_min(g->rows, m1 - i);
+            for (int r = 0; r < count; r++)
+                row[r] = x->a + (i + r) * g->k * p->size;
+            t.c = x->out + (i * g->n + j) * p->size;
+            t.row = i;
+            (masked ? p->table->by_row_masked : p->table->by_row)[vectors - 1][count - 1](&t);
+        }
+    }
+}
+
+/* ---- dot --------------------------------------------------------------------------------------- */
+
+static void dot_chunk(void *ctx, int64_t chunk)
+{
+    const product *x = ctx;
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
+    for (int64_t i = 0; i < g->m; i += 4) {
+        const int count = (int)hwkit_min(4, g->m - i);
+        char *c = x->out + (i * g->n + n0) * p->size;
+        p->table->dot(x->a + i * g->k * p->size, g->k, x->b + n0 * g->k * p->size, g->k, c, g->n,
+                      count, n1 - n0, g->k);
+        if (x->epilogue)
+            p->table->finish(c, g->n, count, n1 - n0, x->epilogue, i, n0);
+    }
+}
+
+/* ---- runs -------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const plan *p;
+    const char *operands[KINDS];
+    char *out;
+    _Atomic int failed;
+} batch;
+
+static int run_one(const plan *p, const char *const *operands, char *out, int64_t index)
+{
+    const hwkit_gemm *g = &p->g;
+    const int64_t at = index * g->m * g->n * p->size;
+    hwkit_epilogue e = {.act = g->act, .alpha = g->alpha, .beta = g->beta};
+    product x = {.p = p, .out = out + at};
+    x.a = operands[A] + (g->a_shared ? 0 : index * g->m * g->k * p->size);
+    if (p->b_packed)
+        x.panels = operands[B] + (g->b_shared ? 0 : index * p->panels_bytes);
+    else
+        x.b = operands[B] + (g->b_shared ? 0 : index * g->k * g->n * p->size);
+    e.out = x.out;
+    e.addend = operands[ADDEND] ? operands[ADDEND] + at : NULL;
+    e.bias = operands[BIAS];
+    e.residual = operands[RESIDUAL] ? operands[RESIDUAL] + at : NULL;
+    const int any = e.alpha != 1 || e.addend || e.bias || e.residual || e.act.kind != HWKIT_IDENTITY;
+    x.epilogue = any ? &e : NULL;
+    const int64_t nanoseconds = (int64_t)(p->base.seconds * 1e9) / g->batch;
+    if (g->algorithm == HWKIT_GEMM_PACKED)
+        return packed_product(&x);
+    if (g->algorithm == HWKIT_GEMM_UNPACKED)
+        hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(g->n, g->nc), unpacked_chunk, &x,
+                            g->threads, nanoseconds);
+    else
+        hwkit_parallel_work(hwkit_parts(g->n, g->nc), dot_chunk, &x, g->threads, nanoseconds);
+    return HWKIT_OK;
+}
+
+static void batch_chunk(void *ctx, int64_t chunk)
+{
+    batch *b = ctx;
+    if (run_one(b->p, b->operands, b->out, chunk) != HWKIT_OK)
+        b->failed = 1;
+}
+
+static int run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    const plan *p = (const plan *)base;
+    const hwkit_gemm *g = &p->g;
+    const int present[KINDS] = {1, 1, g->has_addend, g->has_bias, g->has_residual};
+    batch b = {.p = p, .out = out};
+    for (int i = 0; i < KINDS; i++)
+        b.operands[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    if (g->batch >= 2 * (int64_t)g->threads && g->threads > 1) {
+        /* whole products for each thread: what they run in parallel inside runs inline */
+        hwkit_parallel_work(g->batch, batch_chunk, &b, g->threads, (int64_t)(base->seconds * 1e9));
+        return b.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+    }
+    for (int64_t i = 0; i < g->batch; i++)
+        if (run_one(p, b.operands, out, i) != HWKIT_OK)
+            return HWKIT_NO_MEMORY;
+    return HWKIT_OK;
+}
+
+static void destroy(hwkit_plan *base)
+{
+    plan *p = (plan *)base;
+    for (int i = 0; i < KINDS; i++)
+        hwkit_free(p->held[i]);
+    free(p);
+}
+
+static void *pack_whole(const plan *p, const char *b)
+{
+    const hwkit_gemm *g = &p->g;
+    const int64_t count = g->b_shared ? 1 : g->batch;
+    char *panels = hwkit_alloc(count * p->panels_bytes);
+    for (int64_t i = 0; panels && i < count; i++)
+        hwkit_pack_panels(p->kernels, p->size, panels + i * p->panels_bytes,
+                          b + i * g->k * g->n * p->size, p->ldb, g->transpose_b, g->n, g->k,
+                          p->width, 0, hwkit_parts(g->n, p->width));
+    return panels;
+}
+
+static int64_t operand_bytes(const plan *p, int kind)
+{
+    const hwkit_gemm *g = &p->g;
+    switch (kind) {
+    case A:
+        return (g->a_shared ? 1 : g->batch) * g->m * g->k * p->size;
+    case B:
+        return (g->b_shared ? 1 : g->batch) * g->k * g->n * p->size;
+    case BIAS:
+        return g->n * p->size;
+    default:
+        return g->batch * g->m * g->n * p->size;
+    }
+}
+
+static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
+                           const void *const *operands)
+{
+    const plan *old = (const plan *)base;
+    const int present[KINDS] = {1, 1, old->g.has_addend, old->g.has_bias, old->g.has_residual};
+    plan *p = malloc(sizeof *p);
+    if (!p)
+        return NULL;
+    *p = *old;
+    memset(p->held, 0, sizeof p->held);
+    for (int kind = 0, position = 0, next = 0; kind < KINDS; kind++) {
+        const void *from = NULL;
+        if (!present[kind])
+            continue;
+        if (!old->held[kind] && next < count && positions[next] == position)
+            from = operands[next++];
+        position += !old->held[kind];
+        if (!from && !old->held[kind])
+            continue;
+        if (from && kind == B && p->g.algorithm == HWKIT_GEMM_PACKED) {
+            p->held[B] = pack_whole(p, from);
+            p->b_packed = 1;
+        } else {
+            int64_t bytes = kind == B && old->b_packed
+                                ? (p->g.b_shared ? 1 : p->g.batch) * p->panels_bytes
+                                : operand_bytes(p, kind);
+            p->held[kind] = hwkit_alloc(bytes);
+            if (p->held[kind])
+                memcpy(p->held[kind], from ? from : old->held[kind], (size_t)bytes);
+        }
+        if (!p->held[kind]) {
+            destroy(&p->base);
+            return NULL;
+        }
+    }
+    return &p->base;
+}
+
+hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
+{
+    plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    hwkit_gemm *g = &p->g;
+    *g = *given;
+    if (g->batch > 1 && g->b_shared && !g->a_shared && !g->transpose_a) {
+        g->m *= g->batch; /* one tall product */
+        g->batch = 1;
+    }
+    const hwkit_isa *isa = hwkit_isa_get();
+    p->kernels = g->is_double ? &isa->f64 : &isa->f32;
+    p->table = p->kernels->gemm;
+    p->size = g->is_double ? 8 : 4;
+    p->width = g->vectors * p->kernels->vl;
+    p->lda = g->transpose_a ? g->m : g->k;
+    p->ldb = g->transpose_b ? g->k : g->n;
+    p->panels_bytes = hwkit_round_up(
+        hwkit_panels_bytes(g->n, g->k, p->width, p->kernels->vl, p->size), 64);
+    g->kc = hwkit_min(g->kc, g->k);
+    g->mc = hwkit_round_up(hwkit_min(g->mc, g->m), g->rows);
+    g->nc = hwkit_round_up(hwkit_min(g->nc, g->n), p->width);
+    p->base.run = run;
+    p->base.prepack = prepack;
+    p->base.destroy = destroy;
+    p->base.seconds = hwkit_product_seconds(
+        (double)g->batch * (double)g->m * (double)g->n * (double)g->k, p->kernels->vl);
+    if (g->algorithm == HWKIT_GEMM_PACKED) {
+        p->base.workspace = hwkit_min(p->panels_bytes, PACK_BYTES);
+        if (g->pack_a || g->transpose_a)
+            p->base.workspace += g->threads * g->mc * g->kc * p->size;
+    }
+    return &p->base;
+}

@@ -1,0 +1,57 @@
+/* Matrix products: y = activate(alpha * op(a) op(b) + beta * c + bias + residual). */
+#ifndef HWKIT_GEMM_H
+#define HWKIT_GEMM_H
+
+#include "epilogue.h"
+#include "isa.h"
+#include "run.h"
+
+#include <stdint.h>
+
+typedef enum {
+    HWKIT_GEMM_PACKED,   /* b in panels, a in panels or by row, three levels of blocks */
+    HWKIT_GEMM_UNPACKED, /* both as they are, b not transposed: no preparation at all */
+    HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
+} hwkit_gemm_algorithm;
+
+/* Operands of a run: a, b, then as far as there are: addend, bias, residual. */
+typedef struct {
+    int64_t batch, m, n, k; /* all at least 1 */
+    int a_shared, b_shared; /* one matrix for the whole batch */
+    int transpose_a, transpose_b;
+    int is_double;
+    double alpha, beta;
+    int has_addend, has_bias, has_residual;
+    hwkit_activation act;
+    /* tunables */
+    int algorithm;
+    int rows, vectors; /* of the tile */
+    int64_t kc;        /* depth of a block: its panels stay in the caches */
+    int64_t mc, nc;    /* rows and columns of a chunk, the unit of work of a thread */
+    int pack_a;
+    int threads;
+} hwkit_gemm;
+
+/* NULL if memory is short. The tile must be one that the table has. */
+hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *g);
+
+/* Bytes of B in panels; the elements of one panel before column j begin at j * depth. */
+int64_t hwkit_panels_bytes(int64_t columns, int64_t depth, int width, int vl, int size);
+
+/* Panels [from, to) of B, which has `ld` elements from row to row, or from column to column if it
+ * is transposed. */
+void hwkit_pack_panels(const hwkit_kernels *kernels, int size, void *dst, const void *b, int64_t ld,
+                       int transposed, int64_t columns, int64_t depth, int width, int64_t from,
+                       int64_t to);
+
+static inline int64_t hwkit_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t hwkit_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t hwkit_parts(int64_t whole, int64_t part)
+{
+    return whole / part + (whole % part != 0);
+}
+static inline int64_t hwkit_round_up(int64_t x, int64_t unit) { return hwkit_parts(x, unit) * unit; }
+/* Rough time of a product, for the decision whether threads are worth waking. */
+double hwkit_product_seconds(double multiply_adds, int vl);
+
+#endif

@@ -1,0 +1,100 @@
+cdef extern from "gemm.h" nogil:
+    ctypedef struct hwkit_activation:
+        int kind
+        double lo, hi
+    enum:
+        HWKIT_IDENTITY
+        HWKIT_CLAMP
+        HWKIT_LEAKY_RELU
+        HWKIT_SIGMOID
+        HWKIT_HARD_SWISH
+        HWKIT_SILU
+        HWKIT_MAX_ROWS
+        HWKIT_MAX_VECTORS
+    ctypedef struct hwkit_gemm_kernels:
+        void *by_panel[4][14]
+    ctypedef struct hwkit_kernels:
+        int vl
+        const hwkit_gemm_kernels *gemm
+    ctypedef struct hwkit_isa:
+        const char *name
+        hwkit_kernels f32
+        hwkit_kernels f64
+    const hwkit_isa *hwkit_isa_get()
+    ctypedef struct hwkit_gemm:
+        int64_t batch, m, n, k
+        int a_shared, b_shared, transpose_a, transpose_b, is_double
+        double alpha, beta
+        int has_addend, has_bias, has_residual
+        hwkit_activation act
+        int algorithm, rows, vectors
+        int64_t kc, mc, nc
+        int pack_a, threads
+    hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *)
+
+
+cdef hwkit_activation read_activation(activation) except *:
+    """Read a pair of name and parameters, or None."""
+    cdef hwkit_activation act
+    act.kind, act.lo, act.hi = HWKIT_IDENTITY, 0, 0
+    if activation is None:
+        return act
+    name, parameters = activation
+    if name in ("relu", "relu6", "clip"):
+        act.kind = HWKIT_CLAMP
+        act.lo, act.hi = {"relu": (0.0, float("inf")), "relu6": (0.0, 6.0)}.get(name) or parameters
+    elif name == "leaky_relu":
+        act.kind, act.lo = HWKIT_LEAKY_RELU, parameters[0]
+    elif name == "sigmoid":
+        act.kind = HWKIT_SIGMOID
+    elif name == "hard_swish":
+        act.kind = HWKIT_HARD_SWISH
+    elif name == "silu":
+        act.kind = HWKIT_SILU
+    else:
+        raise ValueError(f"activation {name!r} is not known to the compiled kernels")
+    return act
+
+
+def tiles(bint is_double):
+    """Return the tiles of micro-kernels as (rows, vectors), the elements of a vector, and the ISA."""
+    cdef const hwkit_isa *isa = hwkit_isa_get()
+    cdef const hwkit_kernels *kernels = &isa.f64 if is_double else &isa.f32
+    found = [
+        (rows + 1, vectors + 1)
+        for vectors in range(HWKIT_MAX_VECTORS)
+        for rows in range(HWKIT_MAX_ROWS)
+        if kernels.gemm.by_panel[vectors][rows] != NULL
+    ]
+    return found, kernels.vl, isa.name.decode()
+
+
+def _check_tile(bint is_double, int rows, int vectors):
+    if (rows, vectors) not in tiles(is_double)[0]:
+        raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors here")
+
+
+def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
+         bint a_shared=False, bint b_shared=False, bint transpose_a=False, bint transpose_b=False,
+         bint is_double=False, double alpha=1, double beta=0, bint bias=False, bint residual=False,
+         activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t mc, int64_t nc,
+         bint pack_a=False, int threads=1):
+    """Return the Run of a matrix product; ``operands`` and ``output`` are (shape, dtype)."""
+    cdef hwkit_gemm g
+    if min(batch, m, n, k, kc, mc, nc, threads) < 1:
+        raise ValueError("sizes, blocks and threads must be at least 1")
+    g.algorithm = ("packed", "unpacked", "dot").index(algorithm)
+    if (algorithm == "unpacked" and (transpose_a or transpose_b)) or (
+        algorithm == "dot" and (transpose_a or not transpose_b)
+    ):
+        raise ValueError(f"algorithm {algorithm} does not take these transposes")
+    _check_tile(is_double, rows, vectors)
+    g.batch, g.m, g.n, g.k = batch, m, n, k
+    g.a_shared, g.b_shared = a_shared, b_shared
+    g.transpose_a, g.transpose_b, g.is_double = transpose_a, transpose_b, is_double
+    g.alpha, g.beta = alpha, beta
+    g.has_addend, g.has_bias, g.has_residual = beta != 0, bias, residual
+    g.act = read_activation(activation)
+    g.rows, g.vectors, g.kc, g.mc, g.nc = rows, vectors, kc, mc, nc
+    g.pack_a, g.threads = pack_a, threads
+    return make_run(hwkit_gemm_plan(&g), operands, output)
