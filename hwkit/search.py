@@ -146,6 +146,7 @@ class Search:
         self._race: Race[int] = Race(self._sample)
         self._candidates: dict[int, _Candidate] = {}
         self._entering = -1
+        self._spent = self._sampled = 0.0  # wall time of sampling, and the seconds it measured
         self._default: int | None = None
         self._incumbent: int | None = None
         self._tried = 0
@@ -232,8 +233,10 @@ class Search:
         return min(most, ROUNDS[2] * self._round(self._race.finalists(self._always())))
 
     def _round(self, field: Sequence[int]) -> float:
-        """Return about how many seconds one round of a final takes: a warm run, then the sample."""
-        return sum(2 * max(self._race.seconds(key), 1e-4) for key in field)
+        """Return about how many seconds of wall time one round of a final takes."""
+        # A warm run before each sample, and what sampling has cost so far beyond that.
+        cost = max(2.0, self._spent / self._sampled if self._sampled else 0.0)
+        return sum(cost * max(self._race.seconds(key), 1e-4) for key in field)
 
     def _always(self) -> list[int]:
         return [key for key in (self._default, self._incumbent) if key is not None]
@@ -403,8 +406,11 @@ class Search:
         found: dict[int, Sample] = {}
         while True:
             alive = [k for k in keys if k in self._race or k == self._entering]
+            begin = time.monotonic()
             try:
                 found = dict(zip(alive, self.runner.sample(alive), strict=True))
+                self._spent += time.monotonic() - begin
+                self._sampled += sum(max(s.seconds, 1e-4) for s in found.values())
                 break
             except Lost as lost:
                 if lost.key == self._entering or lost.key not in self._race:

@@ -331,7 +331,7 @@ def _failure(caught: BaseException, phase: str) -> tuple[str, str]:
 
 
 def _checksum(array: Array) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _load(file: Path) -> Array:
