@@ -211,7 +211,7 @@ class _Screen(_Silent):
 
     def __init__(self, layers: list[Layer]) -> None:
         self._common, self._labels = _split([layer.problem for layer in layers])
-        self._width = max(map(len, self._labels.values()))
+        self._width = max(map(len, [*self._labels.values(), "geometric mean"]))
         self._counts = any(layer.times > 1 for layer in layers)
         self._others: list[str] = []
 

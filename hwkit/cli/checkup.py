@@ -169,23 +169,27 @@ def _devices() -> Iterator[Check]:
 
 
 def _database() -> Iterator[Check]:
-    from .store import facts
+    from .database import facts
 
     found = facts()
-    exists = "" if found["exists"] else ", made by the first tuning"
-    yield Check("database", "file", "ok", f"{found['path'] or 'in memory'}{exists}")
-    if found["exists"]:
-        yield Check("database", "size", "ok", nbytes(found["bytes"]))
-    writable = Check("database", "writable", "ok", "yes")
-    if not found["writable"]:
-        text = "no: new records will be lost; set HWKIT_DB to a file that can be written"
-        writable = Check("database", "writable", "broken", text)
-    yield writable
-    for name, count in found["counts"].items():
-        yield Check("database", name, "ok", str(count))
-    if found["damaged"]:
-        text = f"{found['damaged']} damaged rows are left out: type 'hwkit db gc'"
-        yield Check("database", "rows", "broken", text)
+    made = "" if found["exists"] else " (made by the first tuning)"
+    yield Check("database", "file", "ok", f"{found['path'] or 'in memory'}{made}")
+    if found["writable"]:
+        yield Check("database", "writable", "ok", f"yes, {nbytes(found['bytes'])}")
+    else:
+        text = "no, new records will be lost: set HWKIT_DB to a file that can be written"
+        yield Check("database", "writable", "broken", text)
+    counts = found["counts"]
+    text = f"{counts['trials']} trials of {counts['problems']} problems, {counts['failed']} failed"
+    yield Check("database", "user", "ok", text)
+    yield Check("database", "shipped", "ok", f"{counts['shipped']} records")
+    if counts["quarantined"]:
+        text = f"{counts['quarantined']} unfinished candidates are not tried again"
+        yield Check("database", "quarantine", "note", f"{text}: type 'hwkit db gc --quarantine'")
+    if found["wrong"]:
+        text = f"{len(found['wrong'])} records are left out: type 'hwkit db verify'"
+        detail = "\n".join(f"{where}: {why}" for where, why in found["wrong"].items())
+        yield Check("database", "damage", "broken", text, detail)
 
 
 def _settings() -> Iterator[Check]:

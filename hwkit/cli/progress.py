@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from .output import console, duration, ratio, share
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Lines", "Live", "Quiet", "State"]
+    from ..events import ProblemStarted, TrialFinished, TuneResult
+
+__all__ = ["Lines", "Live", "Quiet", "State", "chosen", "count", "failures"]
 
 _REFRESH_HZ = 8
 _BAR = 32
@@ -30,80 +32,65 @@ class State:
         problem: text of the one at work.
         index: its number, from 1.
         total: number of problems.
-        best: least seconds so far.
-        what: kernel and config that reached it.
-        default: seconds of the default.
-        bound: least seconds by the roofline, if known.
+        best: least seconds so far; infinity before there is one.
+        default: seconds of the default; infinity before it is known.
+        what: kernel and config of the best.
+        roofline_share: share of the roofline that the best reaches.
         trials: tried for this problem.
-        failures: class to number, for this problem.
-        all_trials: tried in the whole run.
-        all_failures: class to number, in the whole run.
-        deadline: when this problem's budget ends, on the monotonic clock.
-        begun: when this problem began, on the same clock.
+        failures: how many failed, by class.
+        begun: when this problem began, on the monotonic clock.
+        budget: its seconds, or ``None``.
     """
 
     problem: str = ""
     index: int = 0
     total: int = 0
-    best: float | None = None
+    best: float = math.inf
+    default: float = math.inf
     what: str = ""
-    default: float | None = None
-    bound: float | None = None
+    roofline_share: float | None = None
     trials: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    all_trials: int = 0
-    all_failures: Counter[str] = field(default_factory=Counter)
-    deadline: float | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
+    budget: float | None = None
 
-    def start(
-        self, problem: str, index: int, total: int, budget: float | None, bound: float | None
-    ) -> None:
-        """Begin a problem; ``budget`` is its seconds, ``bound`` its roofline in seconds."""
-        self.problem, self.index, self.total, self.bound = problem, index, total, bound
-        self.best = self.default = None
-        self.what, self.trials, self.failures = "", 0, Counter()
-        self.begun = time.monotonic()
-        self.deadline = None if budget is None else self.begun + budget
+    def start(self, event: ProblemStarted) -> None:
+        """Begin a problem."""
+        self.problem, self.index, self.total = str(event.problem), event.index, event.count
+        self.best = self.default = math.inf
+        self.what, self.roofline_share, self.trials, self.failures = "", None, 0, {}
+        self.begun, self.budget = time.monotonic(), event.budget
 
-    def tried(self, seconds: float | None, failure: str | None, what: str, default: bool) -> bool:
+    def tried(self, event: TrialFinished) -> bool:
         """Note a trial, and return whether it is the best so far."""
-        self.trials += 1
-        self.all_trials += 1
-        if failure is not None:
-            self.failures[failure] += 1
-            self.all_failures[failure] += 1
-            return False
-        if default:
-            self.default = seconds
-        better = seconds is not None and (self.best is None or seconds < self.best)
+        better = event.best < self.best
         if better:
-            self.best, self.what = seconds, what
+            self.what = f"{event.record.kernel} {event.record.config}".strip()
+        self.best, self.default = event.best, event.default
+        self.roofline_share = event.roofline_share
+        self.trials, self.failures = event.trials, event.failures
         return better
 
     @property
-    def speedup(self) -> float | None:
-        """The default's time over the best."""
-        return self.default / self.best if self.default and self.best else None
-
-    @property
-    def roofline_share(self) -> float | None:
-        """Share of the roofline that the best reaches."""
-        return self.bound / self.best if self.bound and self.best else None
+    def spent(self) -> float:
+        """Seconds since this problem began."""
+        return time.monotonic() - self.begun
 
     @property
     def left(self) -> float | None:
         """Seconds of this problem's budget that are left."""
-        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        return None if self.budget is None else max(0.0, self.budget - self.spent)
 
     @property
     def standing(self) -> str:
         """The best so far against default and roofline, on one line."""
-        if self.best is None:
+        if math.isinf(self.best):
             return "nothing timed yet"
         parts = [f"best {duration(self.best)}"]
-        parts += [f"{ratio(self.speedup)} default"] if self.speedup else []
-        parts += [f"{share(self.roofline_share)} of roofline"] if self.bound else []
+        if math.isfinite(self.default):
+            parts.append(f"{ratio(self.default / self.best)} default")
+        if self.roofline_share is not None:
+            parts.append(f"{share(self.roofline_share)} of roofline")
         return "   ".join([*parts, self.what])
 
     @property
@@ -111,7 +98,7 @@ class State:
         """Trials, failures by class, and the time left, on one line."""
         parts = [count(self.trials, "trial")]
         parts += [failures(self.failures)] if self.failures else []
-        parts += [f"{duration(self.left)} left"] if self.left is not None else []
+        parts += [f"{self.left:.0f} s left"] if self.left is not None else []
         return "   ".join(parts)
 
 
@@ -120,12 +107,11 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def failures(classes: Counter[str]) -> str:
+def failures(classes: Mapping[str, int]) -> str:
     """Return ``"3 failed (2 wrong, 1 timeout)"``."""
-    each = ", ".join(f"{number} {name}" for name, number in classes.most_common())
-    return (
-        f"{classes.total() if hasattr(classes, 'total') else sum(classes.values())} failed ({each})"
-    )
+    order = sorted(classes.items(), key=lambda item: (-item[1], item[0]))
+    each = ", ".join(f"{number} {name}" for name, number in order)
+    return f"{sum(classes.values())} failed ({each})"
 
 
 class Quiet:
@@ -140,8 +126,11 @@ class Quiet:
     def trial(self, better: bool) -> None:
         """A trial has ended."""
 
-    def end(self) -> None:
+    def end(self, result: TuneResult) -> None:
         """A problem has ended."""
+
+    def note(self, text: str) -> None:
+        """The tuner has something to say."""
 
     def __enter__(self) -> Quiet:
         return self
@@ -165,17 +154,20 @@ class Lines(Quiet):
     def trial(self, better: bool) -> None:
         """Say what is better now."""
         if better:
-            seconds = time.monotonic() - self.state.begun
+            state = self.state
             click.echo(
-                f"  {seconds:5.1f} s  trial {self.state.trials}  {self.state.standing}", err=True
+                f"  {state.spent:5.1f} s  trial {state.trials:<4} {state.standing}", err=True
             )
 
-    def end(self) -> None:
-        """Say what it took."""
-        spent = duration(time.monotonic() - self.state.begun)
-        parts = ["done", f"{spent}", count(self.state.trials, "trial")]
-        parts += [failures(self.state.failures)] if self.state.failures else []
-        click.echo("  " + "  ".join(parts), err=True)
+    def end(self, result: TuneResult) -> None:
+        """Say what it took, and why it ended."""
+        parts = [f"  {result.seconds:5.1f} s  {count(result.trials, 'trial')}"]
+        parts += [failures(result.failures)] if result.failures else []
+        click.echo("   ".join([*parts, f"ended by {result.stopped_by}"]), err=True)
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        click.echo(f"  note: {text}", err=True)
 
 
 class Live(Quiet):
@@ -210,12 +202,14 @@ class Live(Quiet):
 
     def _bar(self) -> str:
         state = self.state
-        if state.deadline is None:
+        if state.budget is None:
             return ""
-        whole = max(state.deadline - state.begun, 1e-9)
-        done = min(1.0, (time.monotonic() - state.begun) / whole)
-        full = round(done * _BAR)
+        full = round(min(1.0, state.spent / max(state.budget, 1e-9)) * _BAR)
         return "━" * full + "─" * (_BAR - full)
+
+    def note(self, text: str) -> None:
+        """Say it above the panel."""
+        self._live.console.print(f"note: {text}", style="yellow")
 
     def __enter__(self) -> Live:
         self._live.__enter__()
@@ -230,8 +224,8 @@ class Live(Quiet):
         self._live.__exit__(kind, error, trace)
 
 
-def chosen(state: State, as_json: bool) -> Callable[[State], Quiet]:
+def chosen(state: State, as_json: bool) -> Quiet:
     """Return how to show progress: not at all with JSON, live on a terminal, otherwise lines."""
     if as_json:
-        return Quiet
-    return Live if console(stderr=True).is_terminal else Lines
+        return Quiet(state)
+    return Live(state) if console(stderr=True).is_terminal else Lines(state)

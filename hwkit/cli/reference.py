@@ -1,13 +1,16 @@
-"""The generated parts of ``docs/cli.md``.
+"""The generated parts of ``docs/cli.md``; a test compares.
 
-``python -m hwkit.cli.reference docs/cli.md`` renews them. A part stands between ``<!-- generated: hwkit tune -->`` and ``<!-- end -->``; a test compares.
+``python -m hwkit.cli.reference docs/cli.md`` renews them. A part stands between
+``<!-- generated: hwkit tune -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import dedent
 
 import click
 
@@ -72,11 +75,11 @@ def _describe(name: str, command: click.Command) -> str:
 
 def _prose(text: str) -> str:
     """Return a help text as Markdown; a paragraph marked to keep its lines becomes a block."""
-    paragraphs = [p.strip("\n") for p in text.replace("\b\n", "\n\b").split("\n\n")]
     found: list[str] = []
-    for paragraph in filter(None, paragraphs):
+    for paragraph in cleandoc(text).split("\n\n"):
         if "\b" in paragraph:
-            found.append("```text\n" + paragraph.replace("\b", "").strip("\n") + "\n```")
+            lines = dedent(paragraph.partition("\b")[2].strip("\n"))
+            found.append(f"```text\n{lines}\n```")
         else:
             found.append(" ".join(paragraph.split()))
     return "\n\n".join(found)

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
+from hwkit import Config, Fingerprint
 from hwkit.cli import main
 from hwkit.dispatch import database, forget
+from hwkit.measure import Measurement
+from hwkit.records import Record
+from hwkit.registry import registry
 from hwkit.settings import settings
+from hwkit.testing.fake import FakeBackend
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,43 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _forget_all()
     yield path
     _forget_all()
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, db: Path) -> Iterator[None]:
+    """The devices fake:0 and fake:1; the first is the default device."""
+    monkeypatch.setenv("HWKIT_DEVICE", "fake:0")
+    settings.cache_clear()
+    registry().register(FakeBackend(), "fake")
+    yield
+    registry().unregister("fake")
+
+
+def record(
+    problem: str,
+    seconds: float = 1e-3,
+    config: str = "tile=8",
+    *,
+    failure: str | None = None,
+    environment: str = "1.0",
+    default: bool = False,
+    arch: str = "fake-0",
+) -> Record:
+    """Return a trial of the device fake:0."""
+    measured = Measurement(seconds, (seconds,) * 31, 1e-7)
+    if failure is not None:
+        measured = Measurement.failed(failure, "it was not to be")
+    return Record(
+        problem=problem,
+        op=problem.partition(" ")[0],
+        kernel="fake",
+        version=1,
+        config=Config.parse(config),
+        arch=arch,
+        fingerprint=Fingerprint({"backend": "fake", "arch": arch}, {"driver": environment}),
+        measurement=measured,
+        default=default,
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,193 @@
+"""``hwkit tune``: find the fastest kernel and config for problems, and keep what was learnt."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import (
+    complete_op,
+    device_option,
+    json_option,
+    problems,
+    read_tolerance,
+    tolerance_option,
+)
+from .output import deliver, duration, line, ratio, share
+from .progress import count, failures
+
+if TYPE_CHECKING:
+    from ..events import TuneResult
+    from ..op import Problem
+    from .tuning import Session
+
+__all__ = ["show_summary", "tune"]
+
+
+@click.command(short_help="Find the fastest kernel and config.")
+@click.option(
+    "--op",
+    "op_names",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_op,
+    help="Operator; its sample problems if no problem is given. Repeatable.",
+)
+@click.option(
+    "--problem",
+    "texts",
+    multiple=True,
+    metavar="TEXT",
+    help="A problem, as 'hwkit ops NAME' prints them. Repeatable.",
+)
+@click.option(
+    "--problems",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="A file with one problem a line, - for standard input. Repeatable.",
+)
+@device_option
+@click.option(
+    "--budget",
+    metavar="TIME",
+    default="30s",
+    help="Time for each problem, as 20s or 5m; 30s by default.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most trials for each problem; as many as the budget allows by default.",
+)
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    default="evolutionary",
+    help="exhaustive, random, evolutionary or model; evolutionary by default.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Seed of the strategy's random choices; 0 by default.",
+)
+@tolerance_option
+@click.option(
+    "--db",
+    metavar="PATH",
+    type=click.Path(dir_okay=False),
+    help="Database to keep the records in; HWKIT_DB or the user's own by default.",
+)
+@json_option
+def tune(
+    op_names: tuple[str, ...],
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    device: str | None,
+    budget: str,
+    trials: int | None,
+    strategy: str,
+    seed: int,
+    tolerance: str | None,
+    db: str | None,
+    as_json: bool,
+) -> int:
+    """Try kernels and configs on a device, check each answer, keep the times.
+
+    \b
+    hwkit tune --op conv2d
+    hwkit tune --problem "gemm float32 nn m=512 n=512 k=512" --budget 20s
+
+    Without --op, --problem and --problems: the sample problems of every operator. Ctrl-C keeps
+    everything that was tried, and the same command goes on from there.
+    """  # fmt: skip
+    from ..settings import settings
+    from .tuning import run
+
+    device = device or settings().device
+    session = run(
+        _asked(texts, files, op_names, device),
+        device,
+        quiet=as_json,
+        db=db,
+        budget=budget,
+        trials=trials,
+        strategy=strategy,
+        seed=seed,
+        tolerance=read_tolerance(tolerance),
+    )
+    if not deliver("tune", session.to_json(), as_json):
+        show_summary(session)
+    if session.interrupted:
+        return 130
+    return 0 if session.ok else 1
+
+
+def _asked(
+    texts: tuple[str, ...], files: tuple[str, ...], op_names: tuple[str, ...], device: str
+) -> list[Problem]:
+    """Return the problems: those that are named, or the samples that the device has a kernel for.
+
+    Raises:
+        NoKernel: it has one for none of them.
+    """
+    from ..errors import NoKernel
+    from ..registry import registry
+
+    found = problems(texts, files, op_names)
+    if texts or files:
+        return found
+    opened, known = registry().device(device), registry()
+    able = [
+        problem
+        for problem in found
+        if any(k.supports(problem) is True for k in known.kernels(opened, problem.op.name))
+    ]
+    if not able:
+        wanted = ", ".join(op_names) or "any operator"
+        raise NoKernel(
+            f"no kernel of {device} takes a sample problem of {wanted}: "
+            f"type 'hwkit ops --device {device}'"
+        )
+    return able
+
+
+def show_summary(session: Session) -> None:
+    """Print what each problem runs now, and what the run came to."""
+    for result in session.done:
+        line(str(result.problem))
+        line("  " + _outcome(result), None if result.best else "yellow")
+    if session.done:
+        line()
+    parts = [f"{len(session.done)} of {count(session.asked, 'problem')}"]
+    parts += [f"in {duration(session.seconds)}", count(session.trials, "trial")]
+    parts += [failures(session.failures)] if session.failures else []
+    line("   ".join(parts), "bold")
+    speedups = [result.speedup for result in session.done if result.speedup is not None]
+    if len(speedups) > 1:
+        line(f"geometric mean {ratio(statistics.geometric_mean(speedups))} default")
+    line(f"kept in {session.database}" if session.database else "kept in memory only", "dim")
+    if session.interrupted:
+        click.echo("hwkit: interrupted; the same command goes on from here", err=True)
+
+
+def _outcome(result: TuneResult) -> str:
+    if result.best is None:
+        return (
+            f"nothing runs ({count(result.trials, 'trial')}): type 'hwkit db show' for the reasons"
+        )
+    ties = len(result.ties)
+    return "  ".join(
+        [
+            f"{duration(result.best.measurement.seconds):>8}",
+            f"{ratio(result.speedup):>7} default",
+            f"{share(result.roofline_share):>5} of roofline",
+            f"{ties:>3} {'tie ' if ties == 1 else 'ties'}",
+            f"{result.best.kernel} {result.best.config}".strip(),
+        ]
+    )

@@ -1,0 +1,125 @@
+"""Records gathered by problem and device, each group with its winner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..records import Record
+
+__all__ = ["Group", "gathered", "plain"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All trials of one problem on one device.
+
+    Attributes:
+        problem: its text.
+        arch: of the device.
+        identity: facts of the device's fingerprint.
+        records: trials, failures included.
+    """
+
+    problem: str
+    arch: str
+    identity: dict[str, Any]
+    records: list[Record]
+
+    @cached_property
+    def standing(self) -> list[Record]:
+        """The trial by which each candidate counts, the winner first, then by time."""
+        from ..ranking import score, standings
+
+        found = sorted(standings(self.records), key=lambda r: (score(r), r.id))
+        winner = self.winner
+        return [] if winner is None else [winner, *[r for r in found if r is not winner]]
+
+    @cached_property
+    def _picked(self) -> tuple[Record | None, tuple[Record, ...]]:
+        from ..ranking import pick
+
+        return pick(self.records)
+
+    @property
+    def winner(self) -> Record | None:
+        """The canonical pick, or ``None`` if every candidate failed."""
+        return self._picked[0]
+
+    @property
+    def ties(self) -> tuple[Record, ...]:
+        """What cannot be told apart from the winner."""
+        return self._picked[1]
+
+    @property
+    def speedup(self) -> float | None:
+        """The fastest default's time over the winner's."""
+        times = [r.measurement.seconds for r in self.standing if r.default]
+        return min(times) / self.winner.measurement.seconds if times and self.winner else None
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Number of failed trials by class."""
+        return Counter(r.measurement.failure for r in self.records if r.measurement.failure)
+
+    @property
+    def device(self) -> str:
+        """The device in words: arch and threads."""
+        threads = self.identity.get("threads")
+        if threads is None:
+            return self.arch
+        return f"{self.arch}, {threads} thread{'s' * (threads != 1)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the group as plain data."""
+        return {
+            "problem": self.problem,
+            "arch": self.arch,
+            "identity": self.identity,
+            "trials": len(self.records),
+            "failures": dict(self.failures),
+            "winner": None if self.winner is None else plain(self.winner),
+            "ties": [plain(record) for record in self.ties],
+            "speedup_over_default": self.speedup,
+        }
+
+
+def gathered(records: Iterable[Record]) -> list[Group]:
+    """Return groups in the order of their device, then of their problem."""
+    from ..record import canonical
+
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        key = (record.arch, canonical(dict(record.fingerprint.identity)), record.problem)
+        groups.setdefault(key, []).append(record)
+    return [
+        Group(problem, arch, dict(found[0].fingerprint.identity), found)
+        for (arch, _, problem), found in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def plain(record: Record) -> dict[str, Any]:
+    """Return a record as plain data for a JSON document."""
+    measured = record.measurement
+    return {
+        "id": record.id,
+        "problem": record.problem,
+        "kernel": record.kernel,
+        "version": record.version,
+        "config": dict(record.config),
+        "arch": record.arch,
+        "seconds": measured.seconds,
+        "samples": len(measured.samples),
+        "error": measured.error,
+        "failure": measured.failure,
+        "reason": measured.reason,
+        "contended": measured.contended,
+        "workspace_bytes": record.workspace,
+        "origin": record.origin,
+        "created": record.created,
+        "default": record.default,
+    }

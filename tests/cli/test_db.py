@@ -1,0 +1,206 @@
+"""``hwkit db``: winners, candidates, and the ways of records."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hwkit.records import Database
+
+from .conftest import Hwkit, record
+
+GEMM = "gemm float32 nn m=64 n=64 k=64"
+CONV = "conv2d float32 nchw n=1 c=4 h=8 w=8 k=4 r=3 s=3 pad=1 stride=1"
+
+
+@pytest.fixture
+def filled(db: Path) -> Path:
+    """A database with a gemm (a default, a winner, a tie, two failures) and a convolution."""
+    kept = Database(db)
+    kept.add(record(GEMM, 2e-3, "tile=8", default=True))
+    kept.add(record(GEMM, 1e-3, "tile=16"))
+    kept.add(record(GEMM, 1.001e-3, "tile=32"))
+    kept.add(record(GEMM, config="tile=1", failure="wrong"))
+    kept.add(record(GEMM, config="tile=2", failure="timeout"))
+    kept.add(record(CONV, 3e-3, "tile=8"))
+    kept.close()
+    return db
+
+
+def test_ls(hwkit: Hwkit, filled: Path) -> None:
+    """Each problem has its winner below it: time, gain over the default, trials, age, config."""
+    answer = hwkit("db", "ls")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0] == "fake-0"
+    assert lines[1] == CONV
+    assert lines[3] == GEMM
+    assert lines[4].split() == [
+        *("1.00", "ms", "2.00x", "default", "5", "trials"),
+        *(lines[4].split()[6:9]), "fake", "tile=16",
+    ]  # fmt: skip
+    assert lines[4].split()[8] == "old"
+
+
+def test_ls_json_and_filters(hwkit: Hwkit, filled: Path) -> None:
+    """The JSON has the winner, its ties and the failures; the filters filter."""
+    (group,) = hwkit("db", "ls", "--op", "gemm", "--json").json["problems"]
+    assert group["problem"] == GEMM
+    assert group["trials"] == 5
+    assert group["failures"] == {"wrong": 1, "timeout": 1}
+    assert group["winner"]["config"] == {"tile": 16}
+    assert [tie["config"] for tie in group["ties"]] == [{"tile": 32}]
+    assert group["speedup_over_default"] == pytest.approx(2.0)
+    assert hwkit("db", "ls", "--arch", "vax").code == 1
+
+
+def test_ls_of_nothing(hwkit: Hwkit) -> None:
+    """An empty database says what to type, with exit code 1."""
+    answer = hwkit("db", "ls")
+    assert answer.code == 1
+    assert "hwkit tune" in answer.out
+
+
+def test_show(hwkit: Hwkit, filled: Path) -> None:
+    """The winner is first, ties and defaults are marked, failures have class and reason."""
+    answer = hwkit("db", "show", GEMM)
+    assert answer.code == 0
+    rows = [line.split() for line in answer.out.splitlines() if "tile=" in line]
+    assert rows[0][:3] == ["1.00", "ms", "1.00x"]
+    assert rows[0][-3:] == ["best", "fake", "tile=16"]
+    assert rows[1][-3:] == ["tie", "fake", "tile=32"]
+    assert rows[2][-3:] == ["default", "fake", "tile=8"]
+    failures = sorted(" ".join(row) for row in rows[3:])
+    assert failures == [
+        "timeout: fake tile=2: it was not to be",
+        "wrong: fake tile=1: it was not to be",
+    ]
+
+
+def test_show_json_and_top(hwkit: Hwkit, filled: Path) -> None:
+    """``--top`` limits the candidates; the words of a problem need no quotes."""
+    answer = hwkit("db", "show", *GEMM.split(), "--top", "2", "--json")
+    (device,) = answer.json["devices"]
+    assert [each["seconds"] for each in device["standing"]] == [1e-3, 1.001e-3]
+
+
+def test_show_of_nothing(hwkit: Hwkit, filled: Path) -> None:
+    """A problem without a record says how to tune it."""
+    answer = hwkit("db", "show", "gemm float32 nn m=1 n=1 k=1")
+    assert answer.code == 1
+    assert "no record: type 'hwkit tune --problem \"gemm float32 nn m=1 n=1 k=1\"'" in answer.out
+
+
+def test_export_import(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """What is exported is imported elsewhere once, and winners can be exported alone."""
+    file, other = str(tmp_path / "records.jsonl"), str(tmp_path / "other.db")
+    assert hwkit("db", "export", file).out == f"6 records written to {file}\n"
+    assert len(Path(file).read_text().splitlines()) == 6
+    assert hwkit("db", "import", file, "--db", other).out == f"6 new records from {file}\n"
+    again = hwkit("db", "import", file, "--db", other, "--json").json
+    assert (again["file"], again["records"]) == (file, 0)
+    assert hwkit("db", "export", file, "--winners", "--op", "gemm", "--json").json["records"] == 1
+
+
+def test_import_of_a_changed_line(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """A line that was changed is left out, which a warning says; the rest is taken."""
+    file = tmp_path / "records.jsonl"
+    hwkit("db", "export", str(file))
+    lines = file.read_text().splitlines()
+    lines[2] = lines[2].replace('"version":1', '"version":2')
+    file.write_text("\n".join(lines))
+    answer = hwkit("db", "import", str(file), "--db", str(tmp_path / "other.db"))
+    assert answer.code == 0
+    assert answer.out == f"5 new records from {file}\n"
+    assert answer.err.startswith("hwkit: warning: 1 records of ")
+    assert "records.jsonl:3" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_merge(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """Another database is taken over; twice is once."""
+    other = tmp_path / "other.db"
+    kept = Database(other)
+    kept.add(record(GEMM, 0.5e-3, "tile=64"))
+    kept.close()
+    assert hwkit("db", "merge", str(other)).out == f"1 new record from {other}\n"
+    assert hwkit("db", "merge", str(other)).out == f"0 new records from {other}\n"
+    (group,) = hwkit("db", "ls", "--op", "gemm", "--json").json["problems"]
+    assert group["winner"]["config"] == {"tile": 64}
+
+
+@pytest.mark.parametrize("command", ["import", "merge"])
+def test_a_file_that_is_not_there(hwkit: Hwkit, tmp_path: Path, command: str) -> None:
+    """A missing file is a database error: one sentence, exit code 4."""
+    answer = hwkit("db", command, str(tmp_path / "nothing"))
+    assert (answer.code, answer.out) == (4, "")
+    assert "is not a file" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_export_to_nowhere(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """A folder that does not exist is a database error as well."""
+    answer = hwkit("db", "export", str(tmp_path / "no" / "file"))
+    assert answer.code == 4
+    assert "cannot be written" in answer.err
+
+
+def test_verify_and_gc(hwkit: Hwkit, filled: Path) -> None:
+    """A row that was changed behind hwkit's back is found, told, and dropped on request."""
+    counts, verdict = hwkit("db", "verify").out.splitlines()
+    assert counts.startswith(f"6 records in {filled}, ")
+    assert verdict == "all are sound"
+    with sqlite3.connect(filled) as connection:
+        connection.execute("UPDATE trials SET seconds = seconds / 2 WHERE config = 'tile=16'")
+    connection.close()
+    found = hwkit("db", "verify", "--json")
+    assert found.code == 1
+    assert len(found.json["wrong"]) == 1
+    shown = hwkit("db", "verify")
+    assert "1 wrong: type 'hwkit db gc --bad'" in shown.out
+    doctor = hwkit("doctor", "--json").json
+    damage = [check for check in doctor["checks"] if check["name"] == "damage"]
+    assert [check["state"] for check in damage] == ["broken"]
+    removed = hwkit("db", "gc", "--bad", "--json").json["removed"]
+    assert removed["bad"] == 1
+    assert hwkit("db", "verify").code == 0
+
+
+def test_gc_needs_to_be_told_what(hwkit: Hwkit, filled: Path) -> None:
+    """Nothing is removed by default."""
+    answer = hwkit("db", "gc")
+    assert answer.code == 2
+    assert "--bad" in answer.err
+    assert json.loads(hwkit("db", "verify", "--json").out)["counts"]["trials"] == 6
+
+
+def test_gc_by_age_keeps_winners(hwkit: Hwkit, filled: Path) -> None:
+    """Failures and superseded trials go; winners and ties stay."""
+    assert hwkit("db", "gc", "--days", "0").code == 0
+    (gemm,) = hwkit("db", "ls", "--op", "gemm", "--json").json["problems"]
+    assert gemm["winner"]["config"] == {"tile": 16}
+    assert len(gemm["ties"]) == 1
+    assert gemm["trials"] < 5
+
+
+def test_revalidate_has_nothing_to_do(hwkit: Hwkit, fake: None, filled: Path) -> None:
+    """Records of this very environment are not stale."""
+    assert hwkit("db", "revalidate").out == "nothing is stale on fake:0\n"
+    answer = hwkit("db", "revalidate", "--json")
+    assert answer.json["problems"] == []
+
+
+def test_another_programs_file_is_left_alone(hwkit: Hwkit, db: Path, tmp_path: Path) -> None:
+    """A file that is not a tuning database is neither used nor changed, and no traceback comes."""
+    with sqlite3.connect(db) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    connection.close()
+    before = db.read_bytes()
+    answer = hwkit("db", "ls")
+    assert answer.code == 1
+    assert answer.err.startswith("hwkit: warning: ")
+    assert "Traceback" not in answer.err
+    assert db.read_bytes() == before
