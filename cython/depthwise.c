@@ -1,0 +1,102 @@
+/* How a depthwise convolution is cut into tasks; the work is done by the kernels of an ISA. */
+#include "depthwise.h"
+
+#include "isa.h"
+#include "run.h"
+#include "threads.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const size_t MOST_SCRATCH = (size_t)1 << 30;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+int hwkit_depthwise_prepare(hwkit_depthwise *d)
+{
+    const hwkit_isa *isa = hwkit_isa_get();
+    size_t item = d->is_double ? sizeof(double) : sizeof(float);
+    const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
+    int64_t vl = kernels->vl;
+    d->rows = d->rows < 1 ? 1 : d->rows > d->p ? d->p : d->rows;
+    d->lo = d->act.kind == HWKIT_CLAMP ? d->act.lo : -INFINITY;
+    d->hi = d->act.kind == HWKIT_CLAMP ? d->act.hi : INFINITY;
+    d->block = d->block < 1 ? 1 : d->block > d->k ? d->k : d->block;
+    /* Sizes can be anything below 2**63, so the bound is checked in floating point first. */
+    double reach = (double)(d->rows - 1) * (double)d->sy + (double)(d->r - 1) * (double)d->dy + 1;
+    if (d->nhwc) {
+        double pointers = (double)d->r * ((double)d->s * 8 + 16), spread = 0;
+        if (d->k != d->c) {
+            d->block = d->k; /* a task repeats the channels of its rows once */
+            spread = (reach < (double)d->h ? reach : (double)d->h) * (double)d->w * (double)d->k;
+        }
+        if (pointers * sizeof(void *) + spread * (double)item > (double)MOST_SCRATCH)
+            return -1;
+        d->fn = kernels->depthwise->nhwc;
+        d->pointer_bytes = ((size_t)pointers * sizeof(void *) + 63) / 64 * 64;
+        d->scratch_bytes = d->pointer_bytes + (size_t)spread * item;
+        return 0;
+    }
+    double phase = (double)((ceil_div(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
+    if ((phase + 1) * (double)d->sx * reach * (double)item > (double)MOST_SCRATCH)
+        return -1;
+    d->fn = kernels->depthwise->nchw;
+    d->phase = (ceil_div(d->q, vl) + 1) * vl + (d->s - 1) * d->dx / d->sx;
+    d->scratch_bytes = (size_t)(d->phase * d->sx) * (size_t)reach * item;
+    return 0;
+}
+
+void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
+{
+    int64_t taps = d->r * d->s;
+    if (!d->nhwc) {
+        memcpy(packed, w, (size_t)(taps * d->k) * (d->is_double ? sizeof(double) : sizeof(float)));
+        return;
+    }
+    for (int64_t k = 0; k < d->k; k++)
+        for (int64_t t = 0; t < taps; t++)
+            if (d->is_double)
+                ((double *)packed)[t * d->k + k] = ((const double *)w)[k * taps + t];
+            else
+                ((float *)packed)[t * d->k + k] = ((const float *)w)[k * taps + t];
+}
+
+typedef struct {
+    const hwkit_depthwise *d;
+    int64_t row_blocks, blocks;
+    _Atomic int failed;
+} job;
+
+static void task(void *ctx, int64_t chunk)
+{
+    job *j = ctx;
+    const hwkit_depthwise *d = j->d;
+    /* Channels of the same rows are neighbours, so that tasks in turn share their cache lines. */
+    int64_t block = chunk % j->blocks, row = chunk / j->blocks % j->row_blocks;
+    int64_t image = chunk / j->blocks / j->row_blocks;
+    int64_t p0 = row * d->rows, p1 = d->p - p0 < d->rows ? d->p : p0 + d->rows;
+    int64_t k0 = block * d->block, k1 = d->k - k0 < d->block ? d->k : k0 + d->block;
+    void *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, (int64_t)d->scratch_bytes);
+    if (!scratch) {
+        atomic_store(&j->failed, 1);
+        return;
+    }
+    d->fn(d, image, p0, p1, k0, k1, scratch);
+}
+
+int hwkit_depthwise_run(const hwkit_depthwise *d)
+{
+    job j = {.d = d, .row_blocks = ceil_div(d->p, d->rows), .blocks = ceil_div(d->k, d->block)};
+    if (d->n == 0 || d->p == 0 || d->q == 0 || d->k == 0)
+        return 0;
+    /* 16 flops a nanosecond: what one core reaches when the image comes from the outer caches. */
+    double ns = (double)d->n * (double)d->p * (double)d->q * (double)d->k * (double)(d->r * d->s) / 8;
+    hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
+                        ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+    return atomic_load(&j.failed) ? -1 : 0;
+}

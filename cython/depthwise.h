@@ -1,0 +1,51 @@
+/* Depthwise convolution: every output channel k reads the one input channel k / (k total / c).
+ * The struct is filled once per plan, but for the pointers of a call. Sizes count elements. */
+#ifndef HWKIT_DEPTHWISE_H
+#define HWKIT_DEPTHWISE_H
+
+#include "epilogue.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct hwkit_depthwise hwkit_depthwise;
+
+/* Output rows [p0, p1) and channels [k0, k1) of one image; scratch has scratch_bytes. */
+typedef void (*hwkit_depthwise_fn)(const hwkit_depthwise *d, int64_t image, int64_t p0, int64_t p1,
+                                   int64_t k0, int64_t k1, void *scratch);
+
+typedef struct {
+    hwkit_depthwise_fn nhwc, nchw;
+} hwkit_depthwise_kernels;
+
+struct hwkit_depthwise {
+    int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left;
+    int nhwc, is_double;
+    hwkit_activation act;
+    /* Tunables: output pixels (nhwc) or rows (nchw) that are computed together, output rows and
+     * channels of a task, most threads. */
+    int wide;
+    int64_t rows, block;
+    int threads;
+    /* Found by hwkit_depthwise_prepare. */
+    hwkit_depthwise_fn fn;
+    double lo, hi;        /* bounds of the result, infinite but for HWKIT_CLAMP */
+    int64_t phase;        /* nchw: length of one phase of a strip row */
+    size_t pointer_bytes; /* nhwc: pointers come first in the scratch */
+    size_t scratch_bytes;
+    /* Of one call; weights packed by hwkit_depthwise_pack. */
+    const void *x, *packed, *bias, *residual;
+    void *out;
+    const void *zeros; /* k zeros */
+};
+
+/* Returns 0, or -1 if a task's scratch memory would be absurd (more than 1 GiB). */
+int hwkit_depthwise_prepare(hwkit_depthwise *d);
+
+/* Weights as the caller has them to the kernel's order: [tap][k] for nhwc, as they are for nchw. */
+void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed);
+
+/* Returns 0, or -1 if memory ran out. */
+int hwkit_depthwise_run(const hwkit_depthwise *d);
+
+#endif

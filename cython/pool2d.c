@@ -1,0 +1,102 @@
+/* How pooling is cut into tasks; the work is done by the kernels of an ISA. */
+#include "pool2d.h"
+
+#include "isa.h"
+#include "run.h"
+#include "threads.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+static const size_t MOST_SCRATCH = (size_t)1 << 30;
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static void *counts_as_reals(const hwkit_pool *d, int64_t length)
+{
+    size_t item = d->is_double ? sizeof(double) : sizeof(float);
+    void *counts = malloc((size_t)length * item + 1);
+    for (int64_t q = 0; counts && q < length; q++) {
+        int64_t count = d->mean && q < d->q ? d->count_x[q] : 1;
+        if (d->is_double)
+            ((double *)counts)[q] = (double)count;
+        else
+            ((float *)counts)[q] = (float)count;
+    }
+    return counts;
+}
+
+int hwkit_pool_prepare(hwkit_pool *d)
+{
+    const hwkit_isa *isa = hwkit_isa_get();
+    size_t item = d->is_double ? sizeof(double) : sizeof(float);
+    const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
+    int64_t vl = kernels->vl;
+    d->block = d->block < 1 ? 1 : d->block > d->c ? d->c : d->block;
+    if (d->global) {
+        d->global_fn = kernels->pool->global;
+        return 0;
+    }
+    d->rows = d->rows < 1 ? 1 : d->rows > d->p ? d->p : d->rows;
+    if (d->nhwc) {
+        d->fn = kernels->pool->nhwc;
+        return 0;
+    }
+    double phase = (double)((ceil_div(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
+    if (((phase + 1) * (double)d->sx + (double)d->w + 64) * (double)item > (double)MOST_SCRATCH)
+        return -1;
+    d->fn = kernels->pool->nchw;
+    d->phase = (ceil_div(d->q, vl) + 1) * vl + (d->s - 1) * d->dx / d->sx;
+    d->scratch_bytes = (size_t)(d->phase * d->sx + ceil_div(d->w, vl) * vl) * item;
+    d->counts = counts_as_reals(d, ceil_div(d->q, vl) * vl);
+    return d->counts ? 0 : -1;
+}
+
+void hwkit_pool_release(hwkit_pool *d)
+{
+    free((void *)d->counts);
+    d->counts = NULL;
+}
+
+typedef struct {
+    const hwkit_pool *d;
+    int64_t row_blocks, blocks;
+    _Atomic int failed;
+} job;
+
+static void task(void *ctx, int64_t chunk)
+{
+    job *j = ctx;
+    const hwkit_pool *d = j->d;
+    int64_t block = chunk % j->blocks, row = chunk / j->blocks % j->row_blocks;
+    int64_t image = chunk / j->blocks / j->row_blocks;
+    int64_t c0 = block * d->block, c1 = d->c - c0 < d->block ? d->c : c0 + d->block;
+    if (d->global) {
+        d->global_fn(d, image, c0, c1);
+        return;
+    }
+    int64_t p0 = row * d->rows, p1 = d->p - p0 < d->rows ? d->p : p0 + d->rows;
+    void *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, (int64_t)d->scratch_bytes);
+    if (!scratch) {
+        atomic_store(&j->failed, 1);
+        return;
+    }
+    d->fn(d, image, p0, p1, c0, c1, scratch);
+}
+
+int hwkit_pool_run(const hwkit_pool *d)
+{
+    job j = {.d = d, .row_blocks = 1, .blocks = ceil_div(d->c, d->block)};
+    if (d->n == 0 || d->c == 0 || (!d->global && (d->p == 0 || d->q == 0)))
+        return 0;
+    if (!d->global)
+        j.row_blocks = ceil_div(d->p, d->rows);
+    /* Two elements a nanosecond: the memory speed of one core. */
+    double ns = (double)d->n * (double)d->c * (double)d->h * (double)d->w / 2;
+    hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
+                        ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+    return atomic_load(&j.failed) ? -1 : 0;
+}

@@ -1,0 +1,49 @@
+/* Maximum and mean over windows, and over whole images. The struct is filled once per plan, but for
+ * the pointers of a call. Sizes count elements. */
+#ifndef HWKIT_POOL2D_H
+#define HWKIT_POOL2D_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct hwkit_pool hwkit_pool;
+
+/* Output rows [p0, p1) and channels [c0, c1) of one image; scratch has scratch_bytes. */
+typedef void (*hwkit_pool_fn)(const hwkit_pool *d, int64_t image, int64_t p0, int64_t p1, int64_t c0,
+                              int64_t c1, void *scratch);
+typedef void (*hwkit_pool_global_fn)(const hwkit_pool *d, int64_t image, int64_t c0, int64_t c1);
+
+typedef struct {
+    hwkit_pool_fn nhwc, nchw;
+    hwkit_pool_global_fn global;
+} hwkit_pool_kernels;
+
+struct hwkit_pool {
+    int64_t n, c, h, w, r, s, p, q, sy, sx, dy, dx, top, left;
+    int nhwc, is_double, mean, global; /* global: over the whole image; only n, c, h, w count */
+    /* Elements of each window that count, rows and columns apart, at least 1; p and q of them. */
+    const int64_t *count_y, *count_x;
+    /* Tunables: output rows and channels of a task, most threads. */
+    int64_t rows, block;
+    int threads;
+    /* Found by hwkit_pool_prepare. */
+    hwkit_pool_fn fn;
+    hwkit_pool_global_fn global_fn;
+    const void *counts; /* nchw: count_x as floats, filled up with ones to whole vectors */
+    int64_t phase;      /* nchw: length of one phase of a line */
+    size_t scratch_bytes;
+    /* Of one call. */
+    const void *x;
+    void *out;
+};
+
+/* Returns 0, or -1 if memory is out or a task's scratch memory would be absurd (more than 1 GiB). */
+int hwkit_pool_prepare(hwkit_pool *d);
+
+/* Free what prepare allocated. */
+void hwkit_pool_release(hwkit_pool *d);
+
+/* Returns 0, or -1 if memory ran out. */
+int hwkit_pool_run(const hwkit_pool *d);
+
+#endif
