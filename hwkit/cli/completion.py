@@ -10,7 +10,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(short_help="Completion script for a shell.")
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ArgumentError
-from .options import complete_op, device_option, json_option
+from .options import (
+    complete_op,
+    device_option,
+    json_option,
+    read_tolerance,
+    tolerance_option,
+)
 from .output import age, deliver, duration, line, nbytes, ratio, table
 from .run import Group
 
@@ -42,10 +48,16 @@ def _path_option(function: Any) -> Any:
 )
 @click.option("--arch", metavar="NAME", help="Only devices of this arch, as x86-64-avx2.")
 @click.option("--shipped", is_flag=True, help="Also the records that hwkit ships.")
+@tolerance_option
 @_path_option
 @json_option
 def ls(
-    op_name: str | None, arch: str | None, shipped: bool, path: str | None, as_json: bool
+    op_name: str | None,
+    arch: str | None,
+    shipped: bool,
+    tolerance: str | None,
+    path: str | None,
+    as_json: bool,
 ) -> int:
     """List the winner of every problem that has been tuned, by device.
 
@@ -56,7 +68,8 @@ def ls(
 
     named = {"op": op_name, "arch": arch}
     wanted = {name: value for name, value in named.items() if value is not None}
-    groups = gathered(opened(path).records(None if shipped else "user", **wanted))
+    found = opened(path).records(None if shipped else "user", **wanted)
+    groups = gathered(found, read_tolerance(tolerance))
     if not deliver("db ls", {"problems": [group.to_json() for group in groups]}, as_json):
         _list(groups)
     return 0 if groups else 1
@@ -79,7 +92,7 @@ def _list(groups: list[Gathered]) -> None:
 def _standing(group: Gathered) -> str:
     winner = group.winner
     if winner is None:
-        return f"every candidate failed ({len(group.records)} trials)"
+        return f"no candidate is right ({len(group.records)} trials)"
     parts = [
         f"{duration(winner.measurement.seconds):>8}",
         f"{ratio(group.speedup):>6} default" if group.speedup else " " * 14,
@@ -99,9 +112,12 @@ def _standing(group: Gathered) -> str:
     metavar="N",
     help="Candidates to show for each device; 10 by default.",
 )
+@tolerance_option
 @_path_option
 @json_option
-def show(problem: tuple[str, ...], top: int, path: str | None, as_json: bool) -> int:
+def show(
+    problem: tuple[str, ...], top: int, tolerance: str | None, path: str | None, as_json: bool
+) -> int:
     """Show the candidates of PROBLEM, the winner first, its ties, and what failed.
 
     The exit code is 1 if there is no record of it.
@@ -111,7 +127,7 @@ def show(problem: tuple[str, ...], top: int, path: str | None, as_json: bool) ->
     from .winners import gathered, plain
 
     text = str(parse_problem(" ".join(problem)))
-    groups = gathered(opened(path).records(problem=text))
+    groups = gathered(opened(path).records(problem=text), read_tolerance(tolerance))
     payload = {
         "problem": text,
         "devices": [
@@ -155,6 +171,9 @@ def _show(group: Gathered, top: int) -> None:
     more = len(group.standing) - top
     if more > 0:
         line(f"  and {more} more", "dim")
+    loose = len(group.records) - len(group.admitted)
+    if loose:
+        line(f"  {loose} trials are outside the tolerance", "dim")
     failed = [r for r in group.records if not r.ok]
     for record in failed[:_FAILURES_SHOWN]:
         measured = record.measurement

@@ -68,7 +68,7 @@ def _describe(name: str, command: click.Command) -> str:
         [
             *("```text", usage, "```", ""),
             *(_prose(command.help or ""), ""),
-            *("| option | meaning |", "|---|---|", *rows),
+            *(("| option | meaning |", "|---|---|", *rows) if rows else ()),
         ]
     )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from ..errors import ArgumentError
 
 if TYPE_CHECKING:
     from ..records import Record
@@ -23,19 +26,33 @@ class Group:
         arch: of the device.
         identity: facts of the device's fingerprint.
         records: trials, failures included.
+        tolerance: which of them may win, as of a call.
     """
 
     problem: str
     arch: str
     identity: dict[str, Any]
     records: list[Record]
+    tolerance: float | str | None = None
+
+    @cached_property
+    def admitted(self) -> list[Record]:
+        """The trials whose error fits the tolerance, and the failures."""
+        budget = _budget(self.problem, self.tolerance)
+        policy = self.tolerance if isinstance(self.tolerance, str) else None
+        return [
+            record
+            for record in self.records
+            if not record.ok
+            or (record.measurement.error <= budget and (policy is None or getattr(record, policy)))
+        ]
 
     @cached_property
     def standing(self) -> list[Record]:
         """The trial by which each candidate counts, the winner first, then by time."""
         from ..ranking import score, standings
 
-        found = sorted(standings(self.records), key=lambda r: (score(r), r.id))
+        found = sorted(standings(self.admitted), key=lambda r: (score(r), r.id))
         winner = self.winner
         return [] if winner is None else [winner, *[r for r in found if r is not winner]]
 
@@ -43,7 +60,7 @@ class Group:
     def _picked(self) -> tuple[Record | None, tuple[Record, ...]]:
         from ..ranking import pick
 
-        return pick(self.records)
+        return pick(self.admitted)
 
     @property
     def winner(self) -> Record | None:
@@ -57,7 +74,7 @@ class Group:
 
     @property
     def speedup(self) -> float | None:
-        """The fastest default's time over the winner's."""
+        """The time of the fastest default that is admitted, over the winner's."""
         times = [r.measurement.seconds for r in self.standing if r.default]
         return min(times) / self.winner.measurement.seconds if times and self.winner else None
 
@@ -81,6 +98,7 @@ class Group:
             "arch": self.arch,
             "identity": self.identity,
             "trials": len(self.records),
+            "admitted": sum(record.ok for record in self.admitted),
             "failures": dict(self.failures),
             "winner": None if self.winner is None else plain(self.winner),
             "ties": [plain(record) for record in self.ties],
@@ -88,7 +106,17 @@ class Group:
         }
 
 
-def gathered(records: Iterable[Record]) -> list[Group]:
+def _budget(problem: str, tolerance: float | str | None) -> float:
+    """Return the error that is allowed; any, for a problem whose operator is not here."""
+    from ..dispatch import parse_problem
+
+    try:
+        return parse_problem(problem).error_budget(tolerance)
+    except ArgumentError:
+        return math.inf
+
+
+def gathered(records: Iterable[Record], tolerance: float | str | None = None) -> list[Group]:
     """Return groups in the order of their device, then of their problem."""
     from ..record import canonical
 
@@ -97,7 +125,7 @@ def gathered(records: Iterable[Record]) -> list[Group]:
         key = (record.arch, canonical(dict(record.fingerprint.identity)), record.problem)
         groups.setdefault(key, []).append(record)
     return [
-        Group(problem, arch, dict(found[0].fingerprint.identity), found)
+        Group(problem, arch, dict(found[0].fingerprint.identity), found, tolerance)
         for (arch, _, problem), found in sorted(groups.items(), key=lambda item: item[0])
     ]
 

@@ -73,9 +73,10 @@ def record(
     environment: str = "1.0",
     default: bool = False,
     arch: str = "fake-0",
+    error: float = 1e-7,
 ) -> Record:
     """Return a trial of the device fake:0."""
-    measured = Measurement(seconds, (seconds,) * 31, 1e-7)
+    measured = Measurement(seconds, (seconds,) * 31, error)
     if failure is not None:
         measured = Measurement.failed(failure, "it was not to be")
     return Record(

@@ -204,3 +204,21 @@ def test_another_programs_file_is_left_alone(hwkit: Hwkit, db: Path, tmp_path: P
     assert answer.err.startswith("hwkit: warning: ")
     assert "Traceback" not in answer.err
     assert db.read_bytes() == before
+
+
+def test_the_winner_fits_the_tolerance(hwkit: Hwkit, filled: Path) -> None:
+    """A faster candidate whose error is beyond the budget wins only where more is allowed."""
+    kept = Database(filled)
+    kept.add(record(GEMM, 0.2e-3, "tile=64", error=1e-3))
+    kept.close()
+
+    def winner(*words: str) -> dict[str, int] | None:
+        (group,) = hwkit("db", "ls", "--op", "gemm", "--json", *words).json["problems"]
+        config: dict[str, int] | None = group["winner"] and group["winner"]["config"]
+        return config
+
+    assert winner() == {"tile": 16}
+    assert winner("--tolerance", "1e-2") == {"tile": 64}
+    assert winner("--tolerance", "strict") == {"tile": 16}
+    assert winner("--tolerance", "deterministic") is None
+    assert "1 trials are outside the tolerance" in hwkit("db", "show", GEMM).out
