@@ -86,7 +86,7 @@ def _list(groups: list[Gathered]) -> None:
             line(group.device, "bold")
         before = (group.arch, group.identity)
         line(group.problem)
-        line("  " + _standing(group), "dim")
+        line("  " + _standing(group), "dim", hang=4)
 
 
 def _standing(group: Gathered) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -124,8 +125,19 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def line(text: str = "", style: str | None = None) -> None:
-    """Print one line, in a style on a terminal."""
+def line(text: str = "", style: str | None = None, *, hang: int | None = None) -> None:
+    """Print one line, in a style on a terminal.
+
+    Args:
+        text: the line.
+        style: as rich names it.
+        hang: fold the line between words on a narrow terminal, and indent what follows by this.
+    """
+    if hang is not None and sys.stdout.isatty() and len(text) > (width := console().width):
+        text = textwrap.fill(
+            text, width, subsequent_indent=" " * hang, break_long_words=False,
+            break_on_hyphens=False, drop_whitespace=False,
+        )  # fmt: skip
     if style is None:
         click.echo(text)
     else:

@@ -193,12 +193,16 @@ class Live(Quiet):
             return Text("starting", "dim")
         head = Text.assemble((f"{state.index}/{state.total}", "bold"), "  ", state.problem)
         pad = " " * (len(f"{state.index}/{state.total}") + 2)
-        return Group(
+        rows = [
             head,
             Text(pad + state.standing),
             Text(pad + state.effort, "dim"),
             Text(pad + self._bar(), "dim"),
-        )
+        ]
+        for row in rows:
+            # The panel keeps its height: what is too long is cut, the summary has it in full.
+            row.no_wrap, row.overflow = True, "ellipsis"
+        return Group(*rows)
 
     def _bar(self) -> str:
         state = self.state

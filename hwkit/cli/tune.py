@@ -161,7 +161,7 @@ def show_summary(session: Session) -> None:
     """Print what each problem runs now, and what the run came to."""
     for result in session.done:
         line(str(result.problem))
-        line("  " + _outcome(result), None if result.best else "yellow")
+        line("  " + _outcome(result), None if result.best else "yellow", hang=4)
     if session.done:
         line()
     parts = [f"{len(session.done)} of {count(session.asked, 'problem')}"]
