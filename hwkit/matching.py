@@ -16,7 +16,7 @@ __all__ = ["Layer", "Match", "nearest", "on_identity", "on_others", "ranked"]
 
 _FIRST, _MOST = 16, 4096
 _DEVICES = 256
-_NEAR = 24
+_NEAR = 16
 _PER_DEVICE = 4
 
 

@@ -230,7 +230,10 @@ class Database:
         others = [m for x in layers for m in on_others(x, text, None, fingerprint, depth)]
         found += others[:_PORTFOLIO]
         found += islice(nearest(layers, text, arch, fingerprint), _PORTFOLIO_NEAR * depth)
-        return list({m.record.candidate: m.record for m in reversed(found)}.values())[::-1]
+        first: dict[object, Record] = {}
+        for match in found:
+            first.setdefault(match.record.candidate, match.record)
+        return list(first.values())
 
     def default_record(self, record: Record) -> Record | None:
         """Return the fastest default Config among the trials beside ``record``, if there is one."""

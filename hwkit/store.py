@@ -28,12 +28,12 @@ QUERIES = {
     "fastest": "SELECT candidate_key, score FROM trials WHERE problem_key = ? AND device_key = ?"
     " AND failure IS NULL ORDER BY score LIMIT ?",
     "trials": f"{ROW} WHERE problem_key = ? AND device_key = ? AND candidate_key = ?",
-    "upwards": "SELECT volume, problem_key, problem FROM trials WHERE shape_key = ?"
-    " AND (volume, problem_key) > (?, ?) AND failure IS NULL"
-    " ORDER BY volume, problem_key LIMIT 1",
-    "downwards": "SELECT volume, problem_key, problem FROM trials WHERE shape_key = ?"
-    " AND (volume, problem_key) < (?, ?) AND failure IS NULL"
-    " ORDER BY volume DESC, problem_key DESC LIMIT 1",
+    "same volume": "SELECT volume, problem_key, problem FROM trials WHERE shape_key = ?"
+    " AND volume = ? AND problem_key > ? AND failure IS NULL ORDER BY problem_key LIMIT 1",
+    "upwards": "SELECT volume FROM trials WHERE shape_key = ? AND volume > ?"
+    " AND failure IS NULL ORDER BY volume LIMIT 1",
+    "downwards": "SELECT volume FROM trials WHERE shape_key = ? AND volume < ?"
+    " AND failure IS NULL ORDER BY volume DESC LIMIT 1",
     "group": f"{ROW} WHERE problem_key = ? AND device_key = ?",
     "pending": "SELECT line FROM pending WHERE problem_key = ?",
 }
@@ -167,12 +167,21 @@ class Store(Access):
 
         def work(connection: sqlite3.Connection) -> list[Near]:
             found: list[Near] = []
-            for query in ("upwards", "downwards"):
-                at: tuple[float, int] = (here.volume, -_INT)
-                for _ in range(most):
-                    row = connection.execute(QUERIES[query], (key, *at)).fetchone()
-                    if row is None:
+            for direction in ("upwards", "downwards"):
+                # The Problems of this very volume are looked at on the way up.
+                at: tuple[Any, Any] = here.volume, -_INT if direction == "upwards" else _INT - 1
+                seen = 0
+                for _ in range(4 * most):
+                    if seen == most:
                         break
+                    row = connection.execute(QUERIES["same volume"], (key, *at)).fetchone()
+                    if row is None:
+                        row = connection.execute(QUERIES[direction], (key, at[0])).fetchone()
+                        if row is None:
+                            break
+                        at = row[0], -_INT
+                        continue
+                    seen += 1
                     at = row[0], row[1]
                     there = rows.shape(str(row[2]))
                     if there.family == here.family and row[2] != problem:
