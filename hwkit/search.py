@@ -8,14 +8,13 @@ by how close each has come to the best. Then the final.
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
+from .arms import Arm, Arms, may_win
 from .backend import Device, Kernel
 from .errors import HwkitError
 from .events import Event, Note, TrialFinished, TuneResult
@@ -24,21 +23,16 @@ from .op import Problem
 from .ranking import pick
 from .record import Record
 from .records import Database
+from .roofline import Roofline
 from .selection import Tolerance
-from .space import Config, Space
+from .space import Config
 from .strategies import Strategy
 from .trial import Lost, Runner
 from .worker import Worker
 
-__all__ = ["Search", "roofline"]
+__all__ = ["Search"]
 
 SPEED_OF_LIGHT = 0.95
-
-# A Kernel's first trials are its own, whatever the others reach; unless it is hopeless.
-_SCREENING, _HOPELESS = 4, 4.0
-
-# How sharply trials go to the Kernels that came close: at 1.2 times the best, a quarter as many.
-_SHARPNESS = 8
 
 # Who is this close to the best stays built, to be raced again.
 _NEAR = 1.1
@@ -46,61 +40,12 @@ _NEAR = 1.1
 # Part of the budget that is kept for the final, at most.
 _FINAL_SHARE = 0.35
 
-# Faster than the ceilings allow by more than this is impossible. Algorithms that save arithmetic
-# have another limit; ceilings of memory say nothing about caches.
-_IMPOSSIBLE, _SAVING, _CACHING = 1.5, 8.0, 30.0
-
-
-def roofline(
-    problem: Problem, ceilings: Mapping[str, float], cache: float = 0.0
-) -> tuple[float, float]:
-    """Return the least seconds that arithmetic and memory allow; 0 where a ceiling is not known.
-
-    Args:
-        problem: what is computed.
-        ceilings: as of :meth:`hwkit.Device.ceilings`.
-        cache: bytes of the largest cache; memory does not bound a problem that fits twice.
-    """
-    flops = ceilings.get(f"{problem.dtypes.accumulate} flop/s", 0.0)
-    nbytes = ceilings.get("byte/s", 0.0) if problem.nbytes > 2 * cache else 0.0
-    return (
-        problem.flops / flops if flops > 0 else 0.0,
-        problem.nbytes / nbytes if nbytes > 0 else 0.0,
-    )
-
-
-@dataclass
-class _Arm:
-    """A Kernel in the search, and what it has come to."""
-
-    kernel: Kernel
-    space: Space
-    strategy: Strategy
-    known: dict[Config, float]
-    best: float = math.inf
-    trials: int = 0
-    done: bool = False
-
-    def ask(self) -> Config | None:
-        """Return the next Config that was not tried, in this run or before."""
-        while (config := self.strategy.ask()) is not None:
-            if config not in self.known:
-                return config
-            self.strategy.tell(config, self.known[config])
-        return None
-
-    def tell(self, config: Config, seconds: float) -> None:
-        """Take the time of a Config; infinity if it failed or may not be used."""
-        self.known[config] = seconds
-        self.strategy.tell(config, seconds)
-        self.best = min(self.best, seconds)
-
 
 @dataclass
 class _Candidate:
     """A candidate of this run, and its last record."""
 
-    arm: _Arm
+    arm: Arm
     config: Config
     error: float = math.nan
     record: Record | None = None
@@ -142,7 +87,6 @@ class Search:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
-        self._rng = random.Random(f"{self.seed} {self.problem}")
         self._race: Race[int] = Race(self._sample)
         self._candidates: dict[int, _Candidate] = {}
         self._entering = -1
@@ -152,37 +96,13 @@ class Search:
         self._tried = 0
         self._pruned = 0
         self._failures: Counter[str] = Counter()
-        cache = [self.device.fingerprint.identity.get(name, 0) for name in ("l2", "l3", "cache")]
-        largest = max((float(c) for c in cache if isinstance(c, (int, float))), default=0.0)
-        self.bounds = roofline(self.problem, self.ceilings, largest)
-        self._arms = [self._arm(kernel) for kernel in self._by_rank()]
+        self.roofline = Roofline.of(self.problem, self.ceilings, self.device.fingerprint)
+        self.arms = Arms(
+            self.problem, self.device, self.kernels, self.database, self.strategy, self.seed,
+            self.tolerance,
+        )  # fmt: skip
         # Where an algorithm saves arithmetic, the roofline is no end.
-        plain = all(a.kernel.strict(self.problem, self._default_of(a)) for a in self._arms)
-        self._light = max(self.bounds) if plain else 0.0
-
-    def _by_rank(self) -> list[Kernel]:
-        return sorted(self.kernels, key=lambda k: (-k.rank(self.problem), k.name))
-
-    def _default_of(self, arm: _Arm) -> Config:
-        return arm.kernel.default(self.problem)
-
-    def _arm(self, kernel: Kernel) -> _Arm:
-        space = kernel.space(self.problem)
-        rng = random.Random(f"{self.seed} {self.problem} {kernel.name}")
-        before = self.database.trials(
-            self.problem, self.device.fingerprint, kernel.name, kernel.version
-        )
-        known = {
-            r.config: r.measurement.seconds if r.ok and self._fits(kernel, r) else math.inf
-            for r in before
-        }
-        return _Arm(kernel, space, self.strategy(space, rng), known)
-
-    @property
-    def space_size(self) -> int:
-        """Number of Configs of all Kernels; before constraints where there are very many."""
-        rows = [(arm.space.rows(20_000), arm.space.combinations) for arm in self._arms]
-        return sum(every if legal is None else len(legal) for legal, every in rows)
+        self._light = self.roofline.seconds if self.arms.plain else 0.0
 
     def run(self) -> TuneResult:
         """Tune, and return what came of it; never raises for what a candidate does."""
@@ -242,14 +162,14 @@ class Search:
         return [key for key in (self._default, self._incumbent) if key is not None]
 
     def _explore(self) -> str:
-        for arm, config, known in self._portfolio():
+        for arm, config, known in self.arms.portfolio(lambda: self._default is not None):
             over = self._over()
             # Whatever the budget, the default is measured.
             if over is not None and (self._default is not None or over == "trials"):
                 return over
             self._try(arm, config, incumbent=known)
         while (over := self._over()) is None:
-            turn = self._choose()
+            turn = self.arms.choose()
             if turn is None:
                 return "exhausted"
             asked = turn.ask()
@@ -259,72 +179,9 @@ class Search:
                 self._try(turn, asked)
         return over
 
-    def _portfolio(self) -> Iterator[tuple[_Arm, Config, bool]]:
-        """Yield what to try first; the last says whether it is what runs now."""
-        seen: set[tuple[str, Config]] = set()
-        incumbent = self._current()
-        if incumbent is not None:
-            arm = self._arm_of(incumbent)
-            if arm is not None:
-                seen.add((arm.kernel.name, incumbent.config))
-                yield arm, incumbent.config, True
-        for arm in list(self._arms):
-            if arm.kernel.rank(self.problem) < 0 and self._default is not None:
-                # A last resort that is not needed.
-                self._arms.remove(arm)
-                continue
-            config = self._default_of(arm)
-            if (arm.kernel.name, config) not in seen:
-                seen.add((arm.kernel.name, config))
-                yield arm, config, False
-        for record in self._advice():
-            arm = self._arm_of(record)
-            if arm is not None and (arm.kernel.name, record.config) not in seen:
-                seen.add((arm.kernel.name, record.config))
-                yield arm, record.config, False
-
-    def _current(self) -> Record | None:
-        """Return what a call runs now, if a record of this very Problem and device says so."""
-        here = self.device.arch, self.device.fingerprint
-        for match in islice(self.database.candidates(self.problem, *here), 64):
-            if match.distance or not match.same_device:
-                return None
-            arm = self._arm_of(match.record)
-            if arm is not None and self._fits(arm.kernel, match.record):
-                return match.record
-        return None
-
-    def _advice(self) -> list[Record]:
-        here = self.device.arch, self.device.fingerprint
-        ties = next(iter(self.database.candidates(self.problem, *here)), None)
-        near = [] if ties is None or ties.distance or not ties.same_device else [*ties.ties[:8]]
-        return [*near, *self.database.portfolio(self.problem, *here)]
-
-    def _arm_of(self, record: Record) -> _Arm | None:
-        """Return the arm that can try a record's Config here."""
-        for arm in self._arms:
-            if (arm.kernel.name, arm.kernel.version) == (record.kernel, record.version):
-                return arm if record.config in arm.space else None
-        return None
-
-    def _choose(self) -> _Arm | None:
-        """Return whose turn it is; ``None`` when all Configs were tried."""
-        arms = [arm for arm in self._arms if not arm.done]
-        best = min((arm.best for arm in arms), default=math.inf)
-        for arm in arms:
-            hopeless = arm.trials and arm.best > _HOPELESS * best
-            if arm.trials < _SCREENING and not hopeless:
-                return arm
-        if not arms:
-            return None
-        weights = [
-            (best / arm.best) ** _SHARPNESS if math.isfinite(arm.best) else 1e-3 for arm in arms
-        ]
-        return self._rng.choices(arms, weights)[0]
-
     # Trying.
 
-    def _try(self, arm: _Arm, config: Config, incumbent: bool = False) -> None:
+    def _try(self, arm: Arm, config: Config, incumbent: bool = False) -> None:
         reason = _static_check(arm.kernel, self.problem, config)
         if reason is not None:
             self._pruned += 1
@@ -332,7 +189,7 @@ class Search:
             return
         key = len(self._candidates)
         candidate = self._candidates[key] = _Candidate(arm, config)
-        is_default = config == self._default_of(arm)
+        is_default = config == arm.default
         token = self.database.begin(
             self.problem, self.device.arch, self.device.fingerprint,
             arm.kernel.name, arm.kernel.version, config,
@@ -368,38 +225,19 @@ class Search:
         candidate.error = checked.error
         self._entering = key
         try:
-            ranked = self._may_win(kernel, config, checked.error)
+            ranked = may_win(self.problem, kernel, config, checked.error, self.tolerance)
             seconds = self._race.enter(key, ranked=ranked)
         except Lost as lost:
             return Measurement.failed(lost.failure, lost.reason, checked.error)
         finally:
             self._entering = -1
-        impossible = self._impossible(kernel, config, seconds)
+        strict = kernel.strict(self.problem, config)
+        impossible = self.roofline.impossible(seconds, strict)
         if impossible:
             self._race.leave(key)
             self.runner.drop([key])
             return Measurement.failed("wrong", impossible, checked.error)
         return Measurement.of(self._race.samples[key], checked.error)
-
-    def _impossible(self, kernel: Kernel, config: Config, seconds: float) -> str:
-        """Return why a time cannot be, or ``""``."""
-        if not seconds > 0 or math.isinf(seconds):
-            return f"its time of {seconds} s is impossible"
-        saving = 1.0 if kernel.strict(self.problem, config) else _SAVING
-        least = max(self.bounds[0] / saving, self.bounds[1] / _CACHING) / _IMPOSSIBLE
-        if seconds >= least:
-            return ""
-        return f"its time of {seconds:.2e} s is impossible, the device's ceilings allow {least:.2e}"
-
-    def _may_win(self, kernel: Kernel, config: Config, error: float) -> bool:
-        if self.tolerance == "strict" and not kernel.strict(self.problem, config):
-            return False
-        if self.tolerance == "deterministic" and not kernel.deterministic(self.problem, config):
-            return False
-        return error <= self.problem.error_budget(self.tolerance)
-
-    def _fits(self, kernel: Kernel, record: Record) -> bool:
-        return self._may_win(kernel, record.config, record.measurement.error)
 
     def _sample(self, keys: Sequence[int]) -> list[Sample]:
         """Take samples for the race; who is lost on the way is buried, and has infinity."""
@@ -468,11 +306,7 @@ class Search:
         return self._tried == 1 and key == self._incumbent
 
     def _result(self, stopped: str) -> TuneResult:
-        records = [
-            c.record
-            for c in self._candidates.values()
-            if c.record is not None and c.record.ok and self._fits(c.arm.kernel, c.record)
-        ]
+        records = [r for c in self._candidates.values() if (r := self._may_win(c)) is not None]
         default = None if self._default is None else self._candidates[self._default].record
         incumbent = None if self._incumbent is None else self._candidates[self._incumbent].record
         best, ties = pick(records, incumbent or default)
@@ -486,12 +320,16 @@ class Search:
             pruned=self._pruned,
             seconds=time.monotonic() - self._began,
             stopped_by=stopped,
-            roofline_share=self._share(math.inf if best is None else best.measurement.seconds),
+            roofline_share=None if best is None else self.roofline.share(best.measurement.seconds),
         )
 
-    def _share(self, seconds: float) -> float | None:
-        bound = max(self.bounds)
-        return bound / seconds if bound and math.isfinite(seconds) else None
+    def _may_win(self, candidate: _Candidate) -> Record | None:
+        record = candidate.record
+        if record is None or not record.ok:
+            return None
+        kernel, error = candidate.arm.kernel, record.measurement.error
+        fits = may_win(self.problem, kernel, record.config, error, self.tolerance)
+        return record if fits else None
 
     def _event(self, record: Record) -> TrialFinished:
         best = self._race.best()
@@ -499,8 +337,8 @@ class Search:
         default = math.inf if self._default is None else self._race.seconds(self._default)
         left = self.deadline - time.monotonic()
         return TrialFinished(
-            record, seconds, default, self._share(seconds), self._tried, dict(self._failures),
-            max(0.0, left) if math.isfinite(left) else None,
+            record, seconds, default, self.roofline.share(seconds), self._tried,
+            dict(self._failures), max(0.0, left) if math.isfinite(left) else None,
         )  # fmt: skip
 
     def _facts(self, kernel: Kernel, config: Config) -> dict[str, Any]:

@@ -25,8 +25,9 @@ import numpy as np
 
 from .backend import Device, Kernel, Run
 from .errors import KernelFailure
+from .guard import Guarded, checksum, poison
 from .measure import Contention, Sample
-from .op import Operand, Problem, relative_error
+from .op import Problem, relative_error
 from .space import Config
 
 __all__ = ["WIDEST", "Bench", "Checked", "Lost", "Runner"]
@@ -35,9 +36,6 @@ Array = np.ndarray[Any, Any]
 
 WIDEST = 5e-2
 """The widest error that any tolerance could ask for; beyond it an answer is wrong."""
-
-_GUARD = 64 * 1024
-_ALIGN = 64
 
 # A sample shorter than this is a batch of runs, so that the clock's resolution does not matter.
 _SHORT, _BATCH, _MOST_REPEATS = 50e-6, 100e-6, 1000
@@ -154,7 +152,7 @@ class Bench:
 
         def make() -> None:
             self._inputs = self._make_inputs()
-            self._out = _Guarded(self.device, problem.output)
+            self._out = Guarded(self.device, problem.output)
 
         seconds = _clock(make)
         self._progress("idle", -1)
@@ -165,7 +163,7 @@ class Bench:
 
     def _input(self, seed: int) -> _Input:
         operands = self.problem.random_operands(seed)
-        checksums = [_checksum(a) if a.nbytes <= _MOST_CHECKSUM else None for a in operands]
+        checksums = [checksum(a) if a.nbytes <= _MOST_CHECKSUM else None for a in operands]
         reference = self._reference(seed, operands)
         return _Input([self.device.put(a) for a in operands], checksums, reference)
 
@@ -225,16 +223,16 @@ class Bench:
 
     def _errors(self, run: Run) -> Iterable[float]:
         for number, given in enumerate(self._inputs):
-            _poison(run)
+            poison(run)
             out = self._out.fresh(number)
             run(*given.buffers, out=out)
             outside = self._out.broken()
             if outside:
                 raise KernelFailure("wrong", f"it wrote {outside} its output")
-            for operand, buffer, checksum in zip(
+            for operand, buffer, before in zip(
                 self.problem.operands, given.buffers, given.checksums, strict=True
             ):
-                if checksum is not None and _checksum(self.device.get(buffer)) != checksum:
+                if before is not None and checksum(self.device.get(buffer)) != before:
                     # What follows must not be judged by inputs that are spoilt.
                     self._inputs = self._make_inputs()
                     raise KernelFailure("wrong", f"it changed its operand {operand.name}")
@@ -330,69 +328,7 @@ def _failure(caught: BaseException, phase: str) -> tuple[str, str]:
     return phase, f"{type(caught).__name__}: {caught}"
 
 
-def _checksum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-
-
 def _load(file: Path) -> Array:
     # Mapped: a reference is as large as two float32 outputs, and every process needs it.
     mapped: Array = np.load(file, mmap_mode="r")
     return mapped
-
-
-def _poison(run: Run) -> None:
-    for buffer in getattr(run, "scratch", ()):
-        np.asarray(buffer).reshape(-1).view(np.uint8)[...] = 0xFF
-
-
-class _Guarded:
-    """An output buffer between two guard zones, where the device can make part of a buffer one."""
-
-    def __init__(self, device: Device, output: Operand) -> None:
-        self._device, self._output = device, output
-        noise = np.random.default_rng(len(output.name) + output.nbytes)
-        self._guard = noise.integers(0, 256, _GUARD, np.uint8)
-        raw = np.empty(2 * _GUARD + output.nbytes + _ALIGN, np.uint8)
-        start = -raw.ctypes.data % _ALIGN
-        self._host = raw[start : start + 2 * _GUARD + output.nbytes]
-        self._fill(0)
-        self._whole = device.put(self._host)
-        host = isinstance(self._whole, np.ndarray)
-        self._shared = host and np.may_share_memory(self._whole, self._host)
-        part = device.part(self._whole, _GUARD, output.shape, output.dtype)
-        self._has_zones = part is not None
-        self.buffer = device.empty(output.shape, output.dtype) if part is None else part
-
-    def _fill(self, number: int) -> None:
-        inside = slice(_GUARD, _GUARD + self._output.nbytes)
-        # All ones is NaN in every floating format; integers get another pattern every time.
-        pattern = (0xAA, 0x55)[number % 2] if self._output.dtype.kind in "iub" else 0xFF
-        self._host[:_GUARD] = self._host[inside.stop :] = self._guard
-        self._host[inside] = pattern
-
-    def fresh(self, number: int) -> Any:
-        """Return the output buffer, filled with what no answer looks like."""
-        self._fill(number)
-        if not self._has_zones:
-            pattern = self._host[_GUARD : _GUARD + self._output.nbytes].view(self._output.dtype)
-            self.buffer = self._device.put(pattern.reshape(self._output.shape).copy())
-        elif not self._shared:
-            self._whole = self._device.put(self._host)
-            self.buffer = self._device.part(
-                self._whole, _GUARD, self._output.shape, self._output.dtype
-            )
-        return self.buffer
-
-    def broken(self) -> str:
-        """Return which guard zone was written, in words, or ``""``."""
-        if not self._has_zones:
-            return ""
-        whole = self._device.get(self._whole)
-        if not np.array_equal(whole[:_GUARD], self._guard):
-            return "before"
-        behind = whole[_GUARD + self._output.nbytes :]
-        return "" if np.array_equal(behind, self._guard) else "behind"
-
-    def result(self) -> Array:
-        """Return the output as a numpy array."""
-        return self._device.get(self.buffer)

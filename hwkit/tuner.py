@@ -32,7 +32,8 @@ from .events import (
 from .op import Problem
 from .records import Database
 from .registry import registry
-from .search import Search, roofline
+from .roofline import Roofline
+from .search import Search
 from .selection import Tolerance, check_tolerance
 from .settings import settings
 from .strategies import Strategy
@@ -114,7 +115,7 @@ def tune(
     results: list[TuneResult] = []
     with _runner(opened, worker) as runner:
         ceilings = runner.ceilings()
-        for index, problem in enumerate(_ordered(calls, ceilings), 1):
+        for index, problem in enumerate(_ordered(calls, ceilings, opened), 1):
             # Setting up counts for the first problem.
             start = began if index == 1 else time.monotonic()
             search = Search(
@@ -122,8 +123,8 @@ def tune(
                 start + seconds, math.inf if trials is None else trials, timeout, emit,
             )  # fmt: skip
             limit = seconds if math.isfinite(seconds) else None
-            bound = max(search.bounds) or None
-            emit(ProblemStarted(index, len(calls), problem, search.space_size, bound, limit))
+            bound = search.roofline.seconds or None
+            emit(ProblemStarted(index, len(calls), problem, search.arms.space_size, bound, limit))
             results.append(search.run())
             dispatch.forget()
             emit(ProblemFinished(results[-1]))
@@ -208,11 +209,14 @@ def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -
     return found
 
 
-def _ordered(calls: Mapping[Problem, int], ceilings: Mapping[str, float]) -> list[Problem]:
+def _ordered(
+    calls: Mapping[Problem, int], ceilings: Mapping[str, float], device: Device
+) -> list[Problem]:
     """Return the Problems, those first that are expected to take most of the time."""
 
     def expected(problem: Problem) -> float:
-        bound = max(roofline(problem, ceilings)) or 1e-9 * problem.flops + 1e-10 * problem.nbytes
+        bound = Roofline.of(problem, ceilings, device.fingerprint).seconds
+        bound = bound or 1e-9 * problem.flops + 1e-10 * problem.nbytes
         return calls[problem] * bound
 
     return sorted(calls, key=lambda p: (-expected(p), p.text))

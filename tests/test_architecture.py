@@ -35,9 +35,9 @@ PARTS: dict[str, tuple[str, str]] = {
         "dispatch plans selection explanation arrays",
         f"registry records backend settings {BASE}",
     ),
-    "worker": ("worker worker_child trial", f"measure registry backend settings {BASE}"),
+    "worker": ("worker worker_child nursery trial guard", f"measure registry backend settings {BASE}"),
     "tuner": (
-        "tuner search events",
+        "tuner search arms roofline events",
         f"dispatch registry records measure worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),

@@ -12,24 +12,26 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .fake import FAULTS, FakeBackend, FaultyBackend
+    from .fake import FakeBackend
+    from .faulty import FAULTS, FaultyBackend
     from .replay import ReplayBackend
     from .suite import BackendSuite, unavailable
 
 __all__ = ["FAULTS", "BackendSuite", "FakeBackend", "FaultyBackend", "ReplayBackend", "unavailable"]
 
 _LATE = {
-    "FAULTS": "fake",
+    "FAULTS": "faulty",
     "BackendSuite": "suite",
     "FakeBackend": "fake",
-    "FaultyBackend": "fake",
+    "FaultyBackend": "faulty",
     "ReplayBackend": "replay",
     "unavailable": "suite",
 }
 
 if "pytest" in sys.modules:
     # Failing asserts of the suite then print what they compared.
-    sys.modules["pytest"].register_assert_rewrite(f"{__name__}.suite")
+    for _part in ("cases", "suite_device", "suite_kernels"):
+        sys.modules["pytest"].register_assert_rewrite(f"{__name__}.{_part}")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,207 @@
+"""Arms: the Kernels of a search, each with its strategy, and how they share the trials."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from .backend import Device, Kernel
+from .op import Problem
+from .record import Record
+from .records import Database
+from .selection import Tolerance
+from .space import Config, Space
+from .strategies import Strategy
+
+__all__ = ["Arm", "Arms", "may_win"]
+
+# A Kernel's first trials are its own, whatever the others reach; unless it is hopeless.
+_SCREENING, _HOPELESS = 4, 4.0
+
+# How sharply trials go to the Kernels that came close: at 1.2 times the best, a quarter as many.
+_SHARPNESS = 8
+
+# Spaces with more partial Configs than this are not counted.
+_MOST_COUNTED = 20_000
+
+
+def may_win(
+    problem: Problem, kernel: Kernel, config: Config, error: float, tolerance: Tolerance
+) -> bool:
+    """Whether a candidate with this measured error may run under this tolerance."""
+    if tolerance == "strict" and not kernel.strict(problem, config):
+        return False
+    if tolerance == "deterministic" and not kernel.deterministic(problem, config):
+        return False
+    return error <= problem.error_budget(tolerance)
+
+
+@dataclass
+class Arm:
+    """A Kernel in the search, and what it has come to.
+
+    Attributes:
+        kernel: the Kernel.
+        space: its Space for the problem.
+        default: its default Config.
+        strategy: which Config of it to try next.
+        known: seconds of the Configs tried here, in this run and before; infinity for those that
+            failed or may not win.
+        best: least seconds in this run.
+        trials: in this run.
+        done: whether all of the space was tried.
+    """
+
+    kernel: Kernel
+    space: Space
+    default: Config
+    strategy: Strategy
+    known: dict[Config, float]
+    best: float = math.inf
+    trials: int = 0
+    done: bool = False
+
+    def ask(self) -> Config | None:
+        """Return the next Config that was not tried, in this run or before."""
+        while (config := self.strategy.ask()) is not None:
+            if config not in self.known:
+                return config
+            self.strategy.tell(config, self.known[config])
+        return None
+
+    def tell(self, config: Config, seconds: float) -> None:
+        """Take the time of a Config; infinity if it failed or may not win."""
+        self.known[config] = seconds
+        self.strategy.tell(config, seconds)
+        self.best = min(self.best, seconds)
+
+
+class Arms:
+    """The Kernels of a search.
+
+    Args:
+        problem: the Problem.
+        device: where.
+        kernels: those that support it.
+        database: what is known.
+        strategy: class of the strategy.
+        seed: of all random choices.
+        tolerance: which candidates may win.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        device: Device,
+        kernels: Sequence[Kernel],
+        database: Database,
+        strategy: type[Strategy],
+        seed: int,
+        tolerance: Tolerance,
+    ) -> None:
+        self.problem = problem
+        self._device = device
+        self._database = database
+        self._strategy = strategy
+        self._seed = seed
+        self._tolerance = tolerance
+        self._rng = random.Random(f"{seed} {problem}")
+        by_rank = sorted(kernels, key=lambda k: (-k.rank(problem), k.name))
+        self.all = [self._arm(kernel) for kernel in by_rank]
+
+    def _arm(self, kernel: Kernel) -> Arm:
+        space = kernel.space(self.problem)
+        rng = random.Random(f"{self._seed} {self.problem} {kernel.name}")
+        before = self._database.trials(
+            self.problem, self._device.fingerprint, kernel.name, kernel.version
+        )
+        known = {
+            r.config: r.measurement.seconds if self._fits(kernel, r) else math.inf for r in before
+        }
+        return Arm(kernel, space, kernel.default(self.problem), self._strategy(space, rng), known)
+
+    def _fits(self, kernel: Kernel, record: Record) -> bool:
+        error = record.measurement.error
+        return record.ok and may_win(self.problem, kernel, record.config, error, self._tolerance)
+
+    @property
+    def space_size(self) -> int:
+        """Number of Configs of all Kernels; before constraints where there are very many."""
+        rows = [(arm.space.rows(_MOST_COUNTED), arm.space.combinations) for arm in self.all]
+        return sum(every if legal is None else len(legal) for legal, every in rows)
+
+    @property
+    def plain(self) -> bool:
+        """Whether no Kernel saves arithmetic, so that the roofline is the end."""
+        return all(a.kernel.strict(self.problem, a.default) for a in self.all)
+
+    def portfolio(self, has_default: Callable[[], bool]) -> Iterator[tuple[Arm, Config, bool]]:
+        """Yield what to try first: arm, Config, and whether it is what runs now.
+
+        Args:
+            has_default: whether a default has succeeded by now; Kernels of last resort (rank below
+                0) are left out if so.
+        """
+        seen: set[tuple[str, Config]] = set()
+
+        def new(arm: Arm, config: Config) -> bool:
+            known = (arm.kernel.name, config) in seen
+            seen.add((arm.kernel.name, config))
+            return not known
+
+        current = self._current()
+        owner = None if current is None else self._of(current)
+        if current is not None and owner is not None and new(owner, current.config):
+            yield owner, current.config, True
+        for arm in list(self.all):
+            if arm.kernel.rank(self.problem) < 0 and has_default():
+                self.all.remove(arm)
+            elif new(arm, arm.default):
+                yield arm, arm.default, False
+        for record in self._advice():
+            owner = self._of(record)
+            if owner is not None and new(owner, record.config):
+                yield owner, record.config, False
+
+    def _of(self, record: Record) -> Arm | None:
+        """Return the arm that can try a record's Config here."""
+        for arm in self.all:
+            if (arm.kernel.name, arm.kernel.version) == (record.kernel, record.version):
+                return arm if record.config in arm.space else None
+        return None
+
+    def _current(self) -> Record | None:
+        """Return what a call runs now, if a record of this very Problem and device says so."""
+        here = self._device.arch, self._device.fingerprint
+        for match in islice(self._database.candidates(self.problem, *here), 64):
+            if match.distance or not match.same_device:
+                return None
+            arm = self._of(match.record)
+            if arm is not None and self._fits(arm.kernel, match.record):
+                return match.record
+        return None
+
+    def _advice(self) -> list[Record]:
+        here = self._device.arch, self._device.fingerprint
+        first = next(iter(self._database.candidates(self.problem, *here)), None)
+        ours = first is not None and not first.distance and first.same_device
+        ties = first.ties[:8] if first is not None and ours else ()
+        return [*ties, *self._database.portfolio(self.problem, *here)]
+
+    def choose(self) -> Arm | None:
+        """Return whose turn it is; ``None`` when all Configs were tried."""
+        arms = [arm for arm in self.all if not arm.done]
+        best = min((arm.best for arm in arms), default=math.inf)
+        for arm in arms:
+            hopeless = arm.trials and arm.best > _HOPELESS * best
+            if arm.trials < _SCREENING and not hopeless:
+                return arm
+        if not arms:
+            return None
+        weights = [
+            (best / arm.best) ** _SHARPNESS if math.isfinite(arm.best) else 1e-3 for arm in arms
+        ]
+        return self._rng.choices(arms, weights)[0]

@@ -1,0 +1,76 @@
+"""Roofline: the least time that a device's ceilings allow for a Problem.
+
+After S. Williams, A. Waterman and D. Patterson, "Roofline", Communications of the ACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .backend import Fingerprint
+from .op import Problem
+
+__all__ = ["Roofline"]
+
+# Faster than the ceilings allow by more than this is impossible. Algorithms that save arithmetic
+# have another limit; ceilings of memory say nothing about caches.
+_IMPOSSIBLE, _SAVING, _CACHING = 1.5, 8.0, 30.0
+
+_CACHES = ("l2", "l3", "cache")
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The least seconds that arithmetic and memory allow; 0 where a ceiling is not known."""
+
+    arithmetic: float = 0.0
+    memory: float = 0.0
+
+    @classmethod
+    def of(
+        cls, problem: Problem, ceilings: Mapping[str, float], fingerprint: Fingerprint
+    ) -> Roofline:
+        """Return the roofline of a Problem.
+
+        Args:
+            problem: what is computed.
+            ceilings: as of :meth:`hwkit.Device.ceilings`.
+            fingerprint: of the device; memory does not bound a problem that fits its largest cache
+                twice (``l2``, ``l3`` or ``cache`` of the identity, in bytes).
+        """
+        sizes = [fingerprint.identity.get(name, 0) for name in _CACHES]
+        cache = max(float(s) for s in sizes if isinstance(s, (int, float)))
+        flops = ceilings.get(f"{problem.dtypes.accumulate} flop/s", 0.0)
+        nbytes = ceilings.get("byte/s", 0.0) if problem.nbytes > 2 * cache else 0.0
+        return cls(
+            problem.flops / flops if flops > 0 else 0.0,
+            problem.nbytes / nbytes if nbytes > 0 else 0.0,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The larger of both."""
+        return max(self.arithmetic, self.memory)
+
+    def share(self, seconds: float) -> float | None:
+        """Return the share of the roofline that a time reaches; ``None`` if it is not known."""
+        if not self.seconds or not math.isfinite(seconds):
+            return None
+        return self.seconds / seconds
+
+    def impossible(self, seconds: float, strict: bool) -> str:
+        """Return why a time cannot be, or ``""``.
+
+        Args:
+            seconds: the time.
+            strict: whether the algorithm does all of the multiply-adds.
+        """
+        if not seconds > 0 or math.isinf(seconds):
+            return f"its time of {seconds} s is impossible"
+        arithmetic = self.arithmetic / (1.0 if strict else _SAVING)
+        least = max(arithmetic, self.memory / _CACHING) / _IMPOSSIBLE
+        if seconds >= least:
+            return ""
+        return f"its time of {seconds:.2e} s is impossible, the device's ceilings allow {least:.2e}"
