@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 # Around tile widths of 4, 8 and 16, and what is left over behind them.
 _SMALL = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 19, 24, 33)
 _DRAWS = 300
-_GUARD_BYTES = 64
+_GUARD_BYTES = 256
 
 
 def small_problems(op: Op, seed: int = 0) -> list[Problem]:
@@ -104,30 +104,45 @@ def round_trip_arrays() -> dict[str, Array]:
 
 
 class Guarded:
-    """An array in the middle of a larger one, whose ends must stay as they are.
-
-    The array starts only as aligned as its dtype asks, so that a kernel which assumes more shows.
+    """An output buffer inside a larger one, whose ends must stay as they are.
 
     Args:
-        operand: shape and dtype.
-        fill: value of the array before it is written, and of the ends.
+        device: where; one that cannot make a part of a buffer a buffer gets no guard zones.
+        output: shape and dtype.
+        fill: value of every element before it is written.
     """
 
-    def __init__(self, operand: Operand, fill: float = np.nan) -> None:
-        dtype, count = operand.dtype, int(np.prod(operand.shape, dtype=np.int64))
-        guard = _GUARD_BYTES // dtype.itemsize + 1
-        poison = (101 if np.isnan(fill) else int(fill)) if dtype.kind in "iu" else fill
-        self._all = np.full(count + 2 * guard, poison, dtype)
-        self._ends = (slice(0, guard), slice(guard + count, None))
-        self._before = [self._all[end].tobytes() for end in self._ends]
-        self.array: Array = self._all[guard : guard + count].reshape(operand.shape)
+    def __init__(self, device: Device, output: Operand, fill: float = np.nan) -> None:
+        self._device = device
+        dtype, size = output.dtype, output.nbytes
+        # In host memory only as aligned as the dtype asks, so that whoever assumes more shows.
+        on_host = isinstance(device.put(np.empty(0, np.uint8)), np.ndarray)
+        start = _GUARD_BYTES + (dtype.itemsize if on_host else 0)
+        host = np.full(start + size + _GUARD_BYTES, 0xA5, np.uint8)
+        array = host[start : start + size].view(dtype).reshape(output.shape)
+        array[...] = (101 if np.isnan(fill) else int(fill)) if dtype.kind in "iu" else fill
+        whole = device.put(host)
+        part = device.part(whole, start, output.shape, dtype)
+        self.buffer = device.put(array) if part is None else part
+        self._whole = None if part is None else whole
+        self._ends = (slice(0, start), slice(start + size, None))
 
     def intact(self) -> bool:
-        """Whether nothing around the array was written."""
-        return all(
-            self._all[end].tobytes() == before
-            for end, before in zip(self._ends, self._before, strict=True)
-        )
+        """Whether nothing around the output was written."""
+        if self._whole is None:
+            return True
+        host = self._device.get(self._whole)
+        return all(bool((host[end] == 0xA5).all()) for end in self._ends)
+
+
+def _surrounded(array: Array) -> Array:
+    """Return a copy between NaN, only as aligned as its dtype asks: reading beside it shows."""
+    guard = _GUARD_BYTES // array.itemsize
+    host = np.full(array.size + 2 * guard + 1, 101 if array.dtype.kind in "iu" else np.nan)
+    host = host.astype(array.dtype)
+    inner: Array = host[guard + 1 : guard + 1 + array.size].reshape(array.shape)
+    inner[...] = array
+    return inner
 
 
 def execute(
@@ -137,7 +152,6 @@ def execute(
     operands: Iterable[Array],
     *,
     fill: float = np.nan,
-    positions: Iterable[int] | None = None,
 ) -> Array:
     """Run on guarded, poisoned arrays and return the answer as the host sees it.
 
@@ -147,23 +161,21 @@ def execute(
         problem: what it is built for.
         operands: the arrays that ``run`` takes.
         fill: value of the output before the run.
-        positions: which operands of the problem those are; all of them if ``None``.
 
     Raises:
         AssertionError: the run wrote into an operand, or beside its output.
     """
-    kept = [*problem.operands] if positions is None else [problem.operands[i] for i in positions]
-    guarded = [Guarded(operand) for operand in kept]
-    for guard, array in zip(guarded, operands, strict=True):
-        guard.array[...] = array
-    before = [guard.array.tobytes() for guard in guarded]
-    output = Guarded(problem.output, fill)
-    buffers = [device.put(guard.array) for guard in guarded]
-    out = device.put(output.array)
-    run(*buffers, out=out)
-    answer = np.array(device.get(out))
-    for operand, buffer, old in zip(kept, buffers, before, strict=True):
-        assert device.get(buffer).tobytes() == old, f"the run for '{problem}' wrote {operand.name}"
+    given = [*operands]
+    buffers = [device.put(_surrounded(array)) for array in given]
+    output = Guarded(device, problem.output, fill)
+    for scratch in getattr(run, "scratch", ()):
+        if isinstance(scratch, np.ndarray):
+            scratch.reshape(-1).view(np.uint8)[...] = 0xFF  # NaN, for whoever reads before writing
+    run(*buffers, out=output.buffer)
+    answer = np.array(device.get(output.buffer))
+    for number, (array, buffer) in enumerate(zip(given, buffers, strict=True)):
+        kept = device.get(buffer).tobytes() == array.tobytes()
+        assert kept, f"the run for '{problem}' wrote into operand {number}"
     assert output.intact(), f"the run for '{problem}' wrote beside its output"
     return answer
 
