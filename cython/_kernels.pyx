@@ -211,3 +211,8 @@ cdef Run make_run(hwkit_plan *plan, operands, output):
 
 
 include "gemm.pyx"
+include "conv2d.pyx"
+include "depthwise.pyx"
+include "device.pyx"
+include "half.pyx"
+include "pool2d.pyx"

@@ -89,14 +89,140 @@ static void task(void *ctx, int64_t chunk)
     d->fn(d, image, p0, p1, k0, k1, scratch);
 }
 
+/* 16 flops a nanosecond: what one core reaches when the image comes from the outer caches. */
+static double estimate_ns(const hwkit_depthwise *d)
+{
+    return (double)d->n * (double)d->p * (double)d->q * (double)d->k * (double)(d->r * d->s) / 8;
+}
+
 int hwkit_depthwise_run(const hwkit_depthwise *d)
 {
     job j = {.d = d, .row_blocks = ceil_div(d->p, d->rows), .blocks = ceil_div(d->k, d->block)};
     if (d->n == 0 || d->p == 0 || d->q == 0 || d->k == 0)
         return 0;
-    /* 16 flops a nanosecond: what one core reaches when the image comes from the outer caches. */
-    double ns = (double)d->n * (double)d->p * (double)d->q * (double)d->k * (double)(d->r * d->s) / 8;
+    double ns = estimate_ns(d);
     hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
                         ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
     return atomic_load(&j.failed) ? -1 : 0;
+}
+
+/* ---- the plan -------------------------------------------------------------------------------- */
+
+enum { OPERANDS = 4 }; /* x, w, bias, residual */
+
+typedef struct {
+    hwkit_plan base;
+    hwkit_depthwise d;
+    int present[OPERANDS], count;
+    void *held[OPERANDS]; /* NULL: comes with the call; weights are held packed */
+    void *zeros;
+} plan;
+
+static int64_t item_size(const hwkit_depthwise *d)
+{
+    return d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
+}
+
+static int64_t operand_bytes(const hwkit_depthwise *d, int operand)
+{
+    const int64_t sizes[OPERANDS] = {d->n * d->h * d->w * d->c, d->k * d->r * d->s, d->k,
+                                     d->n * d->p * d->q * d->k};
+    return sizes[operand] * item_size(d);
+}
+
+static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    const plan *self = (const plan *)base;
+    hwkit_depthwise d = self->d;
+    const void *all[OPERANDS] = {0};
+    for (int i = 0; i < OPERANDS; i++)
+        if (self->present[i])
+            all[i] = self->held[i] ? self->held[i] : *operands++;
+    if (!self->held[1]) {
+        void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, operand_bytes(&d, 1));
+        if (!packed)
+            return HWKIT_NO_MEMORY;
+        hwkit_depthwise_pack(&d, all[1], packed);
+        all[1] = packed;
+    }
+    d.x = all[0];
+    d.packed = all[1];
+    d.bias = all[2];
+    d.residual = all[3];
+    d.out = out;
+    d.zeros = self->zeros;
+    return hwkit_depthwise_run(&d) ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+static void plan_destroy(hwkit_plan *base)
+{
+    plan *self = (plan *)base;
+    for (int i = 0; i < OPERANDS; i++)
+        hwkit_free(self->held[i]);
+    hwkit_free(self->zeros);
+    free(self);
+}
+
+static int hold(plan *self, int operand, const void *data)
+{
+    int64_t bytes = operand_bytes(&self->d, operand);
+    self->held[operand] = hwkit_alloc(bytes);
+    if (!self->held[operand])
+        return -1;
+    if (operand == 1)
+        hwkit_depthwise_pack(&self->d, data, self->held[1]);
+    else
+        memcpy(self->held[operand], data, (size_t)bytes);
+    return 0;
+}
+
+static hwkit_plan *plan_prepack(const hwkit_plan *base, int count, const int *positions,
+                                const void *const *operands)
+{
+    const plan *self = (const plan *)base;
+    hwkit_plan *made = hwkit_depthwise_plan(&self->d, self->present[2], self->present[3]);
+    int position = 0, next = 0, failed = !made;
+    for (int i = 0; i < OPERANDS && !failed; i++) {
+        if (!self->present[i])
+            continue;
+        if (self->held[i]) {
+            plan *copy = (plan *)made;
+            copy->held[i] = hwkit_alloc(operand_bytes(&self->d, i));
+            failed = !copy->held[i];
+            if (!failed)
+                memcpy(copy->held[i], self->held[i], (size_t)operand_bytes(&self->d, i));
+        } else {
+            if (next < count && positions[next] == position)
+                failed = hold((plan *)made, i, operands[next++]);
+            position++;
+        }
+    }
+    if (failed && made) {
+        plan_destroy(made);
+        made = NULL;
+    }
+    return made;
+}
+
+hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has_residual)
+{
+    plan *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    self->zeros = hwkit_alloc(d->k * item_size(d));
+    if (!self->zeros) {
+        free(self);
+        return NULL;
+    }
+    memset(self->zeros, 0, (size_t)(d->k * item_size(d)));
+    self->d = *d;
+    self->present[0] = self->present[1] = 1;
+    self->present[2] = has_bias;
+    self->present[3] = has_residual;
+    self->base.run = plan_run;
+    self->base.prepack = plan_prepack;
+    self->base.destroy = plan_destroy;
+    self->base.workspace = (int64_t)d->scratch_bytes * d->threads;
+    self->base.seconds = 1e-9 * estimate_ns(d);
+    return &self->base;
 }

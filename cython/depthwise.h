@@ -4,6 +4,7 @@
 #define HWKIT_DEPTHWISE_H
 
 #include "epilogue.h"
+#include "run.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -47,5 +48,9 @@ void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
 
 /* Returns 0, or -1 if memory ran out. */
 int hwkit_depthwise_run(const hwkit_depthwise *d);
+
+/* A plan over prepared `d`; operands are x, w, then bias and residual where it has them. NULL if
+ * memory is short. */
+hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has_residual);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const size_t MOST_SCRATCH = (size_t)1 << 30;
 
@@ -87,6 +88,12 @@ static void task(void *ctx, int64_t chunk)
     d->fn(d, image, p0, p1, c0, c1, scratch);
 }
 
+/* Two elements a nanosecond: the memory speed of one core. */
+static double estimate_ns(const hwkit_pool *d)
+{
+    return (double)d->n * (double)d->c * (double)d->h * (double)d->w / 2;
+}
+
 int hwkit_pool_run(const hwkit_pool *d)
 {
     job j = {.d = d, .row_blocks = 1, .blocks = ceil_div(d->c, d->block)};
@@ -94,9 +101,61 @@ int hwkit_pool_run(const hwkit_pool *d)
         return 0;
     if (!d->global)
         j.row_blocks = ceil_div(d->p, d->rows);
-    /* Two elements a nanosecond: the memory speed of one core. */
-    double ns = (double)d->n * (double)d->c * (double)d->h * (double)d->w / 2;
+    double ns = estimate_ns(d);
     hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
                         ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
     return atomic_load(&j.failed) ? -1 : 0;
+}
+
+/* ---- the plan -------------------------------------------------------------------------------- */
+
+typedef struct {
+    hwkit_plan base;
+    hwkit_pool d;
+    int64_t *counts;
+} plan;
+
+static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    hwkit_pool d = ((const plan *)base)->d;
+    d.x = operands[0];
+    d.out = out;
+    return hwkit_pool_run(&d) ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+static void plan_destroy(hwkit_plan *base)
+{
+    plan *self = (plan *)base;
+    hwkit_pool_release(&self->d);
+    free(self->counts);
+    free(self);
+}
+
+hwkit_plan *hwkit_pool_plan(const hwkit_pool *d)
+{
+    plan *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    self->d = *d;
+    int64_t counts = d->mean && !d->global ? d->p + d->q : 0;
+    self->counts = malloc((size_t)(counts + 1) * sizeof(int64_t));
+    if (!self->counts) {
+        free(self);
+        return NULL;
+    }
+    if (counts) {
+        memcpy(self->counts, d->count_y, (size_t)d->p * sizeof(int64_t));
+        memcpy(self->counts + d->p, d->count_x, (size_t)d->q * sizeof(int64_t));
+        self->d.count_y = self->counts;
+        self->d.count_x = self->counts + d->p;
+    }
+    self->base.run = plan_run;
+    self->base.destroy = plan_destroy;
+    if (hwkit_pool_prepare(&self->d)) {
+        plan_destroy(&self->base);
+        return NULL;
+    }
+    self->base.workspace = (int64_t)self->d.scratch_bytes * d->threads;
+    self->base.seconds = 1e-9 * estimate_ns(d);
+    return &self->base;
 }

@@ -3,6 +3,8 @@
 #ifndef HWKIT_POOL2D_H
 #define HWKIT_POOL2D_H
 
+#include "run.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,5 +47,9 @@ void hwkit_pool_release(hwkit_pool *d);
 
 /* Returns 0, or -1 if memory ran out. */
 int hwkit_pool_run(const hwkit_pool *d);
+
+/* A plan of one operand, x, over `d`, which it prepares; it keeps its own copy of the counts. NULL if
+ * memory is short. */
+hwkit_plan *hwkit_pool_plan(const hwkit_pool *d);
 
 #endif

@@ -1,0 +1,73 @@
+cdef extern from "cpuinfo.h" nogil:
+    ctypedef struct hwkit_cpuinfo:
+        char model[64]
+        char features[320]
+        int64_t l1d, l2, l3
+        int cores
+    const hwkit_cpuinfo *hwkit_cpu()
+
+cdef extern from "threads.h" nogil:
+    int hwkit_threads_max()
+    int hwkit_cpus_available()
+
+cdef extern from "probe.h" nogil:
+    double hwkit_probe_flops(int is_double, int threads)
+    double hwkit_probe_bandwidth(int threads)
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define HWKIT_COMPILER "clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define HWKIT_COMPILER "gcc " __VERSION__
+    #else
+    #define HWKIT_COMPILER "unknown"
+    #endif
+    """
+    const char *HWKIT_COMPILER
+
+
+def cpu_info():
+    """Return what the processor is and what this process may use of it.
+
+    Bytes of the caches ``l1d``, ``l2``, ``l3``; physical ``cores``; ``threads``, the most that a
+    kernel uses; ``isa``, the selected kernels; ``features``; ``model``; the ``compiler``.
+    """
+    cdef const hwkit_cpuinfo *info = hwkit_cpu()
+    return {
+        "isa": hwkit_isa_get().name.decode(),
+        "features": info.features.decode(),
+        "model": info.model.decode("utf-8", "replace"),
+        "cores": info.cores,
+        "threads": hwkit_threads_max(),
+        "l1d": info.l1d,
+        "l2": info.l2,
+        "l3": info.l3,
+        "compiler": HWKIT_COMPILER.decode("utf-8", "replace").strip(),
+    }
+
+
+def threads_max():
+    """Return how many threads a kernel may use: HWKIT_THREADS, or the CPUs of this process."""
+    return hwkit_threads_max()
+
+
+def measure_ceilings(int threads=0):
+    """Return measured ceilings, ``"<dtype> flop/s"`` and ``"byte/s"``; takes 0.2 seconds.
+
+    Multiply-adds over random data in registers count two flops each; bytes are read beyond L2.
+
+    Args:
+        threads: how many; all that a kernel may use if 0.
+    """
+    cdef double single, double_, bandwidth
+    if threads <= 0:
+        threads = hwkit_threads_max()
+    with nogil:
+        single = hwkit_probe_flops(0, threads)
+        double_ = hwkit_probe_flops(1, threads)
+        bandwidth = hwkit_probe_bandwidth(threads)
+    found = {"float32 flop/s": single, "float64 flop/s": double_}
+    if bandwidth > 0:
+        found["byte/s"] = bandwidth
+    return found
