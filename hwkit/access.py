@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import connection as files
 from . import quarantine, rows
-from .connection import PATIENCE, Damaged, Later, SqliteFile, Stranger
+from .connection import Damaged, Later, SqliteFile, Stranger
 from .errors import ArgumentError, HwkitWarning
 from .record import Record
 from .repair import salvage, set_aside
@@ -55,6 +56,7 @@ class Access:
         self.read_only = read_only
         self.bad: dict[str, str] = {}
         self.refusal: str | None = None
+        self._unwritten = "it was opened to be read"
         self._file = SqliteFile(path, read_only=read_only)
         self._known: dict[int, rows.Known | None] = {}
         self._said: set[str] = set()
@@ -114,14 +116,14 @@ class Access:
                 except (Damaged, Later, Stranger) as amiss:
                     self._handle(amiss)
                     continue
-                self._file.patience = PATIENCE
+                self._file.patience = files.PATIENCE
                 return result
         except (OSError, sqlite3.Error) as error:
             self._file.patience = _IMPATIENCE
             raise NotKept(_why(error)) from error
         finally:
             self._speak()
-        raise NotKept(self.refusal or "it is only read")
+        raise NotKept(self.refusal or self._unwritten)
 
     def _say_unused(self, why: str) -> None:
         self.say(f"the tuning database {self.path} is not used, {why}: {ADVICE}")
@@ -134,7 +136,7 @@ class Access:
         if isinstance(amiss, Damaged):
             self._set_aside(str(amiss))
         elif isinstance(amiss, Later) and amiss.args[0]:
-            self.read_only = True
+            self.read_only, self._unwritten = True, "it was made by a later hwkit"
             self._file.close()
             self._file = SqliteFile(self.path, read_only=True)
             self.say(
@@ -254,6 +256,8 @@ def insert(connection: sqlite3.Connection, records: list[Record]) -> int:
 
 def _why(error: Exception) -> str:
     """Return the cause in words that a user can act on."""
+    if isinstance(error, FileExistsError):
+        return "its folder is a file"
     text = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return {
         "database is locked": "another process has kept it locked",

@@ -67,6 +67,7 @@ class Database:
         self._overlay = Store(None)
         self._shipped = Shipped(shipped)
         self._unkept = 0
+        self._overlaid = read_only
 
     def __repr__(self) -> str:
         return f"Database({str(self.path) if self.path else None!r})"
@@ -89,9 +90,7 @@ class Database:
             added = self._user.add(batch)
         except NotKept as error:
             self._not_kept(error)
-            added = self._overlay.add(batch)
-            self._unkept += added
-            return added
+            return self._overlay_add(batch)
         self._catch_up()
         return added
 
@@ -100,9 +99,15 @@ class Database:
         if self._unkept:
             try:
                 self._user.add(list(self._overlay))
-                self._unkept = 0
             except NotKept:
                 return
+            self._overlay, self._unkept, self._overlaid = Store(None), 0, self.read_only
+
+    def _overlay_add(self, records: list[Record]) -> int:
+        self._overlaid = True
+        added = self._overlay.add(records)
+        self._unkept += added
+        return added
 
     def _not_kept(self, error: NotKept) -> None:
         if not self.read_only:
@@ -151,6 +156,7 @@ class Database:
             return self._user.begin(crash)
         except NotKept as error:
             self._not_kept(error)
+            self._overlaid = True
             return -self._overlay.begin(crash)
 
     def finish(self, token: int, record: Record | None = None) -> None:
@@ -170,14 +176,14 @@ class Database:
         except NotKept as error:
             self._not_kept(error)
             if record is not None:
-                self._unkept += self._overlay.add([record])
+                self._overlay_add([record])
             return
         self._catch_up()
 
     # Lookup.
 
     def _layers(self, arch: str | None) -> tuple[Layer, Layer]:
-        user = [self._user, self._overlay] if self._unkept or self.read_only else [self._user]
+        user = [self._user, self._overlay] if self._overlaid else [self._user]
         shipped = [self._shipped.store(arch)] if self._shipped.files else []
         return Layer("user record", user), Layer("shipped record", shipped)
 
@@ -208,6 +214,20 @@ class Database:
         """Return the trials of this device, in this environment, those in quarantine included."""
         stores = self._layers(None)[0].stores
         return [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
+
+    def elsewhere(
+        self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
+    ) -> list[list[Record]]:
+        """Return the trials of a kernel on devices of another identity, one list a device."""
+        text, mine = str(problem), dict(fingerprint.identity)
+        found: dict[int, list[Record]] = {}
+        for layer in self._layers(None):
+            others = [d for d in layer.devices_of(text) if dict(d.fingerprint.identity) != mine]
+            for device in others:
+                trials = [r for s in layer.stores for r in s.of(text, device.key)]
+                ours = [r for r in trials if (r.kernel, r.version) == (kernel, version)]
+                found.setdefault(device.key, []).extend(ours)
+        return [trials for trials in found.values() if trials]
 
     def portfolio(
         self, problem: Problem | str, arch: str, fingerprint: Fingerprint, depth: int = 1
