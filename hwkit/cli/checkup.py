@@ -126,8 +126,9 @@ def _compiled() -> Iterator[Check]:
     packages = {e.module.partition(".")[0] for e in importlib.metadata.entry_points(group=GROUP)}
     for package in sorted(packages):
         spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            for name in sorted(_extensions(Path(folder))):
+        for folder in map(Path, (spec.submodule_search_locations or ()) if spec else ()):
+            # Editable installs list a hook that is no folder.
+            for name in sorted(_extensions(folder)) if folder.is_dir() else ():
                 yield _import(f"{package}.{name}")
 
 
@@ -159,13 +160,20 @@ def _devices() -> Iterator[Check]:
                 text = f"{device.arch}, {kernels} kernels"
                 yield Check("devices", each, "ok" if kernels else "broken", text)
                 usable += kernels > 0
-        except Unavailable as reason:
-            yield Check("devices", name, "note", str(reason))
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            yield Check("devices", name, "broken", text, traceback.format_exc().rstrip())
+            yield _unusable(name, error)
     if not usable:
         yield Check("devices", "usable", "broken", "none: no device has a kernel")
+
+
+def _unusable(name: str, error: Exception) -> Check:
+    """Tell hardware that is not there, which is a note, from a backend that does not work."""
+    cause = error.__cause__
+    if isinstance(error, Unavailable) and (cause is None or isinstance(cause, ImportError)):
+        return Check("devices", name, "note", str(error))
+    detail = "".join(traceback.format_exception(cause or error)).rstrip()
+    text = str(error) if isinstance(error, HwkitError) else f"{type(error).__name__}: {error}"
+    return Check("devices", name, "broken", text, detail)
 
 
 def _database() -> Iterator[Check]:
@@ -175,7 +183,8 @@ def _database() -> Iterator[Check]:
     made = "" if found["exists"] else " (made by the first tuning)"
     yield Check("database", "file", "ok", f"{found['path'] or 'in memory'}{made}")
     if found["writable"]:
-        yield Check("database", "writable", "ok", f"yes, {nbytes(found['bytes'])}")
+        size = f", {nbytes(found['bytes'])}" if found["exists"] else ""
+        yield Check("database", "writable", "ok", f"yes{size}")
     else:
         text = "no, new records will be lost: set HWKIT_DB to a file that can be written"
         yield Check("database", "writable", "broken", text)

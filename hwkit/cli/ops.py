@@ -34,9 +34,9 @@ def ops(name: str | None, device: str | None, as_json: bool) -> int:
     where = repr(opened) if opened else None
     if not deliver("ops", {"device": where, "ops": found}, as_json):
         if name:
-            _show_one(found[0], where or "no device")
+            _show_one(found[0], where)
         else:
-            _show_all(found, where or "no device")
+            _show_all(found, where)
     return 0 if any(op["kernels"] for op in found) else 1
 
 
@@ -83,15 +83,15 @@ def _kernel(kernel: Kernel, problems: list[Problem], count: bool) -> dict[str, A
     }
 
 
-def _show_all(found: list[dict[str, Any]], device: str) -> None:
+def _show_all(found: list[dict[str, Any]], device: str | None) -> None:
     table(
-        ["op", "layouts", ">samples", f"kernels on {device}"],
+        ["op", "layouts", ">samples", f"kernels on {device}" if device else "kernels"],
         [
             [
                 op["name"],
                 " ".join(op["layouts"]) or "-",
                 str(len(op["samples"])),
-                " ".join(kernel["name"] for kernel in op["kernels"]) or "none",
+                " ".join(k["name"] for k in op["kernels"]) or ("none" if device else "no device"),
             ]
             for op in found
         ],
@@ -100,7 +100,7 @@ def _show_all(found: list[dict[str, Any]], device: str) -> None:
     line("'hwkit ops NAME' shows an operator's attributes and sample problems.", "dim")
 
 
-def _show_one(op: dict[str, Any], device: str) -> None:
+def _show_one(op: dict[str, Any], device: str | None) -> None:
     line(op["name"], "bold")
     attributes = " ".join(f"{n}={_value(v)}" for n, v in op["attributes"].items())
     table(
@@ -116,13 +116,18 @@ def _show_one(op: dict[str, Any], device: str) -> None:
     )
     line()
     count = len(op["samples"])
-    table(
-        [f"kernel on {device}", ">version", ">samples", ">configs"],
-        [
-            [k["name"], str(k["version"]), f"{k['takes_samples']}/{count}", str(k["configs"])]
-            for k in op["kernels"]
-        ],
-    )
+    if device is None:
+        line("no device to run on: type 'hwkit devices'", "yellow")
+    elif not op["kernels"]:
+        line(f"no kernel on {device}", "yellow")
+    else:
+        table(
+            [f"kernel on {device}", ">version", ">samples", ">configs"],
+            [
+                [k["name"], str(k["version"]), f"{k['takes_samples']}/{count}", str(k["configs"])]
+                for k in op["kernels"]
+            ],
+        )
     line()
     line("sample problems", "dim")
     for text in op["samples"]:

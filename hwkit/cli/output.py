@@ -172,4 +172,10 @@ def table(
         )
     for row in rows:
         made.add_row(*[Text(cell) for cell in row])
-    console().print(Padding(made, (0, 0, 0, indent), expand=False))
+    out = console()
+    with out.capture() as captured:
+        out.print(Padding(made, (0, 0, 0, indent), expand=False))
+    text = captured.get()
+    if not out.is_terminal:
+        text = "\n".join(row.rstrip() for row in text.split("\n"))
+    click.echo(text, nl=False)

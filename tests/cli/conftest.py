@@ -17,7 +17,7 @@ from hwkit.measure import Measurement
 from hwkit.records import Record
 from hwkit.registry import registry
 from hwkit.settings import settings
-from hwkit.testing.fake import FakeBackend
+from hwkit.testing import fake as fakes
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, db: Path) -> Iterator[None]:
     """The devices fake:0 and fake:1; the first is the default device."""
     monkeypatch.setenv("HWKIT_DEVICE", "fake:0")
     settings.cache_clear()
-    registry().register(FakeBackend(), "fake")
+    registry().register(fakes.fake, "fake")
     yield
     registry().unregister("fake")
 

@@ -66,7 +66,7 @@ def test_devices_json(hwkit: Hwkit, fake: None, absent: None) -> None:
     (device,) = [d for d in found["devices"] if d["name"] == "fake:0"]
     assert device["identity"] == {"backend": "fake", "arch": "fake-0"}
     assert device["ceilings"]["float32 flop/s"] == 1e9
-    assert found["unavailable"] == {"absent": "pyabsent is not installed: pip install pyabsent"}
+    assert found["unavailable"]["absent"] == "pyabsent is not installed: pip install pyabsent"
 
 
 def test_no_device_is_exit_code_3(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_doctor_shows_the_traceback_of_a_broken_plugin(
     assert "abacus" in answer.out
     assert "broken: hwkit-abacus 1.2, ImportError: no beads" in answer.out
     assert "    Traceback ...\n    ImportError: no beads\n" in answer.out
-    assert answer.out.rstrip().splitlines()[-1].endswith("plugins abacus")
+    assert "plugins abacus" in answer.out.rstrip().splitlines()[-1]
 
 
 def test_doctor_notes_a_missing_device(hwkit: Hwkit, fake: None, absent: None) -> None:
