@@ -10,6 +10,7 @@ from itertools import islice
 
 from .backend import Device, Kernel
 from .op import Problem
+from .ranking import standings
 from .record import Record
 from .records import Database
 from .selection import Tolerance
@@ -121,7 +122,19 @@ class Arms:
         known = {
             r.config: r.measurement.seconds if self._fits(kernel, r) else math.inf for r in before
         }
-        return Arm(kernel, space, kernel.default(self.problem), self._strategy(space, rng), known)
+        strategy = self._strategy(space, rng, tables=self._tables(kernel))
+        return Arm(kernel, space, kernel.default(self.problem), strategy, known)
+
+    def _tables(self, kernel: Kernel) -> list[dict[Config, float]]:
+        """Return the seconds of a Kernel's Configs for this problem, one table a device."""
+        tables: list[dict[Config, float]] = []
+        for trials in self._database.elsewhere(
+            self.problem, self._device.fingerprint, kernel.name, kernel.version
+        ):
+            table = {r.config: r.measurement.seconds for r in standings(trials)}
+            failed = {r.config: math.inf for r in trials if r.config not in table}
+            tables.append({**failed, **table})
+        return tables
 
     def _fits(self, kernel: Kernel, record: Record) -> bool:
         error = record.measurement.error
@@ -166,6 +179,11 @@ class Arms:
             if owner is not None and new(owner, record.config):
                 yield owner, record.config, False
 
+    def fits(self, record: Record) -> bool:
+        """Whether a record can be used here: its Kernel, its Config and its error."""
+        arm = self._of(record)
+        return arm is not None and self._fits(arm.kernel, record)
+
     def _of(self, record: Record) -> Arm | None:
         """Return the arm that can try a record's Config here."""
         for arm in self.all:
@@ -179,8 +197,7 @@ class Arms:
         for match in islice(self._database.candidates(self.problem, *here), 64):
             if match.distance or not match.same_device:
                 return None
-            arm = self._of(match.record)
-            if arm is not None and self._fits(arm.kernel, match.record):
+            if self.fits(match.record):
                 return match.record
         return None
 

@@ -12,10 +12,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from .arms import Arm, Arms, may_win
+from .arms import Arm, Arms
 from .backend import Device, Kernel
+from .candidate import Candidate
 from .errors import HwkitError
 from .events import Event, Note, TrialFinished, TuneResult
 from .measure import ROUNDS, Measurement, Race, Sample, level
@@ -39,16 +39,6 @@ _NEAR = 1.1
 
 # Part of the budget that is kept for the final, at most.
 _FINAL_SHARE = 0.35
-
-
-@dataclass
-class _Candidate:
-    """A candidate of this run, and its last record."""
-
-    arm: Arm
-    config: Config
-    error: float = math.nan
-    record: Record | None = None
 
 
 @dataclass
@@ -88,7 +78,7 @@ class Search:
     def __post_init__(self) -> None:
         self._began = time.monotonic()
         self._race: Race[int] = Race(self._sample)
-        self._candidates: dict[int, _Candidate] = {}
+        self._candidates: dict[int, Candidate] = {}
         self._entering = -1
         self._spent = self._sampled = 0.0  # wall time of sampling, and the seconds it measured
         self._default: int | None = None
@@ -182,57 +172,51 @@ class Search:
     # Trying.
 
     def _try(self, arm: Arm, config: Config, incumbent: bool = False) -> None:
-        reason = _static_check(arm.kernel, self.problem, config)
-        if reason is not None:
+        candidate = Candidate(self.problem, self.device, arm, config)
+        if candidate.ruled_out() is not None:
             self._pruned += 1
             arm.tell(config, math.inf)
             return
         key = len(self._candidates)
-        candidate = self._candidates[key] = _Candidate(arm, config)
-        is_default = config == arm.default
+        self._candidates[key] = candidate
+        kernel = arm.kernel
         token = self.database.begin(
-            self.problem, self.device.arch, self.device.fingerprint,
-            arm.kernel.name, arm.kernel.version, config,
-            **self._facts(arm.kernel, config),
+            self.problem, self.device.arch, self.device.fingerprint, kernel.name, kernel.version,
+            config, **candidate.facts(),
         )  # fmt: skip
         try:
-            measurement = self._measure(key, candidate)
+            record = candidate.record(self._measure(key, candidate))
         except BaseException:
             self.database.finish(token)
             raise
-        record = self._record(candidate, measurement)
         self.database.finish(token, record)
-        candidate.record = record
         arm.trials += 1
         self._tried += 1
         if not record.ok:
-            self._failures[str(measurement.failure)] += 1
-        elif is_default and self._default is None and key in self._race:
+            self._failures[str(record.measurement.failure)] += 1
+        if key in self._race and self._default is None and candidate.is_default:
             self._default = key
-        if incumbent and key in self._race:
+        if key in self._race and incumbent:
             self._incumbent = key
         arm.tell(config, self._race.seconds(key))
         self._let_go()
         self.emit(self._event(record))
 
-    def _measure(self, key: int, candidate: _Candidate) -> Measurement:
-        kernel, config = candidate.arm.kernel, candidate.config
-        checked = self.runner.check(key, kernel, config)
+    def _measure(self, key: int, candidate: Candidate) -> Measurement:
+        checked = self.runner.check(key, candidate.arm.kernel, candidate.config)
+        candidate.error = checked.error
         if checked.failure is not None:
             return Measurement.failed(checked.failure, checked.reason, checked.error)
         if self._default is None:
             self._set_timeout(checked.build + checked.run)
-        candidate.error = checked.error
         self._entering = key
         try:
-            ranked = may_win(self.problem, kernel, config, checked.error, self.tolerance)
-            seconds = self._race.enter(key, ranked=ranked)
+            seconds = self._race.enter(key, ranked=candidate.may_win(self.tolerance))
         except Lost as lost:
             return Measurement.failed(lost.failure, lost.reason, checked.error)
         finally:
             self._entering = -1
-        strict = kernel.strict(self.problem, config)
-        impossible = self.roofline.impossible(seconds, strict)
+        impossible = self.roofline.impossible(seconds, candidate.strict)
         if impossible:
             self._race.leave(key)
             self.runner.drop([key])
@@ -262,10 +246,9 @@ class Search:
         self._race.leave(lost.key)
         self.runner.drop([lost.key])
         failed = Measurement.failed(lost.failure, lost.reason, candidate.error)
-        candidate.record = self._record(candidate, failed)
         candidate.arm.tell(candidate.config, math.inf)
         self._failures[lost.failure] += 1
-        self.database.add(candidate.record)
+        self.database.add(candidate.record(failed))
 
     def _let_go(self) -> None:
         """Drop what cannot come into the final any more."""
@@ -298,18 +281,15 @@ class Search:
         for key, samples in taken.items():
             candidate = self._candidates[key]
             measurement = Measurement.of(samples, candidate.error, levels[key])
-            candidate.record = self._record(candidate, measurement)
-            self.database.add(candidate.record)
+            self.database.add(candidate.record(measurement))
 
     def _settled(self, key: int) -> bool:
         """Whether nothing but one candidate was ever tried, and it is known already."""
         return self._tried == 1 and key == self._incumbent
 
     def _result(self, stopped: str) -> TuneResult:
-        records = [r for c in self._candidates.values() if (r := self._may_win(c)) is not None]
-        default = None if self._default is None else self._candidates[self._default].record
-        incumbent = None if self._incumbent is None else self._candidates[self._incumbent].record
-        best, ties = pick(records, incumbent or default)
+        default = None if self._default is None else self._candidates[self._default].result
+        best, ties = self._winner(default)
         return TuneResult(
             problem=self.problem,
             best=best,
@@ -323,13 +303,16 @@ class Search:
             roofline_share=None if best is None else self.roofline.share(best.measurement.seconds),
         )
 
-    def _may_win(self, candidate: _Candidate) -> Record | None:
-        record = candidate.record
-        if record is None or not record.ok:
-            return None
-        kernel, error = candidate.arm.kernel, record.measurement.error
-        fits = may_win(self.problem, kernel, record.config, error, self.tolerance)
-        return record if fits else None
+    def _winner(self, default: Record | None) -> tuple[Record | None, tuple[Record, ...]]:
+        """Return what a call runs from now on, and its ties."""
+        here = self.device.arch, self.device.fingerprint
+        for match in self.database.candidates(self.problem, *here):
+            if match.distance or not match.same_device or match.stale:
+                break
+            if self.arms.fits(match.record):
+                return match.record, match.ties
+        tried = [c for c in self._candidates.values() if c.may_win(self.tolerance)]
+        return pick([c.result for c in tried if c.result is not None], default)
 
     def _event(self, record: Record) -> TrialFinished:
         best = self._race.best()
@@ -340,32 +323,3 @@ class Search:
             record, seconds, default, self.roofline.share(seconds), self._tried,
             dict(self._failures), max(0.0, left) if math.isfinite(left) else None,
         )  # fmt: skip
-
-    def _facts(self, kernel: Kernel, config: Config) -> dict[str, Any]:
-        return {
-            "strict": kernel.strict(self.problem, config),
-            "deterministic": kernel.deterministic(self.problem, config),
-            "workspace": kernel.workspace(self.problem, config),
-            "default": config == kernel.default(self.problem),
-        }
-
-    def _record(self, candidate: _Candidate, measurement: Measurement) -> Record:
-        kernel = candidate.arm.kernel
-        return Record(
-            problem=self.problem.text,
-            op=self.problem.op.name,
-            kernel=kernel.name,
-            version=kernel.version,
-            config=candidate.config,
-            arch=self.device.arch,
-            fingerprint=self.device.fingerprint,
-            measurement=measurement,
-            **self._facts(kernel, candidate.config),
-        )
-
-
-def _static_check(kernel: Kernel, problem: Problem, config: Config) -> str | None:
-    try:
-        return kernel.static_check(problem, config)
-    except Exception as error:
-        return f"static_check failed with {type(error).__name__}: {error}"

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,6 +140,7 @@ class Bench:
         self._folder = folder
         self._built: dict[int, _Built] = {}
         self._inputs: list[_Input] = []
+        self._taken = 0.0  # seconds of the last run of a check
         # A simulated or a device's own clock is not slowed by what else the host does.
         host_clock = getattr(device, "host_clock", type(device).time is Device.time)
         self._contention = Contention() if host_clock else None
@@ -199,7 +201,7 @@ class Bench:
             self._judge(error)
             if kernel.deterministic(self.problem, config):
                 self._repeat(built[0])
-            repeats = self._repeats(built[0])
+            repeats = self._repeats(built[0], self._taken)
         except BaseException as caught:
             return Checked(error, build, run, 1, *_failure(caught, phase))
         finally:
@@ -225,7 +227,8 @@ class Bench:
         for number, given in enumerate(self._inputs):
             poison(run)
             out = self._out.fresh(number)
-            run(*given.buffers, out=out)
+            call = partial(run, *given.buffers, out=out)
+            self._taken = self.device.time(call)
             outside = self._out.broken()
             if outside:
                 raise KernelFailure("wrong", f"it wrote {outside} its output")
@@ -255,7 +258,10 @@ class Bench:
         if self._out.result().tobytes() != first:
             raise KernelFailure("wrong", "it claims to be deterministic, but two runs differ")
 
-    def _repeats(self, run: Run) -> int:
+    def _repeats(self, run: Run, seconds: float) -> int:
+        """Return how many runs make a sample, from what checking one took."""
+        if seconds > 8 * _SHORT:
+            return 1
         call = self._call(run)
         call()
         seconds = min(self.device.time(call), self.device.time(call))

@@ -37,7 +37,7 @@ PARTS: dict[str, tuple[str, str]] = {
     ),
     "worker": ("worker worker_child nursery trial guard", f"measure registry backend settings {BASE}"),
     "tuner": (
-        "tuner search arms roofline events",
+        "tuner search candidate arms roofline events",
         f"dispatch registry records measure worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),

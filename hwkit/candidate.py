@@ -1,0 +1,86 @@
+"""Candidate: one Kernel with one Config in a search, and the facts that its records state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .arms import Arm, may_win
+from .backend import Device
+from .measure import Measurement
+from .op import Problem
+from .record import Record
+from .selection import Tolerance
+from .space import Config
+
+__all__ = ["Candidate"]
+
+
+@dataclass
+class Candidate:
+    """One Kernel with one Config, and its last record.
+
+    Attributes:
+        problem: what it computes.
+        device: where.
+        arm: its Kernel in the search.
+        config: its Config.
+        error: measured relative error; NaN before the check.
+        result: its last record; ``None`` before the first.
+    """
+
+    problem: Problem
+    device: Device
+    arm: Arm
+    config: Config
+    error: float = math.nan
+    result: Record | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is the Kernel's default."""
+        return self.config == self.arm.default
+
+    @property
+    def strict(self) -> bool:
+        """Whether the arithmetic is plain multiply-add."""
+        return self.arm.kernel.strict(self.problem, self.config)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a record states besides the measurement."""
+        kernel = self.arm.kernel
+        return {
+            "strict": self.strict,
+            "deterministic": kernel.deterministic(self.problem, self.config),
+            "workspace": kernel.workspace(self.problem, self.config),
+            "default": self.is_default,
+        }
+
+    def record(self, measurement: Measurement) -> Record:
+        """Return the record of a measurement, and keep it as the result."""
+        self.result = Record(
+            problem=self.problem.text,
+            op=self.problem.op.name,
+            kernel=self.arm.kernel.name,
+            version=self.arm.kernel.version,
+            config=self.config,
+            arch=self.device.arch,
+            fingerprint=self.device.fingerprint,
+            measurement=measurement,
+            **self.facts(),
+        )
+        return self.result
+
+    def may_win(self, tolerance: Tolerance) -> bool:
+        """Whether it was right and its error fits."""
+        if self.result is not None and not self.result.ok:
+            return False
+        return may_win(self.problem, self.arm.kernel, self.config, self.error, tolerance)
+
+    def ruled_out(self) -> str | None:
+        """Return why it cannot run, as far as its Kernel can tell without running it."""
+        try:
+            return self.arm.kernel.static_check(self.problem, self.config)
+        except Exception as error:
+            return f"static_check failed with {type(error).__name__}: {error}"
