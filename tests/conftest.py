@@ -12,6 +12,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="hwkit-tests-")
 os.environ["HWKIT_DB"] = str(Path(_FOLDER.name) / "tuning.db")
 
 import pytest  # noqa: E402  # the variable comes first
+from fresh import Distributions, build  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +22,10 @@ def _forget_plans() -> Iterator[None]:
 
     yield
     dispatch.forget()
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    """Wheel and source archive, built once from a clean copy of the checkout."""
+    pytest.importorskip("build", reason="build is not installed: pip install build")
+    return build(tmp_path_factory.mktemp("dist"))
