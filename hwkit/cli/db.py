@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ArgumentError
+from .db_keep import export, gc, import_, merge, revalidate, verify
 from .options import (
     complete_op,
-    device_option,
+    database_option,
     json_option,
     read_tolerance,
     tolerance_option,
@@ -35,13 +34,6 @@ def db() -> None:
     """
 
 
-def _path_option(function: Any) -> Any:
-    return click.option(
-        "--db", "path", metavar="PATH", type=click.Path(dir_okay=False),
-        help="Database file; HWKIT_DB or the user's own by default.",
-    )(function)  # fmt: skip
-
-
 @db.command("ls", short_help="Winners by device and problem.")
 @click.option(
     "--op", "op_name", metavar="NAME", shell_complete=complete_op, help="Only this operator."
@@ -49,7 +41,7 @@ def _path_option(function: Any) -> Any:
 @click.option("--arch", metavar="NAME", help="Only devices of this arch, as x86-64-avx2.")
 @click.option("--shipped", is_flag=True, help="Also the records that hwkit ships.")
 @tolerance_option
-@_path_option
+@database_option
 @json_option
 def ls(
     op_name: str | None,
@@ -113,7 +105,7 @@ def _standing(group: Gathered) -> str:
     help="Candidates to show for each device; 10 by default.",
 )
 @tolerance_option
-@_path_option
+@database_option
 @json_option
 def show(
     problem: tuple[str, ...], top: int, tolerance: str | None, path: str | None, as_json: bool
@@ -182,141 +174,5 @@ def _show(group: Gathered, top: int) -> None:
         line(f"  and {len(failed) - _FAILURES_SHOWN} more failures", "yellow")
 
 
-@db.command("export", short_help="Write records as JSON lines.")
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--winners", is_flag=True, help="Only the winner of each problem and device.")
-@click.option(
-    "--op", "op_name", metavar="NAME", shell_complete=complete_op, help="Only this operator."
-)
-@_path_option
-@json_option
-def export(file: str, winners: bool, op_name: str | None, path: str | None, as_json: bool) -> int:
-    """Write the user's records to FILE, one JSON line each, to import elsewhere or to ship."""
-    from .database import opened
-
-    named: dict[str, Any] = {} if op_name is None else {"op": op_name}
-    count = opened(path).export(Path(file).expanduser(), winners=winners, layer="user", **named)
-    if not deliver("db export", {"file": file, "records": count}, as_json):
-        line(f"{_count(count, 'record')} written to {file}")
-    return 0
-
-
-@db.command("import", short_help="Read records from JSON lines.")
-@click.argument("file", type=click.Path(dir_okay=False))
-@_path_option
-@json_option
-def import_(file: str, path: str | None, as_json: bool) -> int:
-    """Add the records of FILE, as 'hwkit db export' writes it; those that are there are skipped."""
-    return _add("db import", file, path, as_json)
-
-
-@db.command("merge", short_help="Take over another database.")
-@click.argument("file", type=click.Path(dir_okay=False))
-@_path_option
-@json_option
-def merge(file: str, path: str | None, as_json: bool) -> int:
-    """Add the records of another database FILE; several in any order, as often as you like."""
-    return _add("db merge", file, path, as_json)
-
-
-def _add(command: str, file: str, path: str | None, as_json: bool) -> int:
-    from .database import existing, opened
-
-    count = opened(path).import_(existing(file))
-    if not deliver(command, {"file": file, "records": count}, as_json):
-        line(f"{_count(count, 'new record')} from {file}")
-    return 0
-
-
-@db.command("verify", short_help="Check every row.")
-@_path_option
-@json_option
-def verify(path: str | None, as_json: bool) -> int:
-    """Read every record, the shipped ones included, and check it against its checksum.
-
-    The exit code is 1 if something is wrong.
-    """
-    from .database import facts
-
-    found = facts(path)
-    if not deliver("db verify", found, as_json):
-        counts = found["counts"]
-        where = found["path"] or "memory"
-        line(f"{_count(counts['trials'], 'record')} in {where}, {counts['shipped']} shipped")
-        _wrong(found["wrong"], "wrong: type 'hwkit db gc --bad' to drop what cannot be read")
-        if not found["wrong"]:
-            line("all are sound", "green")
-    return 1 if found["wrong"] else 0
-
-
-def _wrong(found: dict[str, str], words: str) -> None:
-    for where, why in list(found.items())[:_FAILURES_SHOWN]:
-        line(f"  {where}: {why}", "yellow")
-    if found:
-        line(f"{len(found)} {words}", "bold red")
-
-
-@db.command("gc", short_help="Remove what is of no use any more.")
-@click.option(
-    "--days",
-    type=click.FloatRange(0),
-    metavar="N",
-    help="Remove trials older than this that failed or were superseded.",
-)
-@click.option(
-    "--quarantine",
-    is_flag=True,
-    help="Forget which candidates an interrupted run has left unfinished.",
-)
-@click.option("--bad", is_flag=True, help="Remove rows that cannot be read.")
-@_path_option
-@json_option
-def gc(days: float | None, quarantine: bool, bad: bool, path: str | None, as_json: bool) -> int:
-    """Remove what is asked for from the user's file; winners and their ties always stay."""
-    from .database import opened
-
-    if days is None and not quarantine and not bad:
-        raise ArgumentError("there is nothing to remove: add --days 90, --quarantine or --bad")
-    removed = opened(path).gc(days, quarantine=quarantine, bad=bad)
-    if not deliver("db gc", {"removed": removed}, as_json):
-        line("removed: " + ", ".join(f"{count} {name}" for name, count in removed.items()))
-    return 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
-@db.command("revalidate", short_help="Measure stale winners again.")
-@device_option
-@click.option(
-    "--budget", metavar="TIME", default="2s", help="Time for each problem; 2s by default."
-)
-@click.option(
-    "--all", "every", is_flag=True, help="Measure all winners again, not stale ones only."
-)
-@_path_option
-@json_option
-def revalidate(
-    device: str | None, budget: str, every: bool, path: str | None, as_json: bool
-) -> int:
-    """Measure winners again whose driver, compiler or hwkit has changed since.
-
-    A stale record is a good start, but is not trusted until it has been measured here.
-    """  # fmt: skip
-    from ..settings import settings
-    from .database import problems_to_measure
-
-    device = device or settings().device
-    problems = problems_to_measure(device, path, every=every)
-    if not problems:
-        if not deliver("db revalidate", {"device": device, "problems": []}, as_json):
-            line(f"nothing is stale on {device}")
-        return 0
-    from .tune import show_summary
-    from .tuning import run
-
-    session = run(problems, device, quiet=as_json, db=path, budget=budget)
-    if not deliver("db revalidate", session.to_json(), as_json):
-        show_summary(session)
-    return 130 if session.interrupted else 0
+for command in (export, import_, merge, verify, gc, revalidate):
+    db.add_command(command)

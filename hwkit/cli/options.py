@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "complete_device",
     "complete_op",
+    "database_option",
     "device_option",
     "json_option",
     "problems",
@@ -55,6 +56,17 @@ def device_option(function: F) -> F:
         metavar="NAME",
         shell_complete=complete_device,
         help="Device, as in 'hwkit devices'; HWKIT_DEVICE or cpu:0 if not given.",
+    )(function)
+
+
+def database_option(function: F) -> F:
+    """Add ``--db``."""
+    return click.option(
+        "--db",
+        "path",
+        metavar="PATH",
+        type=click.Path(dir_okay=False),
+        help="Database file; HWKIT_DB or the user's own by default.",
     )(function)
 
 

@@ -1,6 +1,6 @@
-"""The generated parts of ``docs/cli.md``; a test compares.
+"""The generated parts of ``README.md`` beside this file; a test compares.
 
-``python -m hwkit.cli.reference docs/cli.md`` renews them. A part stands between
+``python -m hwkit.cli.reference hwkit/cli/README.md`` renews them. A part stands between
 ``<!-- generated: hwkit tune -->`` and ``<!-- end -->``.
 """
 

@@ -1,4 +1,4 @@
-"""docs/cli.md says what the commands say."""
+"""hwkit/cli/README.md says what the commands say."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hwkit.cli.checkup import VARIABLES
 from hwkit.cli.reference import commands, renew
 from hwkit.cli.run import EXIT_CODES
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "hwkit" / "cli" / "README.md"
 
 
 def test_generated_parts_are_fresh() -> None:
     """Options, usage and exit codes in the document are those of the code."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert text == renew(text), "type: python -m hwkit.cli.reference docs/cli.md"
+    assert text == renew(text), "type: python -m hwkit.cli.reference hwkit/cli/README.md"
 
 
 def test_a_stale_part_is_noticed() -> None:
