@@ -1,0 +1,124 @@
+"""Depthwise convolution, ``cython/depthwise.c``: every output channel reads one input channel."""
+
+from __future__ import annotations
+
+from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
+
+from .device import compiled
+from .tasks import blocks, most_threads, part, thread_counts
+
+__all__ = ["Depthwise", "kernels"]
+
+_MOST_SCRATCH = 1 << 26  # bytes of a task; beyond it another kernel is the better choice
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [Depthwise()]
+
+
+class Depthwise(Kernel):
+    """A window over each channel by itself; vectors of channels (nhwc) or of columns (nchw).
+
+    Tunables: ``wide`` output pixels (nhwc) or rows (nchw) are computed together, ``rows`` and
+    ``block`` channels are one task, ``threads`` share the tasks.
+    """
+
+    op = "conv2d"
+    name = "depthwise"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """One input channel in each group, floats, something to compute."""
+        if len(set(problem.dtypes)) > 1 or problem.dtypes.input not in ("float32", "float64"):
+            return "it computes in float32 or float64 only"
+        if problem["groups"] != problem["c"]:
+            return f"it needs groups={problem['c']}, one for each input channel"
+        if problem.flops == 0 or problem.output.nbytes == 0:
+            return "there is nothing to compute"
+        if _scratch(problem, 1) > _MOST_SCRATCH:
+            return "one row of its windows does not fit its scratch memory"
+        return True
+
+    def space(self, problem: Problem) -> Space:
+        """Return the blockings that make sense for the sizes."""
+        default = self.default(problem)
+        p, _, k = _output(problem)
+        nhwc = problem.layout == "nhwc"
+        repeated = k != problem["c"]
+        rows = blocks(p, (1, 2, 4, 8, 16, 32), int(default["rows"]))
+        channels = (16, 32, 64, 128, 256, 512) if nhwc else (1, 2, 4, 8, 16, 32, 64)
+        return Space(
+            {
+                "wide": (1, 4, 7) if nhwc else (1, 2, 4),
+                "rows": [r for r in rows if _scratch(problem, r) <= _MOST_SCRATCH],
+                # Where channels are repeated, a task must have all of them.
+                "block": [k] if nhwc and repeated else blocks(k, channels, int(default["block"])),
+                "threads": thread_counts(),
+            }
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Whole rows of all channels (nhwc) or whole planes (nchw), some tasks for each thread."""
+        p, q, k = _output(problem)
+        threads = most_threads()
+        if problem.layout == "nhwc":
+            # 7 x 7, 14 x 14, ... are what networks have; 4 otherwise wastes less at the edge.
+            wide = 7 if q % 7 == 0 or q > 28 else 4 if q >= 4 else 1
+            rows, block = min(8, part(p, problem["n"], threads)), k
+        else:
+            wide, rows = 4, min(p, 64)
+            tall = -(-p // rows)
+            block = part(k, problem["n"] * tall, threads)
+        while rows > 1 and _scratch(problem, rows) > _MOST_SCRATCH:
+            rows = (rows + 1) // 2
+        return Config({"wide": wide, "rows": rows, "block": block, "threads": threads})
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the compiled run."""
+        p, q, k = _output(problem)
+        try:
+            run: Run = compiled().depthwise(
+                [(o.shape, o.dtype) for o in problem.operands],
+                (problem.output.shape, problem.output.dtype),
+                **{name: problem[name] for name in ("n", "c", "h", "w", "r", "s")},
+                k=k, p=p, q=q, stride=problem["stride"], dilation=problem["dilation"],
+                top=problem["pad"][0], left=problem["pad"][2], nhwc=problem.layout == "nhwc",
+                is_double=problem.dtypes.input == "float64", bias="bias" in problem.epilogue,
+                residual="residual" in problem.epilogue, activation=problem.activation,
+                **config,
+            )  # fmt: skip
+        except MemoryError as error:
+            raise KernelFailure("memory", str(error)) from error
+        return run
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Each output is one sum in a fixed order."""
+        return True
+
+    def rank(self, problem: Problem) -> int:
+        """Ahead of matrix products where there are few multiply-adds for each input."""
+        return 100 if problem["c"] > 1 and problem["k"] <= 4 * problem["c"] else -10
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the scratch memory of all threads."""
+        return int(config["threads"]) * _scratch(problem, int(config["rows"]))
+
+
+def _output(problem: Problem) -> tuple[int, int, int]:
+    """Return height, width and channels of the output."""
+    shape = problem.output.shape
+    return (shape[1], shape[2], shape[3]) if problem.layout == "nhwc" else (*shape[2:], shape[1])
+
+
+def _scratch(problem: Problem, rows: int) -> int:
+    """Return the bytes of a task of so many output rows, at most a vector too many for each."""
+    item = problem.output.dtype.itemsize
+    reach = (rows - 1) * problem["stride"][0] + (problem["r"] - 1) * problem["dilation"][0] + 1
+    _, q, k = _output(problem)
+    if problem.layout == "nhwc":
+        pointers = 8 * problem["r"] * (8 * problem["s"] + 16)
+        spread = min(reach, problem["h"]) * problem["w"] * k * item if k != problem["c"] else 0
+        return int(pointers + spread)
+    sx = problem["stride"][1]
+    phase = q + 32 + (problem["s"] - 1) * problem["dilation"][1] // sx
+    return int(phase * sx * reach * item)

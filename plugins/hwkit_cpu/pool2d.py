@@ -1,0 +1,162 @@
+"""Pooling, ``cython/pool2d.c``: maximum and mean over windows and over whole images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
+
+from .device import compiled
+from .tasks import blocks, most_threads, part, thread_counts
+
+__all__ = ["GlobalPool", "WindowPool", "kernels"]
+
+_MOST_SCRATCH = 1 << 26  # bytes of a task
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [
+        WindowPool("max_pool2d"),
+        WindowPool("avg_pool2d"),
+        GlobalPool("global_max_pool2d"),
+        GlobalPool("global_avg_pool2d"),
+    ]
+
+
+class Pool(Kernel):
+    """What all poolings share.
+
+    Args:
+        op: name of the Op, which says maximum or mean.
+    """
+
+    name = "pool2d"
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+        self.mean = "avg" in op
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Floats, something to compute."""
+        if len(set(problem.dtypes)) > 1 or problem.dtypes.input not in ("float32", "float64"):
+            return "it computes in float32 or float64 only"
+        if problem.output.nbytes == 0:
+            return "there is nothing to compute"
+        return True
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Each output is one sum in a fixed order."""
+        return True
+
+    def _common(self, problem: Problem) -> dict[str, Any]:
+        return {
+            "operands": [(o.shape, o.dtype) for o in problem.operands],
+            "output": (problem.output.shape, problem.output.dtype),
+            **{name: problem[name] for name in ("n", "c", "h", "w")},
+            "nhwc": problem.layout == "nhwc",
+            "mean": self.mean,
+            "is_double": problem.dtypes.input == "float64",
+        }
+
+
+class WindowPool(Pool):
+    """A window at a time (nhwc), or rows first and columns second (nchw).
+
+    Tunables: ``rows`` and ``block`` channels are one task, ``threads`` share the tasks.
+    """
+
+    def supports(self, problem: Problem) -> bool | str:
+        """As all poolings; the line buffers must fit."""
+        if problem.layout == "nchw" and _scratch(problem) > _MOST_SCRATCH:
+            return "one line of its windows does not fit its scratch memory"
+        return super().supports(problem)
+
+    def space(self, problem: Problem) -> Space:
+        """Return the blockings that make sense for the sizes."""
+        default, (p, _), c = self.default(problem), _output(problem), problem["c"]
+        channels = (16, 32, 64, 128, 256) if problem.layout == "nhwc" else (1, 2, 4, 8, 16, 32, 64)
+        return Space(
+            {
+                "rows": blocks(p, (1, 2, 4, 8, 16, 32), int(default["rows"])),
+                "block": blocks(c, channels, int(default["block"])),
+                "threads": thread_counts(),
+            }
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Rows of all channels (nhwc) or whole planes (nchw), some tasks for each thread."""
+        (p, _), n, c, threads = _output(problem), problem["n"], problem["c"], most_threads()
+        if problem.layout == "nhwc":
+            rows, block = part(p, n, threads), c
+        else:
+            rows, block = p, part(c, n, threads)
+        return Config({"rows": rows, "block": block, "threads": threads})
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the compiled run."""
+        p, q = _output(problem)
+        counts = (_counts(problem, 0, p), _counts(problem, 1, q)) if self.mean else None
+        try:
+            run: Run = compiled().pool(
+                **self._common(problem), r=problem["r"], s=problem["s"], p=p, q=q,
+                stride=problem["stride"], dilation=problem["dilation"], top=problem["pad"][0],
+                left=problem["pad"][2], counts=counts, **config,
+            )  # fmt: skip
+        except MemoryError as error:
+            raise KernelFailure("memory", str(error)) from error
+        return run
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the line buffers of all threads."""
+        return 0 if problem.layout == "nhwc" else int(config["threads"]) * _scratch(problem)
+
+
+class GlobalPool(Pool):
+    """One pass over the image. Tunables: ``block`` channels are one task for ``threads``."""
+
+    def space(self, problem: Problem) -> Space:
+        """Return the blockings that make sense for the sizes."""
+        default = int(self.default(problem)["block"])
+        choices = (16, 32, 64, 128, 256, 512)
+        return Space({"block": blocks(problem["c"], choices, default), "threads": thread_counts()})
+
+    def default(self, problem: Problem) -> Config:
+        """Some tasks for each thread, of whole cache lines where channels are neighbours."""
+        c, threads = problem["c"], most_threads()
+        block = part(c, problem["n"], threads)
+        if problem.layout == "nhwc":
+            block = min(c, -(-block // 64) * 64)
+        return Config({"block": block, "threads": threads})
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the compiled run."""
+        run: Run = compiled().global_pool(**self._common(problem), **config)
+        return run
+
+
+def _output(problem: Problem) -> tuple[int, int]:
+    """Return height and width of the output."""
+    shape = problem.output.shape
+    return (shape[1], shape[2]) if problem.layout == "nhwc" else (shape[2], shape[3])
+
+
+def _counts(problem: Problem, axis: int, size: int) -> np.ndarray[Any, Any]:
+    """Return how many elements of each window count along one axis, at least 1."""
+    length, (before, after) = problem["hw"[axis]], problem["pad"][2 * axis : 2 * axis + 2]
+    taps, dilation = problem["rs"[axis]], problem["dilation"][axis]
+    low, high = (-before, length + after) if problem["count_include_pad"] else (0, length)
+    start = np.arange(size, dtype=np.int64) * problem["stride"][axis] - before
+    # Taps start + i * dilation in [low, high): the first one inside, and the first one behind.
+    first = np.clip(-((start - low) // dilation), 0, taps)
+    behind = np.clip(-((start - high) // dilation), 0, taps)
+    return np.maximum(behind - first, 1)
+
+
+def _scratch(problem: Problem) -> int:
+    """Return the bytes of a task's line buffers, at most some vectors too many."""
+    sx = problem["stride"][1]
+    phase = _output(problem)[1] + 32 + (problem["s"] - 1) * problem["dilation"][1] // sx
+    return int((phase * sx + problem["w"] + 32) * problem.output.dtype.itemsize)
