@@ -16,7 +16,7 @@ Number = Union[int, float]
 
 
 class Option(NamedTuple):
-    """One option of a Strategy: its default, its least value, and a sentence that says what it does."""
+    """One option of a Strategy: its default, its least value, and what it does."""
 
     default: Number
     least: Number
@@ -33,6 +33,7 @@ class Strategy(ABC):
         space: the legal Configs.
         rng: the only source of chance.
         seeds: Configs to ask for first, in this order, as far as they are in ``space``.
+        tables: seconds of Configs on other devices, one mapping a device; a hint, never believed.
         options: values for names in :attr:`OPTIONS`.
 
     Attributes:
@@ -45,11 +46,17 @@ class Strategy(ABC):
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
 
     def __init__(
-        self, space: Space, rng: random.Random, seeds: Sequence[Config] = (), **options: Number
+        self,
+        space: Space,
+        rng: random.Random,
+        seeds: Sequence[Config] = (),
+        tables: Sequence[Mapping[Config, float]] = (),
+        **options: Number,
     ) -> None:
         self.space = space
         self.rng = rng
         self.seeds = tuple(seed for seed in dict.fromkeys(seeds) if seed in space)
+        self.tables = tuple(tables)
         self.options = self._checked(options)
 
     def _checked(self, given: Mapping[str, Number]) -> dict[str, Number]:
@@ -57,18 +64,20 @@ class Strategy(ABC):
         for name, value in given.items():
             if name not in values:
                 known = ", ".join(f"{n} ({o.text})" for n, o in self.OPTIONS.items()) or "none"
-                raise ArgumentError(
-                    f"strategy {type(self).__name__.lower()} has no option {name!r}; it has: {known}"
-                )
+                raise ArgumentError(f"{self._name} has no option {name!r}; it has: {known}")
             kinds = (int, float) if isinstance(values[name], float) else (int,)
             least = self.OPTIONS[name].least
             if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
                 raise ArgumentError(
-                    f"option {name}={value!r} of strategy {type(self).__name__.lower()} must be "
+                    f"option {name}={value!r} of {self._name} must be "
                     f"{'a' if len(kinds) > 1 else 'a whole'} number, at least {least}"
                 )
             values[name] = value
         return values
+
+    @property
+    def _name(self) -> str:
+        return f"strategy {type(self).__name__.lower()}"
 
     @abstractmethod
     def ask(self) -> Config | None:

@@ -88,7 +88,8 @@ class Candidates:
         children = np.where(change, np.clip(target, 0, lengths - 1), children)
         children = np.unique(children, axis=0)
         legal = [self.space.config(row) in self.space for row in children.tolist()]
-        return children[np.array(legal, bool)]
+        legal_children: Rows = children[np.array(legal, bool)]
+        return legal_children
 
     def _near_enumerated(self, rows: Rows, elites: Rows, count: int) -> Rows:
         found = [np.flatnonzero((rows != elite).sum(axis=1) <= 2) for elite in elites]

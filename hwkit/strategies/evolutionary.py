@@ -12,9 +12,13 @@ import numpy as np
 from ..space import Config, Space
 from .base import Number, Option, Strategy
 from .candidates import Candidates, Row, Rows
+from .others import Others
 from .surrogate import Features, Surrogate
 
 __all__ = ["Evolutionary"]
+
+# Answers to wait for where the tables of other devices already say where to look.
+_WARM = 3
 
 
 class Evolutionary(Strategy):
@@ -35,13 +39,19 @@ class Evolutionary(Strategy):
     }
 
     def __init__(
-        self, space: Space, rng: random.Random, seeds: Sequence[Config] = (), **options: Number
+        self,
+        space: Space,
+        rng: random.Random,
+        seeds: Sequence[Config] = (),
+        tables: Sequence[Mapping[Config, float]] = (),
+        **options: Number,
     ) -> None:
-        super().__init__(space, rng, seeds, **options)
+        super().__init__(space, rng, seeds, tables, **options)
         self._candidates = Candidates(space, rng)
         self._first = iter(self.seeds)
         self._features = Features(space)
         self._surrogate = Surrogate(self._features.groups)
+        self._others = Others(space, self.tables, self._features, self._candidates.numbers)
         self._told: dict[Row, float] = {}  # log seconds; inf if failed
         self._asked = 0
         self._fitted = 0
@@ -60,7 +70,7 @@ class Evolutionary(Strategy):
         if index is None:
             self._stale = True
         else:
-            self._surrogate.add(index, min(value, self._worst))
+            self._surrogate.add(index, min(value, self._worst) - self._offset[index])
 
     def ask(self) -> Config | None:
         """Return the most promising Config, or ``None`` when all are tried."""
@@ -70,7 +80,8 @@ class Evolutionary(Strategy):
                 return config
         self._asked += 1
         finite = sum(map(math.isfinite, self._told.values()))
-        blind = len(self._told) < self.options["start"] or finite < 2
+        start = _WARM if self._others.known else self.options["start"]
+        blind = len(self._told) < start or finite < 2
         if blind or self._asked % self.options["explore"] == 0:
             return self._candidates.draw()
         return self._promising() or self._candidates.draw()
@@ -78,7 +89,7 @@ class Evolutionary(Strategy):
     def _promising(self) -> Config | None:
         if self._stale or len(self._told) >= self._until:
             self._generation()
-        gain = self._surrogate.gain(min(self._told.values()))
+        gain = self._surrogate.gain(min(self._told.values()), self._offset)
         gain[self._used] = -1.0
         while True:
             index = int(gain.argmax()) if len(gain) else -1
@@ -101,9 +112,10 @@ class Evolutionary(Strategy):
             self._fitted = len(self._told)
         else:
             rounds = 0
-        self._surrogate.fit(self._features(rows[keep]), values[keep], rounds)
         order = np.argsort(values, kind="stable")
         self._pool = self._offspring(rows[order[: int(self.options["elites"])]])
+        tried, self._offset = self._others.expect(rows[keep], values[keep], self._pool)
+        self._surrogate.fit(self._features(rows[keep]), values[keep] - tried, rounds)
         self._used = ~self._candidates.free(self._pool)
         self._surrogate.look(self._features(self._pool))
         self._index = {tuple(r): i for i, r in enumerate(self._pool.tolist())}

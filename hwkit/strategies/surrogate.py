@@ -1,4 +1,4 @@
-"""A small Gaussian process over Configs: what a Config not yet tried will cost, and how sure that is.
+"""A small Gaussian process over Configs: what an untried one will cost, and how sure that is.
 
 Rasmussen and Williams, *Gaussian Processes for Machine Learning*, chapters 2 and 5; Matern 5/2
 kernel with one length per tunable, found by coordinate search on the marginal likelihood.
@@ -6,7 +6,7 @@ kernel with one length per tunable, found by coordinate search on the marginal l
 
 from __future__ import annotations
 
-from math import erfc
+from math import erfc, log
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 
 _SHORTEST, _LONGEST = 0.05, 20.0
 _NOISE_LEAST, _NOISE_MOST = 1e-6, 0.5
+# Values are log seconds: Configs that look alike so far may still be this different elsewhere.
+_SIGNAL_LEAST = 0.3
 _FACTORS = (0.5, 0.8, 1.25, 2.0)
 
 
@@ -77,7 +79,7 @@ class Surrogate:
     def fit(self, points: Array, values: Array, rounds: int = 1) -> None:
         """Take points, shape (n, coordinates), and values, shape (n,); search lengths and noise."""
         self._points, self._centre = points, float(values.mean())
-        self._spread = float(values.std()) or 1.0
+        self._spread = float(values.std()) or 1.0  # all alike
         self._targets = (values - self._centre) / self._spread
         parts = np.zeros((len(self._lengths), len(points), len(points)))
         for coordinate, group in enumerate(self._groups):
@@ -118,7 +120,7 @@ class Surrogate:
         n = len(covariance)
         signal = float(self._targets @ np.linalg.solve(covariance, self._targets)) / n
         likelihood = n / 2 * np.log(max(signal, 1e-12)) + np.log(np.diag(factor)).sum()
-        prior = 0.5 * (np.log(lengths / 0.7) ** 2).sum() + 0.5 * (np.log(noise / 1e-2) / 1.5) ** 2
+        prior = 0.5 * (np.log(lengths / 0.7) ** 2).sum() + 0.5 * (log(noise / 1e-2) / 1.5) ** 2
         return float(likelihood + prior)
 
     def look(self, pool: Array) -> None:
@@ -148,10 +150,21 @@ class Surrogate:
         self._rows = np.vstack([self._rows, new])
         self._weights = np.append(self._weights, weight)
 
-    def gain(self, best: float) -> Array:
-        """Return the expected improvement on ``best`` of each point of the pool."""
-        spread = np.sqrt(np.maximum(self._variance, 1e-9) * max(self._signal, 1e-12))
-        z = ((best - self._centre) / self._spread - self._mean) / spread
+    def mean(self) -> Array:
+        """Return the expected value of each point of the pool."""
+        mean: Array = self._mean * self._spread + self._centre
+        return mean
+
+    def gain(self, best: float, offset: Array | float = 0.0) -> Array:
+        """Return the expected improvement on ``best`` of each point of the pool.
+
+        Args:
+            best: the value to improve on.
+            offset: added to the expected value of each point.
+        """
+        signal = max(self._signal * self._spread**2, _SIGNAL_LEAST**2)
+        spread = np.sqrt(np.maximum(self._variance, 1e-9) * signal)
+        z = (best - offset - self.mean()) / spread
         below = np.array([erfc(v) for v in (z * -(0.5**0.5)).tolist()]) / 2
         gain: Array = spread * (z * below + np.exp(-0.5 * z * z) / (2 * np.pi) ** 0.5)
         # Far out all gains vanish alike; there the surest bet is the best one.

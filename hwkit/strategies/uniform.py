@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..space import Config, Space
 from .base import Number, Strategy
@@ -16,9 +16,14 @@ class Exhaustive(Strategy):
     """Every legal Config, in canonical order."""
 
     def __init__(
-        self, space: Space, rng: random.Random, seeds: Sequence[Config] = (), **options: Number
+        self,
+        space: Space,
+        rng: random.Random,
+        seeds: Sequence[Config] = (),
+        tables: Sequence[Mapping[Config, float]] = (),
+        **options: Number,
     ) -> None:
-        super().__init__(space, rng, seeds, **options)
+        super().__init__(space, rng, seeds, tables, **options)
         self._done: set[Config] = set()
         self._first = iter(self.seeds)
         self._rest = iter(space)
@@ -41,9 +46,14 @@ class Random(Strategy):
     """Legal Configs uniformly at random, without replacement."""
 
     def __init__(
-        self, space: Space, rng: random.Random, seeds: Sequence[Config] = (), **options: Number
+        self,
+        space: Space,
+        rng: random.Random,
+        seeds: Sequence[Config] = (),
+        tables: Sequence[Mapping[Config, float]] = (),
+        **options: Number,
     ) -> None:
-        super().__init__(space, rng, seeds, **options)
+        super().__init__(space, rng, seeds, tables, **options)
         self._candidates = Candidates(space, rng)
         self._first = iter(self.seeds)
 
