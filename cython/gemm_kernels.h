@@ -20,6 +20,7 @@ typedef struct {
     const void *b;
     int64_t ldb; /* elements from one row of B to the next */
     int64_t segments, depth;
+    int64_t skip; /* elements at the start of each segment that belong to an earlier part */
     void *c;
     int64_t ldc;    /* elements */
     int columns;    /* of C, at most nv * vl */
@@ -36,7 +37,6 @@ typedef struct {
     hwkit_tile_fn by_panel[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     /* nothing of B beyond `columns` is read */
-    hwkit_tile_fn by_panel_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     hwkit_tile_fn by_row_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     /* dst[i * width + j] = src[i * ld + j * step], i < depth, j < count; 0 for count <= j < width */
     void (*pack)(void *dst, const void *src, int64_t ld, int64_t step, int64_t depth, int count,
@@ -44,6 +44,11 @@ typedef struct {
     /* dst[i * width + j] = src[j * ld + i] for the same i and j: packs a transposed operand */
     void (*pack_transposed)(void *dst, const void *src, int64_t ld, int64_t depth, int count,
                             int width);
+    /* dst[i * count + j] = rows[j][skip + i], i < depth, j < count <= HWKIT_MAX_ROWS */
+    void (*pack_rows)(void *dst, const void *const *rows, int64_t skip, int64_t depth, int count);
+    /* dst[i * dst_ld + j] = src[j * src_ld + i], i < depth, j < count */
+    void (*transpose)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
+                      int64_t count);
     /* dst[j] = src[j * step], j < count */
     void (*gather)(void *dst, const void *src, int64_t step, int64_t count);
     /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */

@@ -1,0 +1,616 @@
+/* Blocking loops of convolutions, compiled once; see gemm.c for how types are handled. */
+#include "conv2d.h"
+
+#include "gemm.h"
+#include "isa.h"
+#include "threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { X, W, BIAS, RESIDUAL, KINDS };
+enum { TURN_PIXELS = 16 }; /* a transposition reads whole cache lines of so many channels' rows */
+
+typedef struct {
+    hwkit_plan base;
+    hwkit_conv2d c;
+    const hwkit_kernels *kernels;
+    const hwkit_gemm_kernels *table;
+    int size;                /* bytes of an element */
+    int width;               /* columns of a panel */
+    int64_t cg, kg;          /* channels of a group */
+    int64_t segments, depth; /* direct: of the product */
+    int64_t whole;           /* depth of the product */
+    int64_t area, out_area;  /* pixels of an image */
+    int64_t out_rows;        /* merge: output rows of a chunk */
+    int64_t strip_width;     /* merge: pixels of a padded row */
+    int64_t group_bytes;     /* packed weights of a group */
+    char *zeros;             /* what taps in the padding point to */
+    void *held[KINDS];
+    int w_packed;
+} plan;
+
+typedef struct {
+    const plan *p;
+    const char *x, *weights; /* weights: packed */
+    const char *w;
+    char *out, *pack_to, *turn_to;
+    int64_t share; /* of a chunk when packing or transposing */
+    hwkit_epilogue epilogue;
+    int any;       /* whether there is an epilogue at all */
+    _Atomic int failed;
+} job;
+
+/* ---- weights ----------------------------------------------------------------------------------- */
+
+static int64_t weight_panels(const plan *p)
+{
+    return hwkit_parts(p->kg, p->c.algorithm == HWKIT_CONV_DIRECT ? p->width : p->c.rows);
+}
+
+/* Rows of a panel come as [channel][tap] in nchw, and are wanted as [tap][channel]. */
+static int pack_by_tap(const plan *p, char *to, const char *w, int64_t j)
+{
+    const int count = (int)hwkit_min(p->width, p->kg - j);
+    const int wide = (int)hwkit_round_up(count, p->kernels->vl);
+    const int64_t taps = p->c.r * p->c.s, row = (int64_t)wide * p->size;
+    char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD, p->whole * row);
+    if (!turned)
+        return 0;
+    p->table->pack_transposed(turned, w + j * p->whole * p->size, p->whole, p->whole, count, wide);
+    for (int64_t t = 0; t < taps; t++)
+        for (int64_t c = 0; c < p->cg; c++)
+            memcpy(to + (t * p->cg + c) * row, turned + (c * taps + t) * row, (size_t)row);
+    return 1;
+}
+
+/* Panel number `panel`, counted over all groups. */
+static int pack_weights(const plan *p, char *to, const char *w, int64_t panel)
+{
+    const int64_t group = panel / weight_panels(p), index = panel % weight_panels(p);
+    to += group * p->group_bytes;
+    w += group * p->kg * p->whole * p->size;
+    if (p->c.algorithm == HWKIT_CONV_PACKED) {
+        int64_t i = index * p->c.rows;
+        int count = (int)hwkit_min(p->c.rows, p->kg - i);
+        p->table->pack_transposed(to + i * p->whole * p->size, w + i * p->whole * p->size, p->whole,
+                                  p->whole, count, count);
+        return 1;
+    }
+    if (!p->c.nhwc && p->c.r * p->c.s > 1)
+        return pack_by_tap(p, to + index * p->width * p->whole * p->size, w, index * p->width);
+    hwkit_pack_panels(p->kernels, p->size, to, w, p->whole, 1, p->kg, p->whole, p->width, index,
+                      index + 1);
+    return 1;
+}
+
+static void pack_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const plan *p = x->p;
+    const int64_t all = weight_panels(p) * p->c.groups;
+    for (int64_t i = chunk * x->share; i < hwkit_min((chunk + 1) * x->share, all); i++)
+        if (!pack_weights(p, x->pack_to, x->w, i))
+            x->failed = 1;
+}
+
+/* ---- direct ------------------------------------------------------------------------------------ */
+
+/* Input pixels [chunk * share, ...) of all images from [c][h * w] to [h * w][c]. */
+static void turn_chunk(void *ctx, int64_t chunk)
+{
+    const job *x = ctx;
+    const plan *p = x->p;
+    const hwkit_conv2d *c = &p->c;
+    const int64_t blocks = hwkit_parts(p->area, x->share);
+    const int64_t image = chunk / blocks, from = chunk % blocks * x->share;
+    const int64_t to = hwkit_min(from + x->share, p->area);
+    for (int64_t i = from; i < to; i += TURN_PIXELS)
+        p->table->transpose(x->turn_to + (image * p->area + i) * c->c * p->size, c->c,
+                            x->x + (image * c->c * p->area + i) * p->size, p->area,
+                            hwkit_min(TURN_PIXELS, to - i), c->c);
+}
+
+/* What one thread needs for a chunk. */
+typedef struct {
+    const void **rows; /* for each tile [segments][rows of the tile] */
+    char *strip;       /* merge: padded input rows */
+    char *panels;      /* pack_a: a block of pixels */
+    char *block;       /* nchw: the result, [pixels][channels] */
+    char *residual;    /* nchw: the same of the residual */
+} space;
+
+enum { ROWS, STRIP, PANELS, BLOCK, OTHER, SPACES };
+
+/* Where each of them starts, in bytes; returns how many there are. */
+static int64_t lay_out(const plan *p, int64_t start[SPACES])
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t strip = (p->out_rows - 1) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
+    const int64_t block = c->nhwc ? 0 : c->pixels * c->channels * p->size;
+    const int64_t bytes[SPACES] = {
+        [ROWS] = c->pixels * p->segments * (int64_t)sizeof(void *),
+        [STRIP] = c->merge ? strip * p->strip_width * c->c * p->size : 0,
+        [PANELS] = c->pack_a ? c->pixels * hwkit_max(c->kc, p->depth) * p->size : 0,
+        [BLOCK] = block,
+        [OTHER] = c->has_residual ? block : 0,
+    };
+    int64_t at = 0;
+    for (int i = 0; i < SPACES; i++) {
+        start[i] = at;
+        at += hwkit_round_up(bytes[i], 64);
+    }
+    return at;
+}
+
+static int find_space(const plan *p, space *s)
+{
+    int64_t start[SPACES];
+    char *base = hwkit_scratch(HWKIT_SCRATCH_THREAD, lay_out(p, start));
+    if (!base)
+        return 0;
+    *s = (space){(const void **)(base + start[ROWS]), base + start[STRIP], base + start[PANELS],
+                 base + start[BLOCK], base + start[OTHER]};
+    return 1;
+}
+
+/* The input rows under output rows [y0, y1) with their padding. */
+static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int64_t y1)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t pixel = c->c * p->size, width = p->strip_width;
+    const int64_t rows = (y1 - 1 - y0) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
+    const int64_t lead = hwkit_min(c->left, width);
+    const int64_t inside = hwkit_max(hwkit_min(c->w, width - lead), 0);
+    for (int64_t i = 0; i < rows; i++, strip += width * pixel) {
+        int64_t y = y0 * c->stride_y - c->top + i;
+        if (y < 0 || y >= c->h) {
+            memset(strip, 0, (size_t)(width * pixel));
+            continue;
+        }
+        memset(strip, 0, (size_t)(lead * pixel));
+        memcpy(strip + lead * pixel, x + y * c->w * pixel, (size_t)(inside * pixel));
+        memset(strip + (lead + inside) * pixel, 0, (size_t)((width - lead - inside) * pixel));
+    }
+}
+
+/* Pointers of output pixels [i0, i1) of an image, tile by tile. x: the image, at the group. */
+static void point(const plan *p, const char *x, const space *s, int64_t i0, int64_t i1)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t pixel = c->c * p->size;
+    int64_t oy = i0 / c->q, ox = i0 % c->q;
+    const int64_t first = oy;
+    for (int64_t i = i0; i < i1; i++) {
+        const int64_t tile = (i - i0) / c->rows * c->rows, row = i - i0 - tile;
+        const int64_t count = hwkit_min(c->rows, i1 - i0 - tile);
+        const void **to = s->rows + tile * p->segments + row;
+        const int64_t x0 = ox * c->stride_x - c->left;
+        for (int64_t r = 0; r < c->r; r++) {
+            if (c->merge) {
+                *to = s->strip + (((oy - first) * c->stride_y + r * c->dilation_y) * p->strip_width +
+                                  ox * c->stride_x) * pixel;
+                to += count;
+                continue;
+            }
+            const int64_t y = oy * c->stride_y - c->top + r * c->dilation_y;
+            const int outside = y < 0 || y >= c->h;
+            const char *line = outside ? p->zeros : x + y * c->w * pixel;
+            for (int64_t t = 0, at = x0; t < c->s; t++, at += c->dilation_x, to += count)
+                *to = outside || at < 0 || at >= c->w ? p->zeros : line + at * pixel;
+        }
+        if (++ox == c->q) {
+            ox = 0;
+            oy++;
+        }
+    }
+}
+
+/* One part of the depth: segments [segment, segment + segments), elements [skip, skip + depth). */
+typedef struct {
+    int64_t segment, segments, skip, depth;
+} part;
+
+static void direct_part(const job *x, const space *s, const part *d, const char *weights,
+                        hwkit_tile *t, int64_t pixels, int64_t columns, char *out)
+{
+    const plan *p = x->p;
+    const int rows = p->c.rows;
+    const int64_t deep = d->segments * d->depth, at = d->segment * p->depth + d->skip;
+    const int64_t column = t->column, row = t->row;
+    t->segments = d->segments;
+    t->depth = p->c.pack_a ? deep : d->depth;
+    t->skip = d->skip;
+    for (int64_t i = 0; p->c.pack_a && i < pixels; i += rows) {
+        const int count = (int)hwkit_min(rows, pixels - i);
+        for (int64_t g = 0; g < d->segments; g++)
+            p->table->pack_rows(s->panels + (i * deep + g * d->depth * count) * p->size,
+                                s->rows + i * p->segments + (d->segment + g) * count, d->skip,
+                                d->depth, count);
+    }
+    for (int64_t j = 0; j < columns; j += p->width) {
+        t->columns = (int)hwkit_min(p->width, columns - j);
+        const int vectors = (int)hwkit_parts(t->columns, p->kernels->vl);
+        t->ldb = vectors * p->kernels->vl;
+        t->b = weights + (j * p->whole + at * t->ldb) * p->size;
+        t->column = column + j;
+        for (int64_t i = 0; i < pixels; i += rows) {
+            const int count = (int)hwkit_min(rows, pixels - i);
+            t->c = out + (i * t->ldc + j) * p->size;
+            t->row = row + i;
+            if (p->c.pack_a) {
+                t->a = s->panels + i * deep * p->size;
+                p->table->by_panel[vectors - 1][count - 1](t);
+            } else {
+                t->rows = s->rows + i * p->segments + d->segment * count;
+                p->table->by_row[vectors - 1][count - 1](t);
+            }
+        }
+    }
+    t->column = column;
+    t->row = row;
+}
+
+/* All parts of the depth, each about kc, so that a panel of weights stays in the first cache. */
+static void direct_parts(const job *x, const space *s, const char *weights, hwkit_tile *t,
+                         int64_t pixels, int64_t columns, char *out)
+{
+    const plan *p = x->p;
+    const int64_t cuts = hwkit_parts(p->depth, p->c.kc);
+    const int64_t some = cuts > 1 ? 1 : hwkit_min(p->c.kc / p->depth, p->segments);
+    const int64_t even = hwkit_parts(p->segments, hwkit_parts(p->segments, some));
+    const int64_t deep = hwkit_parts(p->depth, cuts);
+    part d;
+    for (d.segment = 0; d.segment < p->segments; d.segment += even) {
+        d.segments = hwkit_min(even, p->segments - d.segment);
+        for (d.skip = 0; d.skip < p->depth; d.skip += deep) {
+            d.depth = hwkit_min(deep, p->depth - d.skip);
+            t->accumulate = d.segment > 0 || d.skip > 0;
+            const int last = d.segment + d.segments == p->segments && d.skip + d.depth == p->depth;
+            const hwkit_epilogue *e = t->epilogue;
+            t->epilogue = last ? e : NULL;
+            direct_part(x, s, &d, weights, t, pixels, columns, out);
+            t->epilogue = e;
+        }
+    }
+}
+
+static void direct_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const plan *p = x->p;
+    const hwkit_conv2d *c = &p->c;
+    const int64_t across = hwkit_parts(p->kg, c->channels);
+    const int64_t down = hwkit_parts(p->out_area, c->pixels);
+    const int64_t n0 = chunk % across * c->channels, n1 = hwkit_min(n0 + c->channels, p->kg);
+    const int64_t group = chunk / across % c->groups;
+    const int64_t i0 = chunk / across / c->groups % down * c->pixels;
+    const int64_t i1 = hwkit_min(i0 + c->pixels, p->out_area);
+    const int64_t image = chunk / across / c->groups / down;
+    const int64_t channel = group * p->kg + n0, count = i1 - i0, columns = n1 - n0;
+    space s;
+    if (!find_space(p, &s)) {
+        x->failed = 1;
+        return;
+    }
+    const char *from = x->x + image * p->area * c->c * p->size;
+    if (c->merge)
+        fill_strip(p, from, s.strip, i0 / c->q, hwkit_parts(i1, c->q));
+    point(p, from + group * p->cg * p->size, &s, i0, i1);
+
+    const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
+    hwkit_epilogue e = x->epilogue;
+    hwkit_tile t = {.ldc = c->k, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
+    if (c->nhwc) {
+        char *out = x->out + ((image * p->out_area + i0) * c->k + channel) * p->size;
+        direct_parts(x, &s, weights, &t, count, columns, out);
+        return;
+    }
+    const int64_t at = ((image * c->k + channel) * p->out_area + i0) * p->size;
+    t.ldc = columns;
+    e.out = s.block;
+    if (e.residual) {
+        for (int64_t i = 0; i < count; i += TURN_PIXELS)
+            p->table->transpose(s.residual + i * columns * p->size, columns,
+                                (const char *)e.residual + at + i * p->size, p->out_area,
+                                hwkit_min(TURN_PIXELS, count - i), columns);
+        e.residual = s.residual;
+    }
+    direct_parts(x, &s, weights, &t, count, columns, s.block);
+    for (int64_t i = 0; i < count; i += TURN_PIXELS)
+        p->table->transpose(x->out + at + i * p->size, p->out_area,
+                            s.block + i * columns * p->size, columns, columns,
+                            hwkit_min(TURN_PIXELS, count - i));
+}
+
+/* ---- packed ------------------------------------------------------------------------------------ */
+
+/* Pixels [i0, i0 + count) of the product's row `k`, a channel and a tap, to a row of a panel. */
+static void pack_pixels(const plan *p, char *to, const char *plane, int64_t r, int64_t s,
+                        int64_t i0, int64_t count)
+{
+    const hwkit_conv2d *c = &p->c;
+    int64_t oy = i0 / c->q, ox = i0 % c->q;
+    const int64_t shift = s * c->dilation_x - c->left;
+    while (count > 0) {
+        const int64_t run = hwkit_min(count, c->q - ox), y = oy * c->stride_y - c->top +
+                                                             r * c->dilation_y;
+        int64_t lead = run, inside = 0; /* zeros before, pixels of the image */
+        if (y >= 0 && y < c->h) {
+            /* the first ox at or after which ox * stride + shift is in [0, w), and the end of them */
+            int64_t lo = shift < 0 ? hwkit_parts(-shift, c->stride_x) : 0;
+            int64_t hi = c->w - shift > 0 ? hwkit_parts(c->w - shift, c->stride_x) : 0;
+            lo = hwkit_min(hwkit_max(lo, ox), ox + run);
+            hi = hwkit_min(hwkit_max(hi, lo), ox + run);
+            lead = lo - ox;
+            inside = hi - lo;
+        }
+        memset(to, 0, (size_t)(lead * p->size));
+        if (inside)
+            p->table->gather(to + lead * p->size,
+                             plane + (y * c->w + (ox + lead) * c->stride_x + shift) * p->size,
+                             c->stride_x, inside);
+        memset(to + (lead + inside) * p->size, 0, (size_t)((run - lead - inside) * p->size));
+        to += run * p->size;
+        count -= run;
+        ox = 0;
+        oy++;
+    }
+}
+
+static void pack_block(const plan *p, char *to, const char *x, int64_t i0, int64_t i1, int64_t k0,
+                       int64_t depth)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t taps = c->r * c->s;
+    const int plain = taps == 1 && c->stride_x == 1 && c->stride_y == 1 && !c->top && !c->left &&
+                      c->p == c->h && c->q == c->w;
+    for (int64_t i = i0; i < i1; i += p->width) {
+        const int count = (int)hwkit_min(p->width, i1 - i);
+        const int wide = (int)hwkit_round_up(count, p->kernels->vl);
+        if (plain) {
+            p->table->pack(to, x + (k0 * p->area + i) * p->size, p->area, 1, depth, count, wide);
+            to += depth * wide * p->size;
+            continue;
+        }
+        for (int64_t k = k0; k < k0 + depth; k++, to += wide * p->size) {
+            const int64_t tap = k % taps;
+            pack_pixels(p, to, x + k / taps * p->area * p->size, tap / c->s, tap % c->s, i, count);
+            memset(to + count * p->size, 0, (size_t)((wide - count) * p->size));
+        }
+    }
+}
+
+static void packed_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const plan *p = x->p;
+    const hwkit_conv2d *c = &p->c;
+    const int rows = c->rows;
+    const int64_t down = hwkit_parts(p->kg, c->channels);
+    const int64_t across = hwkit_parts(p->out_area, c->pixels);
+    const int64_t m0 = chunk % down * c->channels, m1 = hwkit_min(m0 + c->channels, p->kg);
+    const int64_t group = chunk / down % c->groups;
+    const int64_t i0 = chunk / down / c->groups % across * c->pixels;
+    const int64_t i1 = hwkit_min(i0 + c->pixels, p->out_area);
+    const int64_t image = chunk / down / c->groups / across;
+    const int64_t deep = hwkit_parts(p->whole, hwkit_parts(p->whole, c->kc));
+    char *panels = hwkit_scratch(HWKIT_SCRATCH_THREAD,
+                                 deep * hwkit_round_up(i1 - i0, p->kernels->vl) * p->size);
+    if (!panels) {
+        x->failed = 1;
+        return;
+    }
+    const char *from = x->x + (image * c->c + group * p->cg) * p->area * p->size;
+    const char *weights = x->weights + group * p->group_bytes;
+    char *out = x->out + (image * c->k + group * p->kg) * p->out_area * p->size;
+    hwkit_tile t = {.segments = 1, .ldc = p->out_area};
+    for (int64_t k0 = 0; k0 < p->whole; k0 += deep) {
+        t.depth = hwkit_min(deep, p->whole - k0);
+        t.accumulate = k0 > 0;
+        t.epilogue = k0 + t.depth == p->whole && x->any ? &x->epilogue : NULL;
+        pack_block(p, panels, from, i0, i1, k0, t.depth);
+        for (int64_t i = i0; i < i1; i += p->width) {
+            t.columns = (int)hwkit_min(p->width, i1 - i);
+            const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
+            t.ldb = vectors * p->kernels->vl;
+            t.b = panels + (i - i0) * t.depth * p->size;
+            t.column = i;
+            for (int64_t m = m0; m < m1; m += rows) {
+                const int count = (int)hwkit_min(rows, m1 - m);
+                t.a = weights + (m * p->whole + k0 * count) * p->size;
+                t.c = out + (m * p->out_area + i) * p->size;
+                t.row = group * p->kg + m;
+                p->table->by_panel[vectors - 1][count - 1](&t);
+            }
+        }
+    }
+}
+
+/* ---- runs -------------------------------------------------------------------------------------- */
+
+static int64_t weights_bytes(const plan *p)
+{
+    return p->c.groups * p->group_bytes;
+}
+
+static int run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    const plan *p = (const plan *)base;
+    const hwkit_conv2d *c = &p->c;
+    const int present[KINDS] = {1, 1, c->has_bias, c->has_residual};
+    const void *all[KINDS];
+    for (int i = 0; i < KINDS; i++)
+        all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out};
+    x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
+    x.epilogue.residual = all[RESIDUAL];
+    x.epilogue.bias_per_row = c->algorithm == HWKIT_CONV_PACKED;
+    x.any = all[BIAS] || all[RESIDUAL] || c->act.kind != HWKIT_IDENTITY;
+    if (!p->w_packed) {
+        const int64_t panels = weight_panels(p) * c->groups;
+        if (!(x.pack_to = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(p))))
+            return HWKIT_NO_MEMORY;
+        x.weights = x.pack_to;
+        x.share = hwkit_parts(panels, 4 * (int64_t)c->threads);
+        hwkit_parallel_work(hwkit_parts(panels, x.share), pack_chunk, &x, c->threads,
+                            c->k * p->whole / 2);
+    }
+    const int direct = c->algorithm == HWKIT_CONV_DIRECT;
+    if (direct && !c->nhwc && c->c > 1) {
+        x.turn_to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, c->n * p->area * c->c * p->size);
+        if (!x.turn_to)
+            return HWKIT_NO_MEMORY;
+        x.share = hwkit_round_up(hwkit_parts(p->area, 2 * (int64_t)c->threads), TURN_PIXELS);
+        hwkit_parallel_work(c->n * hwkit_parts(p->area, x.share), turn_chunk, &x, c->threads,
+                            c->n * p->area * c->c / 3);
+        x.x = x.turn_to;
+    }
+    const int64_t chunks = c->n * c->groups * hwkit_parts(p->out_area, c->pixels) *
+                           hwkit_parts(p->kg, c->channels);
+    hwkit_parallel_work(chunks, direct ? direct_chunk : packed_chunk, &x, c->threads,
+                        (int64_t)(base->seconds * 1e9));
+    return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+static void destroy(hwkit_plan *base)
+{
+    plan *p = (plan *)base;
+    for (int i = 0; i < KINDS; i++)
+        hwkit_free(p->held[i]);
+    hwkit_free(p->zeros);
+    free(p);
+}
+
+static int make_zeros(plan *p)
+{
+    const int64_t bytes = p->cg * p->size;
+    p->zeros = hwkit_alloc(bytes);
+    if (p->zeros)
+        memset(p->zeros, 0, (size_t)bytes);
+    return p->zeros != NULL;
+}
+
+static void *pack_whole(plan *p, const void *w)
+{
+    char *to = hwkit_alloc(weights_bytes(p));
+    for (int64_t i = 0; to && i < weight_panels(p) * p->c.groups; i++)
+        if (!pack_weights(p, to, w, i)) {
+            hwkit_free(to);
+            return NULL;
+        }
+    p->w_packed = 1;
+    return to;
+}
+
+static int64_t operand_bytes(const plan *p, int kind)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t elements[KINDS] = {c->n * c->c * p->area, c->k * p->whole, c->k,
+                                     c->n * c->k * p->out_area};
+    return kind == W && p->w_packed ? weights_bytes(p) : elements[kind] * p->size;
+}
+
+static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
+                           const void *const *operands)
+{
+    const plan *old = (const plan *)base;
+    const int present[KINDS] = {1, 1, old->c.has_bias, old->c.has_residual};
+    plan *p = malloc(sizeof *p);
+    if (!p)
+        return NULL;
+    *p = *old;
+    memset(p->held, 0, sizeof p->held);
+    if (!make_zeros(p)) {
+        free(p);
+        return NULL;
+    }
+    for (int kind = 0, position = 0, next = 0; kind < KINDS; kind++) {
+        const void *from = NULL;
+        if (!present[kind])
+            continue;
+        if (!old->held[kind] && next < count && positions[next] == position)
+            from = operands[next++];
+        position += !old->held[kind];
+        if (!from && !old->held[kind])
+            continue;
+        if (from && kind == W) {
+            p->held[W] = pack_whole(p, from);
+        } else {
+            const int64_t bytes = operand_bytes(p, kind);
+            p->held[kind] = hwkit_alloc(bytes);
+            if (p->held[kind])
+                memcpy(p->held[kind], from ? from : old->held[kind], (size_t)bytes);
+        }
+        if (!p->held[kind]) {
+            destroy(&p->base);
+            return NULL;
+        }
+    }
+    return &p->base;
+}
+
+static void set_sizes(plan *p)
+{
+    hwkit_conv2d *c = &p->c;
+    const hwkit_isa *isa = hwkit_isa_get();
+    p->kernels = c->is_double ? &isa->f64 : &isa->f32;
+    p->table = p->kernels->gemm;
+    p->size = c->is_double ? 8 : 4;
+    p->width = c->vectors * p->kernels->vl;
+    p->cg = c->c / c->groups;
+    p->kg = c->k / c->groups;
+    p->whole = p->cg * c->r * c->s;
+    p->area = c->h * c->w;
+    p->out_area = c->p * c->q;
+    p->segments = c->merge ? c->r : c->r * c->s;
+    p->depth = p->whole / p->segments;
+    c->kc = hwkit_min(c->kc, p->whole);
+    if (c->algorithm == HWKIT_CONV_DIRECT) {
+        c->channels = hwkit_round_up(hwkit_min(c->channels, p->kg), p->width);
+        c->pixels = hwkit_round_up(hwkit_min(c->pixels, p->out_area), c->rows);
+        p->group_bytes = hwkit_panels_bytes(p->kg, p->whole, p->width, p->kernels->vl, p->size);
+        if (c->merge) {
+            p->out_rows = hwkit_max(c->pixels / c->q, 1);
+            p->out_rows = hwkit_min(p->out_rows, c->p);
+            c->pixels = p->out_rows * c->q;
+            p->strip_width = (c->q - 1) * c->stride_x + c->s;
+        }
+    } else {
+        c->channels = hwkit_round_up(hwkit_min(c->channels, p->kg), c->rows);
+        c->pixels = hwkit_round_up(hwkit_min(c->pixels, p->out_area), p->width);
+        p->group_bytes = p->kg * p->whole * p->size;
+    }
+    p->group_bytes = hwkit_round_up(p->group_bytes, 64);
+}
+
+static int64_t workspace(const plan *p)
+{
+    const hwkit_conv2d *c = &p->c;
+    int64_t start[SPACES], bytes = weights_bytes(p);
+    if (c->algorithm == HWKIT_CONV_PACKED)
+        return bytes + c->threads * c->kc * c->pixels * p->size;
+    bytes += c->threads * lay_out(p, start);
+    return bytes + (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
+}
+
+hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
+{
+    plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->c = *given;
+    set_sizes(p);
+    if (!make_zeros(p)) {
+        free(p);
+        return NULL;
+    }
+    p->base.run = run;
+    p->base.prepack = prepack;
+    p->base.destroy = destroy;
+    p->base.workspace = workspace(p);
+    p->base.seconds =
+        hwkit_product_seconds((double)given->n * (double)given->k * (double)p->out_area *
+                                  (double)p->whole, p->kernels->vl);
+    return &p->base;
+}

@@ -1,0 +1,40 @@
+/* Convolutions as products that never store the unfolded image as a whole. */
+#ifndef HWKIT_CONV2D_H
+#define HWKIT_CONV2D_H
+
+#include "epilogue.h"
+#include "run.h"
+
+#include <stdint.h>
+
+typedef enum {
+    /* Output pixels are the rows of the product and channels its columns. The channels of a pixel lie
+     * together in nhwc, so each tap is a segment that the kernel reads where it lies; padding points
+     * to zeros. In nchw the image is transposed first, and each block of the result at its end. */
+    HWKIT_CONV_DIRECT,
+    /* nchw only: weights are the rows, and pixels, packed block by block, the columns. */
+    HWKIT_CONV_PACKED,
+} hwkit_conv2d_algorithm;
+
+/* Operands of a run: x, w, then as far as there are: bias, residual. */
+typedef struct {
+    int64_t n, c, h, w, k, r, s, p, q; /* all at least 1; p x q is the output */
+    int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups;
+    int nhwc, is_double, has_bias, has_residual;
+    hwkit_activation act;
+    /* tunables */
+    int algorithm;
+    int rows, vectors; /* of the tile */
+    int64_t kc;        /* depth of a block */
+    int64_t pixels;    /* of a chunk, the unit of work of a thread */
+    int64_t channels;  /* output channels of a chunk */
+    int pack_a;        /* direct: copy the pixels of a block into panels */
+    int merge;         /* direct: copy padded input rows, so that a row of taps is one segment */
+    int threads;
+} hwkit_conv2d;
+
+/* NULL if memory is short. The tile must be one that the table has; merge needs groups == 1 and
+ * dilation_x == 1. */
+hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *c);
+
+#endif

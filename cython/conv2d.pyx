@@ -1,0 +1,46 @@
+cdef extern from "conv2d.h" nogil:
+    ctypedef struct hwkit_conv2d:
+        int64_t n, c, h, w, k, r, s, p, q
+        int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups
+        int nhwc, is_double, has_bias, has_residual
+        hwkit_activation act
+        int algorithm, rows, vectors
+        int64_t kc, pixels, channels
+        int pack_a, merge, threads
+    hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *)
+
+
+def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t groups=1,
+           bint nhwc=False, bint is_double=False, bint bias=False, bint residual=False,
+           activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t pixels,
+           int64_t channels, bint pack_a=False, bint merge=False, int threads=1):
+    """Return the Run of a convolution.
+
+    Args:
+        operands, output: (shape, dtype).
+        sizes: n, c, h, w, k, r, s.
+        out_size: p, q.
+        pad: zeros at the top and at the left; those at the other ends follow from the sizes.
+    """
+    cdef hwkit_conv2d c
+    c.n, c.c, c.h, c.w, c.k, c.r, c.s = sizes
+    c.p, c.q = out_size
+    c.top, c.left = pad
+    c.stride_y, c.stride_x = stride
+    c.dilation_y, c.dilation_x = dilation
+    c.groups, c.nhwc, c.is_double, c.has_bias, c.has_residual = (
+        groups, nhwc, is_double, bias, residual)
+    c.act = read_activation(activation)
+    c.algorithm = ("direct", "packed").index(algorithm)
+    c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
+    c.pack_a, c.merge, c.threads = pack_a, merge, threads
+    if min(*sizes, *out_size, *stride, *dilation, groups, kc, pixels, channels, threads) < 1:
+        raise ValueError("sizes, blocks and threads must be at least 1")
+    if c.c % groups or c.k % groups or min(pad) < 0:
+        raise ValueError("groups must divide the channels, and padding must not be negative")
+    if algorithm == "packed" and (nhwc or pack_a or merge):
+        raise ValueError("algorithm packed is for nchw, without pack_a and merge")
+    if merge and (groups != 1 or c.dilation_x != 1):
+        raise ValueError("merge needs groups=1 and no dilation along rows")
+    _check_tile(is_double, rows, vectors)
+    return make_run(hwkit_conv2d_plan(&c), operands, output)

@@ -1,0 +1,223 @@
+"""Kernels of the Op conv2d that are matrix products over pixels, without an unfolded image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwkit import Config, Kernel, Problem, Run, Space
+
+from . import tiles
+from .device import compiled
+
+__all__ = ["DirectConv2d", "PackedConv2d", "kernels"]
+
+KC = (64, 128, 192, 256, 384, 512, 768, 1152, 2304)
+PIXELS = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
+CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
+
+# A segment as short as this spends more time on its start than on its elements.
+_SHORT = 16
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [DirectConv2d(), PackedConv2d()]
+
+
+class _Conv2d(Kernel):
+    """What both have in common."""
+
+    op = "conv2d"
+    algorithm: str
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether the dtypes and the sizes fit."""
+        return tiles.refusal(problem) or True
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the run of the compiled kernel."""
+        double = problem.dtypes.input == "float64"
+        rows, vectors = tiles.tile_of(config["tile"], double)
+        operands, output = tiles.operand_arguments(problem)
+        top, _, left, _ = problem["pad"]
+        run: Run = compiled().conv2d(
+            operands,
+            output,
+            sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
+            out_size=_out_size(problem),
+            pad=(top, left),
+            stride=problem["stride"],
+            dilation=problem["dilation"],
+            groups=problem["groups"],
+            nhwc=problem.layout == "nhwc",
+            is_double=double,
+            algorithm=self.algorithm,
+            rows=rows,
+            vectors=vectors,
+            kc=config["kc"],
+            pixels=config["pixels"],
+            channels=config["channels"],
+            pack_a=bool(config.get("pack_a", False)),
+            merge=bool(config.get("merge", False)),
+            threads=config["threads"],
+            **tiles.epilogue_arguments(problem),
+        )
+        return run
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Every element is summed by one thread, in an order that the Config fixes."""
+        return True
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands."""
+        return 1e-15 if problem.dtypes.input == "float64" else 8e-7
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the bytes of packed weights, and of what each thread packs."""
+        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
+        return found
+
+    def _values(self, problem: Problem) -> dict[str, Any]:
+        double = problem.dtypes.input == "float64"
+        return {
+            "tile": [tiles.tile_text(t, double) for t in tiles.facts(double).tiles],
+            "kc": KC,
+            "pixels": PIXELS,
+            "channels": CHANNELS,
+            "threads": tiles.thread_ladder(double),
+        }
+
+    def _constraints(self, problem: Problem) -> list[Any]:
+        p, q = _out_size(problem)
+        deep = tiles.covering(KC, _depth(problem))
+        many = tiles.covering(PIXELS, p * q)
+        wide = tiles.covering(CHANNELS, problem["k"] // problem["groups"])
+        return [
+            (lambda kc: kc <= deep, "kc beyond the depth changes nothing"),
+            (lambda pixels: pixels <= many, "pixels beyond the image change nothing"),
+            (lambda channels: channels <= wide, "channels beyond those of a group change nothing"),
+        ]
+
+
+class DirectConv2d(_Conv2d):
+    """Pixels are rows, read tap by tap where they lie; weights are packed panels.
+
+    Tunables: ``merge`` copies padded input rows, so that all taps of a row are one segment;
+    ``pack_a`` copies the pixels of a block into panels, the unfolding on the fly. In the layout
+    nchw the image is transposed first, and each block of the result at its end.
+    """
+
+    name = "direct_conv2d"
+    algorithm = "direct"
+
+    def space(self, problem: Problem) -> Space:
+        """Return tile, blocks, how pixels are read, and threads."""
+        mergeable = _mergeable(problem)
+        return Space(
+            {**self._values(problem), "merge": (False, True), "pack_a": (False, True)},
+            [
+                *self._constraints(problem),
+                (
+                    lambda merge: not merge or mergeable,
+                    "merge needs several taps in a row, one group and no dilation along rows",
+                ),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return blocks for the caches found here."""
+        double = problem.dtypes.input == "float64"
+        known, size = tiles.facts(double), 8 if double else 4
+        p, q = _out_size(problem)
+        groups, images = problem["groups"], problem["n"]
+        kg = problem["k"] // groups
+        threads = tiles.threads_for(problem, double)
+        rows, vectors = known.tiles[0]
+        width = vectors * known.vector
+        merge = _mergeable(problem) and problem["c"] <= _SHORT
+        kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
+        kc = min(kc, tiles.covering(KC, _depth(problem)))
+        # Transposed blocks of the result must fit the second cache beside the weights' panels.
+        most = known.l2 / 4 / (size * min(kg, CHANNELS[-1])) if problem.layout == "nchw" else 1e9
+        most = min(most, known.l2 / 4 / (min(kc, _depth(problem)) * size) if not merge else 1e9)
+        pixels = tiles.balanced(PIXELS, p * q, images * groups, threads, max(most, 4 * rows))
+        chunks = -(-p * q // pixels) * images * groups
+        channels = tiles.covering(CHANNELS, kg)
+        while chunks * -(-kg // channels) < threads and channels > CHANNELS[0]:
+            channels = CHANNELS[CHANNELS.index(channels) - 1]
+        return Config(
+            {
+                "tile": tiles.tile_text(known.tiles[0], double),
+                "kc": kc,
+                "pixels": pixels,
+                "channels": channels,
+                "merge": merge,
+                "pack_a": False,
+                "threads": threads,
+            }
+        )
+
+    def rank(self, problem: Problem) -> int:
+        """First, except where the other one needs no transposition either."""
+        return 1
+
+
+class PackedConv2d(_Conv2d):
+    """Weights are rows, and pixels, packed block by block, the columns. For the layout nchw."""
+
+    name = "packed_conv2d"
+    algorithm = "packed"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether pixels of a channel lie together."""
+        if problem.layout != "nchw":
+            return "takes the layout nchw only"
+        return super().supports(problem)
+
+    def space(self, problem: Problem) -> Space:
+        """Return tile, blocks and threads."""
+        return Space(self._values(problem), self._constraints(problem))
+
+    def default(self, problem: Problem) -> Config:
+        """Return blocks for the caches found here."""
+        double = problem.dtypes.input == "float64"
+        known, size = tiles.facts(double), 8 if double else 4
+        p, q = _out_size(problem)
+        groups, images = problem["groups"], problem["n"]
+        kg = problem["k"] // groups
+        threads = tiles.threads_for(problem, double)
+        width = known.tiles[0][1] * known.vector
+        kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
+        kc = min(kc, tiles.covering(KC, _depth(problem)))
+        most = known.l2 / 2 / (kc * size)
+        pixels = tiles.balanced(PIXELS, p * q, images * groups, threads, most)
+        chunks = -(-p * q // pixels) * images * groups
+        channels = tiles.covering(CHANNELS, kg)
+        while chunks * -(-kg // channels) < threads and channels > CHANNELS[0]:
+            channels = CHANNELS[CHANNELS.index(channels) - 1]
+        return Config(
+            {
+                "tile": tiles.tile_text(known.tiles[0], double),
+                "kc": kc,
+                "pixels": pixels,
+                "channels": channels,
+                "threads": threads,
+            }
+        )
+
+    def rank(self, problem: Problem) -> int:
+        """First for 1x1, whose pixels are packed by plain copies."""
+        return 2 if problem["r"] * problem["s"] == 1 else 0
+
+
+def _out_size(problem: Problem) -> tuple[int, int]:
+    shape = problem.output.shape
+    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
+
+
+def _depth(problem: Problem) -> int:
+    return int(problem["c"] // problem["groups"] * problem["r"] * problem["s"])
+
+
+def _mergeable(problem: Problem) -> bool:
+    return bool(problem["groups"] == 1 and problem["dilation"][1] == 1 and problem["s"] > 1)

@@ -1,0 +1,267 @@
+"""Kernels of the Ops gemm and matmul: packed blocks, no packing at all, and rows by rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwkit import Config, Kernel, Problem, Run, Space
+
+from . import tiles
+from .device import compiled
+
+__all__ = ["DotGemm", "PackedGemm", "UnpackedGemm", "kernels"]
+
+KC = (64, 128, 192, 256, 384, 512, 768, 1024)
+MC = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
+NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
+
+# Up to this many rows a packed copy of b is hardly used again before the product is done.
+_FEW_ROWS = 8
+# Up to this size both operands lie in the first cache, and nothing is gained by moving them.
+_SMALL = 56
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [kind(op) for op in ("gemm", "matmul") for kind in (PackedGemm, UnpackedGemm, DotGemm)]
+
+
+class _Gemm(Kernel):
+    """What the three have in common.
+
+    Args:
+        op: ``"gemm"`` or ``"matmul"``.
+    """
+
+    algorithm: str
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether the dtypes and the sizes fit."""
+        return tiles.refusal(problem) or True
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the run of the compiled kernel."""
+        double = problem.dtypes.input == "float64"
+        rows, vectors = tiles.tile_of(config.get("tile", _tile(double)), double)
+        operands, output = tiles.operand_arguments(problem)
+        m, n, k = (int(problem[name]) for name in "mnk")
+        run: Run = compiled().gemm(
+            operands,
+            output,
+            m=m,
+            n=n,
+            k=k,
+            is_double=double,
+            algorithm=self.algorithm,
+            rows=rows,
+            vectors=vectors,
+            kc=config.get("kc", k),
+            mc=config.get("mc", m),
+            nc=config.get("nc", n),
+            pack_a=bool(config.get("pack_a", False)),
+            threads=config["threads"],
+            **_operation(problem),
+        )
+        return run
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Every element is summed by one thread, in an order that the Config fixes."""
+        return True
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands: blocks of the depth are summed one after another."""
+        return 1e-15 if problem.dtypes.input == "float64" else 8e-7
+
+
+class PackedGemm(_Gemm):
+    """b in panels of a few vectors, a in panels or as it is, in blocks that fit the caches."""
+
+    name = "packed_gemm"
+    algorithm = "packed"
+
+    def space(self, problem: Problem) -> Space:
+        """Return tile, blocks, whether to pack a, and threads."""
+        double = problem.dtypes.input == "float64"
+        m, n, k = (int(problem[name]) for name in "mnk")
+        transposed = _transposes(problem)[0]
+        deep, tall, wide = (
+            tiles.covering(ladder, size) for ladder, size in ((KC, k), (MC, m), (NC, n))
+        )
+        return Space(
+            {
+                "tile": [tiles.tile_text(t, double) for t in tiles.facts(double).tiles],
+                "kc": KC,
+                "mc": MC,
+                "nc": NC,
+                "pack_a": (False, True),
+                "threads": tiles.thread_ladder(double),
+            },
+            [
+                (lambda kc: kc <= deep, "kc beyond the depth changes nothing"),
+                (lambda mc: mc <= tall, "mc beyond the rows changes nothing"),
+                (lambda nc: nc <= wide, "nc beyond the columns changes nothing"),
+                (lambda pack_a: pack_a or not transposed, "a transposed a must be packed"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return blocks for the caches found here."""
+        double = problem.dtypes.input == "float64"
+        known, size = tiles.facts(double), 8 if double else 4
+        m, n, k = (int(problem[name]) for name in "mnk")
+        batch = _batch(problem)
+        threads = tiles.threads_for(problem, double)
+        # A panel of b may fill the first cache: it is read in order, and prefetched.
+        width = known.tiles[0][1] * known.vector
+        kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
+        kc = min(kc, tiles.covering(KC, k))
+        transposed = _transposes(problem)[0]
+        # Rows of a that start a multiple of 2 KiB apart fight for the same sets of the cache.
+        clash = (m if transposed else k) * size % 2048 == 0 and k >= 512
+        pack = transposed or (clash and n >= 128)
+        most = known.l2 / 2 / (kc * size)
+        mc = tiles.balanced(MC, m, batch, threads, most)
+        chunks = -(-m // mc) * batch
+        nc = NC[-1]
+        if chunks < threads:
+            nc = tiles.on_ladder(NC, -(-n // -(-threads // chunks)) + width)
+        cover = tiles.covering(NC, n)
+        return Config(
+            {
+                "tile": tiles.tile_text(known.tiles[0], double),
+                "kc": kc,
+                "mc": mc,
+                "nc": min(nc, cover),
+                "pack_a": pack,
+                "threads": threads,
+            }
+        )
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the bytes of packed operands."""
+        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
+        return found
+
+
+class UnpackedGemm(_Gemm):
+    """Both operands where they lie. For small products, whose time would be lost in packing."""
+
+    name = "unpacked_gemm"
+    algorithm = "unpacked"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether both operands run along the rows."""
+        if any(_transposes(problem)):
+            return "takes no transposed operand"
+        return super().supports(problem)
+
+    def space(self, problem: Problem) -> Space:
+        """Return tile, rows and columns of a chunk, and threads."""
+        double = problem.dtypes.input == "float64"
+        tall = tiles.covering(MC, int(problem["m"]))
+        wide = tiles.covering(NC, int(problem["n"]))
+        return Space(
+            {
+                "tile": [tiles.tile_text(t, double) for t in tiles.facts(double).tiles],
+                "mc": MC,
+                "nc": NC,
+                "threads": tiles.thread_ladder(double),
+            },
+            [
+                (lambda mc: mc <= tall, "mc beyond the rows changes nothing"),
+                (lambda nc: nc <= wide, "nc beyond the columns changes nothing"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return one chunk for each thread."""
+        double = problem.dtypes.input == "float64"
+        m, n = int(problem["m"]), int(problem["n"])
+        threads = tiles.threads_for(problem, double)
+        tall = m >= 12 * threads
+        cut = -(-m // threads) if tall else m
+        columns = n if tall else -(-n // threads)
+        return Config(
+            {
+                "tile": _tile(double),
+                "mc": tiles.covering(MC, cut),
+                "nc": tiles.covering(NC, columns),
+                "threads": threads,
+            }
+        )
+
+    def rank(self, problem: Problem) -> int:
+        """Before the packed kernel for small products and single rows."""
+        return 1 if max(problem["m"], problem["n"], problem["k"]) <= _SMALL else -1
+
+
+class DotGemm(_Gemm):
+    """Rows of a with rows of a transposed b, which is read once, in order, and not copied."""
+
+    name = "dot_gemm"
+    algorithm = "dot"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether b is transposed and a is not."""
+        if _transposes(problem) != (False, True):
+            return "takes a as it is and b transposed (layout nt)"
+        return super().supports(problem)
+
+    def space(self, problem: Problem) -> Space:
+        """Return the columns of a chunk, and threads."""
+        double = problem.dtypes.input == "float64"
+        wide = tiles.covering(NC, int(problem["n"]))
+        return Space(
+            {"nc": NC, "threads": tiles.thread_ladder(double)},
+            [(lambda nc: nc <= wide, "nc beyond the columns changes nothing")],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return chunks of which each thread has two or more."""
+        double = problem.dtypes.input == "float64"
+        n, threads = int(problem["n"]), tiles.threads_for(problem, double)
+        cover = tiles.covering(NC, n)
+        return Config(
+            {"nc": min(cover, tiles.on_ladder(NC, n / (2 * threads))), "threads": threads}
+        )
+
+    def rank(self, problem: Problem) -> int:
+        """Before the packed kernel for few rows."""
+        return 2 if problem["m"] <= _FEW_ROWS else -1
+
+
+def _tile(double: bool) -> str:
+    return tiles.tile_text(tiles.facts(double).tiles[0], double)
+
+
+def _batch(problem: Problem) -> int:
+    return int(problem["b"]) if problem.op.name == "matmul" else 1
+
+
+def _transposes(problem: Problem) -> tuple[bool, bool]:
+    if problem.op.name == "matmul":
+        return False, False
+    return problem.layout[0] == "t", problem.layout[1] == "t"
+
+
+def _operation(problem: Problem) -> dict[str, Any]:
+    """Return the arguments of the compiled kernel that say what to compute."""
+    if problem.op.name == "matmul":
+        batch = _batch(problem)
+        a, b = problem.operands[:2]
+        return {
+            "batch": batch,
+            "a_shared": a.shape[0] < batch,
+            "b_shared": b.shape[0] < batch,
+        }
+    transpose_a, transpose_b = _transposes(problem)
+    return {
+        "transpose_a": transpose_a,
+        "transpose_b": transpose_b,
+        "alpha": problem["alpha"],
+        "beta": problem["beta"],
+        **tiles.epilogue_arguments(problem),
+    }

@@ -1,0 +1,145 @@
+"""What the kernels that rest on matrix products share: tiles, blocks, threads, epilogues.
+
+Tunables take their values from fixed ladders, not from the sizes of the problem, so that a Config
+found for one shape is legal for its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from hwkit import Problem
+
+from .device import compiled
+
+__all__ = [
+    "Facts",
+    "balanced",
+    "covering",
+    "epilogue_arguments",
+    "facts",
+    "on_ladder",
+    "operand_arguments",
+    "refusal",
+    "thread_ladder",
+    "threads_for",
+    "tile_of",
+    "tile_text",
+]
+
+# Below this a second thread costs more than it brings.
+_THREAD_MULTIPLY_ADDS = 400_000
+
+
+class Facts(NamedTuple):
+    """What the analytical models know of the machine: bytes, elements and counts."""
+
+    isa: str
+    l1: int
+    l2: int
+    threads: int
+    vector: int
+    tiles: tuple[tuple[int, int], ...]
+
+
+@cache
+def facts(double: bool) -> Facts:
+    """Return the facts for float64 (``double``) or float32 kernels."""
+    module = compiled()
+    info: dict[str, Any] = module.cpu_info()
+    shapes, vector, isa = module.tiles(double)
+    most: dict[int, int] = {}
+    for rows, vectors in shapes:
+        most[vectors] = max(rows, most.get(vectors, 0))
+    # Fewer rows than a width allows are for edges, except 12 of 14: more numbers divide by them.
+    tiles = {(rows, vectors) for vectors, rows in most.items()}
+    tiles |= {(12, vectors) for vectors, rows in most.items() if rows > 12}
+    widest = sorted(tiles, key=lambda t: (-min(t[0] * t[1], 12), -t[0], t[1]))
+    return Facts(isa, info["l1d"], info["l2"], info["threads"], vector, tuple(widest))
+
+
+def tile_text(tile: tuple[int, int], double: bool) -> str:
+    """Return rows and columns of a tile, ``"6x16"``."""
+    return f"{tile[0]}x{tile[1] * facts(double).vector}"
+
+
+def tile_of(text: Any, double: bool) -> tuple[int, int]:
+    """Return rows and vectors of ``"6x16"``."""
+    rows, columns = str(text).split("x")
+    return int(rows), int(columns) // facts(double).vector
+
+
+def thread_ladder(double: bool) -> tuple[int, ...]:
+    """Return the numbers of threads to choose from: powers of two and the most there are."""
+    most = facts(double).threads
+    return tuple(sorted({*(2**i for i in range(most.bit_length()) if 2**i <= most), most}))
+
+
+def threads_for(problem: Problem, double: bool) -> int:
+    """Return how many threads are worth waking."""
+    useful = max(1, problem.flops // 2 // _THREAD_MULTIPLY_ADDS)
+    return max(t for t in thread_ladder(double) if t <= useful)
+
+
+def on_ladder(ladder: Sequence[int], value: float) -> int:
+    """Return the largest rung that is at most ``value``, or the lowest rung."""
+    return max((rung for rung in ladder if rung <= value), default=ladder[0])
+
+
+def covering(ladder: Sequence[int], size: int) -> int:
+    """Return the lowest rung that is at least ``size``, or the highest rung."""
+    return next((rung for rung in ladder if rung >= size), ladder[-1])
+
+
+def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: float) -> int:
+    """Return the block of ``size`` that keeps ``threads`` evenly busy, the larger the better.
+
+    Args:
+        ladder: the blocks to choose from.
+        size: what is cut into blocks.
+        others: how many such cuts there are beside this one.
+        threads: who share the blocks.
+        most: largest block that fits the cache.
+    """
+    found, best = ladder[0], 0.0
+    for rung in ladder:
+        if rung > most and rung != ladder[0]:
+            break
+        block = min(rung, size)
+        chunks = -(-size // block) * others
+        # The end of each block costs about a tile; rounds that are not full leave threads idle.
+        rounds = -(-chunks // threads)
+        used = size * others / (rounds * threads * (block + 1.0))
+        if used >= best:
+            found, best = rung, used
+        if rung >= size:
+            break
+    return found
+
+
+def refusal(problem: Problem) -> str | None:
+    """Return why no kernel of products takes these dtypes or sizes, or ``None``."""
+    dtypes = problem.dtypes
+    same = {dtypes.input, dtypes.weight, dtypes.output, dtypes.accumulate}
+    if len(same) > 1 or dtypes.input not in ("float32", "float64"):
+        return f"takes float32 or float64 throughout, not {dtypes}"
+    if problem.output.nbytes == 0 or problem.flops == 0:
+        return "takes no empty arrays"
+    return None
+
+
+def operand_arguments(problem: Problem) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
+    """Return shapes and dtypes of the operands and of the output."""
+    operands = [(operand.shape, operand.dtype) for operand in problem.operands]
+    return operands, (problem.output.shape, problem.output.dtype)
+
+
+def epilogue_arguments(problem: Problem) -> dict[str, Any]:
+    """Return the arguments of a compiled kernel that describe the epilogue."""
+    return {
+        "bias": "bias" in problem.epilogue,
+        "residual": "residual" in problem.epilogue,
+        "activation": problem.activation,
+    }
