@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from . import connection as files
 from . import quarantine, rows
-from .connection import Damaged, Later, SqliteFile, Stranger
+from .connection import ERRORS, Damaged, Later, SqliteFile, Stranger
 from .errors import ArgumentError, HwkitWarning
 from .record import Record
 from .repair import salvage, set_aside
@@ -167,7 +167,7 @@ class Access:
             kept = 0
             while chunk := list(islice(found, CHUNK)):
                 kept += self._file.write(partial(insert, records=chunk))
-        except (Damaged, Later, Stranger, sqlite3.Error, OSError) as error:
+        except (Damaged, Later, Stranger, OSError, *ERRORS) as error:
             why += f"; not all was brought over: {error}"
         self.say(
             f"the tuning database {self.path} was damaged ({why}) and is now {aside.name}; "

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from . import rows
 
-__all__ = ["Damaged", "Later", "SqliteFile", "Stranger", "journal_mode"]
+__all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger", "journal_mode"]
 
 T = TypeVar("T")
 
@@ -51,15 +51,20 @@ class _Open(NamedTuple):
     inode: int | None
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError, OverflowError)
+"""What sqlite3 raises: a message may quote a damaged schema, a damaged size be absurd."""
+
+
+def _is_damage(error: Exception) -> bool:
     """Whether an error says that the file itself is broken."""
+    if not isinstance(error, sqlite3.Error):
+        return True
     text = str(error)
     if "malformed database schema" in text and sqlite3.sqlite_version_info < (3, 37):
         return False  # STRICT tables of a newer SQLite
-    return any(
-        sign in text
-        for sign in ("malformed", "not a database", "no such table", "no such column", "corrupt")
-    )
+    signs = ("malformed", "not a database", "no such table", "no such column", "corrupt",
+             "unsupported file format", "too big")  # fmt: skip
+    return any(sign in text for sign in signs)
 
 
 def journal_mode(path: Path, mounts: str = "/proc/mounts") -> str:
@@ -146,8 +151,8 @@ class SqliteFile:
                 self._reader = self._open_reader()
             try:
                 return work(self._reader.connection)
-            except sqlite3.DatabaseError as error:
-                raise (Damaged(str(error)) if is_damage(error) else error) from error
+            except ERRORS as error:
+                raise (Damaged(str(error)) if _is_damage(error) else error) from error
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return ``work(connection)``, committed, or undone if it raises."""
@@ -161,7 +166,7 @@ class SqliteFile:
                 connection.execute("COMMIT")
             except BaseException as error:
                 self._undo(connection)
-                if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+                if isinstance(error, ERRORS) and _is_damage(error):
                     raise Damaged(str(error)) from error
                 raise
             return result
@@ -302,8 +307,8 @@ class SqliteFile:
             }
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise (Damaged(str(error)) if is_damage(error) else error) from error
+        except ERRORS as error:
+            raise (Damaged(str(error)) if _is_damage(error) else error) from error
         if not found and application in (0, rows.APPLICATION):
             return False
         known = ("table", "trials") in found and ("table", "devices") in found

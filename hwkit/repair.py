@@ -16,6 +16,7 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 from . import rows
+from .connection import ERRORS
 from .errors import ArgumentError
 from .record import Record
 
@@ -90,5 +91,5 @@ def _rows(connection: sqlite3.Connection, query: str, key: str) -> Iterator[tupl
                 yield row
                 last, step = row[0], 1
             return
-        except (sqlite3.Error, OverflowError):
+        except ERRORS:
             last, step = max(last, 0) + step, step * 2
