@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
-from .tasks import blocks, most_threads, part, thread_counts
+from .tasks import ladder, most_threads, on_ladder, part, thread_counts
 
 __all__ = ["Depthwise", "kernels"]
 
@@ -33,7 +33,7 @@ class Depthwise(Kernel):
             return "it computes in float32 or float64 only"
         if problem["groups"] != problem["c"]:
             return f"it needs groups={problem['c']}, one for each input channel"
-        if problem.flops == 0 or problem.output.nbytes == 0:
+        if not all(array.nbytes for array in (problem.output, *problem.operands)):
             return "there is nothing to compute"
         if _scratch(problem, 1) > _MOST_SCRATCH:
             return "one row of its windows does not fit its scratch memory"
@@ -41,18 +41,16 @@ class Depthwise(Kernel):
 
     def space(self, problem: Problem) -> Space:
         """Return the blockings that make sense for the sizes."""
-        default = self.default(problem)
         p, _, k = _output(problem)
         nhwc = problem.layout == "nhwc"
-        repeated = k != problem["c"]
-        rows = blocks(p, (1, 2, 4, 8, 16, 32), int(default["rows"]))
-        channels = (16, 32, 64, 128, 256, 512) if nhwc else (1, 2, 4, 8, 16, 32, 64)
+        # Where channels are repeated, a task must have all of them.
+        least = ladder(k)[-1] if nhwc and k != problem["c"] else 16 if nhwc else 1
+        rows = [r for r in ladder(p) if _scratch(problem, r) <= _MOST_SCRATCH]
         return Space(
             {
                 "wide": (1, 4, 7) if nhwc else (1, 2, 4),
-                "rows": [r for r in rows if _scratch(problem, r) <= _MOST_SCRATCH],
-                # Where channels are repeated, a task must have all of them.
-                "block": [k] if nhwc and repeated else blocks(k, channels, int(default["block"])),
+                "rows": rows,
+                "block": ladder(k, least),
                 "threads": thread_counts(),
             }
         )
@@ -64,13 +62,15 @@ class Depthwise(Kernel):
         if problem.layout == "nhwc":
             # 7 x 7, 14 x 14, ... are what networks have; 4 otherwise wastes less at the edge.
             wide = 7 if q % 7 == 0 or q > 28 else 4 if q >= 4 else 1
-            rows, block = min(8, part(p, problem["n"], threads)), k
+            rows, block = min(8, part(p, problem["n"], threads)), ladder(k)[-1]
+            block = max(block, 16)
         else:
-            wide, rows = 4, min(p, 64)
+            wide, rows = 4, 64
             tall = -(-p // rows)
-            block = part(k, problem["n"] * tall, threads)
+            block = on_ladder(part(k, problem["n"] * tall, threads), k)
+        rows = on_ladder(rows, p)
         while rows > 1 and _scratch(problem, rows) > _MOST_SCRATCH:
-            rows = (rows + 1) // 2
+            rows //= 2
         return Config({"wide": wide, "rows": rows, "block": block, "threads": threads})
 
     def build(self, problem: Problem, config: Config) -> Run:
@@ -106,8 +106,8 @@ class Depthwise(Kernel):
 
 def _output(problem: Problem) -> tuple[int, int, int]:
     """Return height, width and channels of the output."""
-    shape = problem.output.shape
-    return (shape[1], shape[2], shape[3]) if problem.layout == "nhwc" else (*shape[2:], shape[1])
+    first, second, third = problem.output.shape[1:]
+    return (first, second, third) if problem.layout == "nhwc" else (second, third, first)
 
 
 def _scratch(problem: Problem, rows: int) -> int:

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from functools import cached_property
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -34,14 +35,12 @@ def compiled() -> ModuleType:
             "unset HWKIT_MAX_ISA"
         )
     try:
-        from . import _kernels
+        return import_module("._kernels", __package__)
     except ImportError as error:
         raise Unavailable(
             f"the compiled module hwkit_cpu._kernels cannot be loaded ({error}): "
             "install a C compiler and type 'pip install .' in the checkout of hwkit"
         ) from error
-    module: ModuleType = _kernels
-    return module
 
 
 class CpuBackend(Backend):

@@ -9,7 +9,7 @@ import numpy as np
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
-from .tasks import blocks, most_threads, part, thread_counts
+from .tasks import ladder, most_threads, on_ladder, part, thread_counts
 
 __all__ = ["GlobalPool", "WindowPool", "kernels"]
 
@@ -76,12 +76,11 @@ class WindowPool(Pool):
 
     def space(self, problem: Problem) -> Space:
         """Return the blockings that make sense for the sizes."""
-        default, (p, _), c = self.default(problem), _output(problem), problem["c"]
-        channels = (16, 32, 64, 128, 256) if problem.layout == "nhwc" else (1, 2, 4, 8, 16, 32, 64)
+        least = 16 if problem.layout == "nhwc" else 1
         return Space(
             {
-                "rows": blocks(p, (1, 2, 4, 8, 16, 32), int(default["rows"])),
-                "block": blocks(c, channels, int(default["block"])),
+                "rows": ladder(_output(problem)[0]),
+                "block": ladder(problem["c"], least),
                 "threads": thread_counts(),
             }
         )
@@ -90,9 +89,9 @@ class WindowPool(Pool):
         """Rows of all channels (nhwc) or whole planes (nchw), some tasks for each thread."""
         (p, _), n, c, threads = _output(problem), problem["n"], problem["c"], most_threads()
         if problem.layout == "nhwc":
-            rows, block = part(p, n, threads), c
+            rows, block = on_ladder(part(p, n, threads), p), on_ladder(c, c, 16)
         else:
-            rows, block = p, part(c, n, threads)
+            rows, block = on_ladder(p, p), on_ladder(part(c, n, threads), c)
         return Config({"rows": rows, "block": block, "threads": threads})
 
     def build(self, problem: Problem, config: Config) -> Run:
@@ -119,17 +118,14 @@ class GlobalPool(Pool):
 
     def space(self, problem: Problem) -> Space:
         """Return the blockings that make sense for the sizes."""
-        default = int(self.default(problem)["block"])
-        choices = (16, 32, 64, 128, 256, 512)
-        return Space({"block": blocks(problem["c"], choices, default), "threads": thread_counts()})
+        return Space({"block": ladder(problem["c"], 16), "threads": thread_counts()})
 
     def default(self, problem: Problem) -> Config:
         """Some tasks for each thread, of whole cache lines where channels are neighbours."""
         c, threads = problem["c"], most_threads()
         block = part(c, problem["n"], threads)
-        if problem.layout == "nhwc":
-            block = min(c, -(-block // 64) * 64)
-        return Config({"block": block, "threads": threads})
+        block = max(block, 64) if problem.layout == "nhwc" else block
+        return Config({"block": on_ladder(block, c, 16), "threads": threads})
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the compiled run."""
@@ -152,7 +148,8 @@ def _counts(problem: Problem, axis: int, size: int) -> np.ndarray[Any, Any]:
     # Taps start + i * dilation in [low, high): the first one inside, and the first one behind.
     first = np.clip(-((start - low) // dilation), 0, taps)
     behind = np.clip(-((start - high) // dilation), 0, taps)
-    return np.maximum(behind - first, 1)
+    counts: np.ndarray[Any, Any] = np.maximum(behind - first, 1)
+    return counts
 
 
 def _scratch(problem: Problem) -> int:

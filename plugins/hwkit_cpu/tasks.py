@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from .device import compiled
 
-__all__ = ["blocks", "most_threads", "part", "thread_counts"]
+__all__ = ["ladder", "most_threads", "on_ladder", "part", "thread_counts"]
 
 TASKS_PER_THREAD = 4
 """Enough for a thread that comes late or is slower, few enough to start quickly."""
@@ -30,6 +28,18 @@ def part(size: int, others: int, threads: int) -> int:
     return max(1, -(-size // tasks))
 
 
-def blocks(size: int, choices: Iterable[int], *more: int) -> list[int]:
-    """Return the block sizes that make sense for ``size``, in order, ``more`` among them."""
-    return sorted({min(b, size) for b in (*choices, *more, size)})
+def ladder(size: int, least: int = 1) -> list[int]:
+    """Return the blocks to choose from: powers of two from ``least`` to the first that holds all.
+
+    A fixed ladder, so that a Config found for one size is legal for sizes near it.
+    """
+    rungs = [least]
+    while rungs[-1] < size:
+        rungs.append(2 * rungs[-1])
+    return rungs
+
+
+def on_ladder(block: int, size: int, least: int = 1) -> int:
+    """Return the last rung not above ``block``, or the one that holds all if ``block`` does."""
+    rungs = ladder(size, least)
+    return rungs[-1] if block >= size else max([r for r in rungs if r <= block], default=least)
