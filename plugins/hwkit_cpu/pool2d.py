@@ -43,7 +43,7 @@ class Pool(Kernel):
         """Floats, something to compute."""
         if len(set(problem.dtypes)) > 1 or problem.dtypes.input not in ("float32", "float64"):
             return "it computes in float32 or float64 only"
-        if problem.output.nbytes == 0:
+        if not all(array.nbytes for array in (problem.output, *problem.operands)):
             return "there is nothing to compute"
         return True
 

@@ -125,7 +125,7 @@ def refusal(problem: Problem) -> str | None:
     same = {dtypes.input, dtypes.weight, dtypes.output, dtypes.accumulate}
     if len(same) > 1 or dtypes.input not in ("float32", "float64"):
         return f"takes float32 or float64 throughout, not {dtypes}"
-    if problem.output.nbytes == 0 or problem.flops == 0:
+    if not all(array.nbytes for array in (problem.output, *problem.operands)):
         return "takes no empty arrays"
     return None
 
