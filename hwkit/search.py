@@ -83,6 +83,7 @@ class Search:
         self._spent = self._sampled = 0.0  # wall time of sampling, and the seconds it measured
         self._default: int | None = None
         self._incumbent: int | None = None
+        self._step, self._last = 0.0, time.monotonic()  # what a trial takes, the choice included
         self._tried = 0
         self._pruned = 0
         self._failures: Counter[str] = Counter()
@@ -128,7 +129,10 @@ class Search:
         """Return why the search ends now, or ``None``."""
         if self._tried >= self.trials:
             return "trials"
-        if time.monotonic() + self._reserve() >= self.deadline:
+        now = time.monotonic()
+        self._step = max(now - self._last, 0.9 * self._step)
+        self._last = now
+        if now + self._reserve() + self._step >= self.deadline:
             return "budget"
         best = self._race.best()
         if best is not None and self._light >= SPEED_OF_LIGHT * self._race.seconds(best):

@@ -175,7 +175,10 @@ class FaultyBackend(FakeBackend):
         """Return a faulty kernel of every Op."""
         if device.backend != self.name or not isinstance(device, FakeDevice):
             return []
-        return [FaultyKernel(op, device, self._faults) for op in self._ops]
+        return [self._make(op, device) for op in self._ops]
+
+    def _make(self, op: str, device: FakeDevice) -> FaultyKernel:
+        return FaultyKernel(op, device, self._faults)
 
 
 faulty = FaultyBackend()
