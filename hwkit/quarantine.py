@@ -45,16 +45,16 @@ def started(pid: int) -> str:
         return ""
 
 
-def crash(line: str) -> Record | None:
+def crash(line: object) -> Record | None:
     """Return the Record of a quarantine row, or ``None`` if it is damaged."""
     try:
-        record = Record.from_json(line)
+        record = Record.from_json(str(line))
     except ArgumentError:
         return None
     return None if record.ok else record
 
 
-def alive(line: str, where: str, pid: int, began: str) -> bool:
+def alive(line: object, where: object, pid: object, began: object) -> bool:
     """Whether a run may still finish the candidate of a quarantine row."""
     record = crash(line)
     if record is None or not isinstance(pid, int) or not 0 < pid < 2**31:
