@@ -192,6 +192,11 @@ class PeerProcess:
             return "it closed its pipe"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        return self._process.pid
+
     def close(self) -> None:
         """End the process; harmless if it has ended."""
         self._process.kill()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from ..dispatch import parse_problem
 from ..errors import ArgumentError, KernelFailure, Unavailable
 from ..op import Problem
+from .load import Load
 from .process import Built, PeerProcess
 
 __all__ = ["Race", "compare", "geometric_mean", "interleave", "race", "reference_file"]
@@ -32,11 +32,13 @@ class Race:
         samples: seconds of one run, one value a round, by library.
         built: what each library made of the problem.
         failed: why a library is not in the race.
+        others: share of the CPUs' time that other processes took meanwhile; ``None`` if not known.
     """
 
     samples: Mapping[str, tuple[float, ...]]
     built: Mapping[str, Built] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    others: float | None = None
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -112,7 +114,9 @@ def race(
                 built.pop(peer.library, None)
                 failed[peer.library] = str(error)
     running = [peer for peer in peers if peer.library in built]
-    return Race(interleave(running, rounds), built, failed)
+    load = Load(peer.pid for peer in running)
+    samples = interleave(running, rounds)
+    return Race(samples, built, failed, load.others())
 
 
 def compare(
@@ -136,7 +140,7 @@ def compare(
             except Unavailable as reason:
                 failed[library] = str(reason)
         found = race(problem, peers, rounds=rounds, packed=packed)
-    return Race(found.samples, found.built, {**failed, **found.failed})
+    return replace(found, failed={**failed, **found.failed})
 
 
 def geometric_mean(values: Iterable[float], weights: Iterable[float] | None = None) -> float:
@@ -150,8 +154,3 @@ def geometric_mean(values: Iterable[float], weights: Iterable[float] | None = No
     if not logs or sum(each) <= 0:
         raise ArgumentError("the geometric mean of nothing is not defined")
     return math.exp(sum(w * x for w, x in zip(each, logs, strict=True)) / sum(each))
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -46,6 +47,13 @@ class Row:
             return None
         return self.race.ratio(library, BASE)
 
+    def quartiles(self, library: str) -> list[float] | None:
+        """The middle half of the rounds' ratios: how far :meth:`ratio` is to be trusted."""
+        if self.ratio(library) is None or len(self.race.samples[library]) < 2:
+            return None
+        low, _, high = statistics.quantiles(self.race.ratios(library, BASE), method="inclusive")
+        return [low, high]
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data; times in seconds."""
         return {
@@ -54,10 +62,12 @@ class Row:
             "flops": self.flops,
             "seconds": self.race.seconds,
             "ratios": {name: self.ratio(name) for name in self.race.samples if name != BASE},
+            "quartiles": {name: self.quartiles(name) for name in self.race.samples if name != BASE},
             "roofline_share": self.roofline_share,
             "variants": {name: built.variant for name, built in self.race.built.items()},
             "errors": {name: built.error for name, built in self.race.built.items()},
             "failed": dict(self.race.failed),
+            "others_cpu_share": self.race.others,
         }
 
 
@@ -90,6 +100,12 @@ class Suite:
         times = [(row.race.seconds.get(library), row.layer.times) for row in self.rows]
         known = [seconds * count for seconds, count in times if seconds is not None]
         return sum(known) if known and len(known) == len(times) else None
+
+    @property
+    def others(self) -> float | None:
+        """Median over the problems of the CPUs' time that other processes took, if it is known."""
+        known = [row.race.others for row in self.rows if row.race.others is not None]
+        return statistics.median(known) if known else None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data; times in seconds."""

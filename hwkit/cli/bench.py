@@ -23,6 +23,9 @@ __all__ = ["bench"]
 
 _GAP = "  "
 
+# Beyond this share of the CPUs for other processes, figures are not to be relied on.
+_BUSY = 0.1
+
 
 @click.command(
     short_help="hwkit against other libraries.", context_settings={"allow_interspersed_args": False}
@@ -253,6 +256,12 @@ class _Screen(_Silent):
             totals = [duration(suite.total(name)) for name in self._others]
             cells = ["", duration(suite.total("hwkit")), "", ""]
             self._print("all together", cells, totals, "dim")
+        if suite.others is not None and suite.others > _BUSY:
+            line(
+                f"other processes took {share(suite.others)} of the CPUs: "
+                "time again on a quiet machine before you rely on this",
+                "bold yellow",
+            )
         line()
 
     def _print(

@@ -18,6 +18,9 @@ __all__ = ["devices"]
 _UNITS = ("compute_units", "cores", "multiprocessors")
 _MEMORY = ("memory", "memory_bytes")
 _THREADS = ("threads",)
+_CACHES = ("l1d", "l2", "l3")
+
+_LEFT = ("device", "arch")
 
 
 @click.command(short_help="Where work can run, and how fast it could.")
@@ -59,18 +62,12 @@ def _first(facts: dict[str, Any], names: tuple[str, ...]) -> Any:
 
 def _show(opened: list[dict[str, Any]], missing: dict[str, str]) -> None:
     if opened:
+        rows = [_row(facts) for facts in opened]
+        # What no device here knows takes no column.
+        kept = [name for name in rows[0] if any(row[name] != "-" for row in rows)]
         table(
-            [
-                "device",
-                "arch",
-                ">units",
-                ">threads",
-                ">memory",
-                ">float32",
-                ">float64",
-                ">bandwidth",
-            ],
-            [_row(facts) for facts in opened],
+            [name if name in _LEFT else f">{name}" for name in kept],
+            [[row[name] for name in kept] for row in rows],
         )
     if opened and missing:
         line()
@@ -80,18 +77,20 @@ def _show(opened: list[dict[str, Any]], missing: dict[str, str]) -> None:
         line("no plugin brings a backend: type 'hwkit doctor'")
 
 
-def _row(facts: dict[str, Any]) -> list[str]:
+def _row(facts: dict[str, Any]) -> dict[str, str]:
     ceilings = facts["ceilings"]
-    return [
-        facts["name"],
-        facts["arch"],
-        _text(facts["compute_units"]),
-        _text(facts["threads"]),
-        nbytes(facts["memory_bytes"]),
-        rate(ceilings.get("float32 flop/s")),
-        rate(ceilings.get("float64 flop/s")),
-        rate(ceilings.get("byte/s"), "B/s"),
-    ]
+    caches = [facts["identity"][name] for name in _CACHES if name in facts["identity"]]
+    return {
+        "device": facts["name"],
+        "arch": facts["arch"],
+        "units": _text(facts["compute_units"]),
+        "threads": _text(facts["threads"]),
+        "caches": ", ".join(map(nbytes, caches)) or "-",
+        "memory": nbytes(facts["memory_bytes"]),
+        "float32": rate(ceilings.get("float32 flop/s")),
+        "float64": rate(ceilings.get("float64 flop/s")),
+        "bandwidth": rate(ceilings.get("byte/s"), "B/s"),
+    }
 
 
 def _text(value: Any) -> str:

@@ -49,7 +49,7 @@ def races(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         names = [peer.library for peer in peers]
         samples = {n: (1e-4 * factors[n], 2e-4 * factors[n], 2e-4 * factors[n]) for n in names}
         built = {n: Built("plain (default)", 1e-7, "1.0", 5e-5) for n in names}
-        return Race(samples, built)
+        return Race(samples, built, {}, 0.05)
 
     Peer.started = []
     monkeypatch.setattr(suite, "PeerProcess", Peer)
@@ -74,10 +74,21 @@ def test_table(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
     assert row.split() == ["k=128", "200", "us", "5.24", "25", "%", "1.50x", "2.00x", "0.80x"]
     mean = next(line for line in lines if line.startswith("geometric mean"))
     assert mean.split() == ["geometric", "mean", "1.50x", "2.00x", "0.80x"]
+    assert "other processes" not in answer.out
     total = next(line for line in lines if line.startswith("all together"))
     assert total.split()[2:6] == ["400", "us", "600", "us"]
     # Right edges of the figures stand below each other.
     assert len({len(line) for line in (head, row, mean)}) == 1
+
+
+def test_a_busy_machine_is_told(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures that were taken beside other work are not to be relied on, and this is said."""
+    monkeypatch.setattr(suite, "PeerProcess", Peer)
+    samples = {"hwkit": (1e-3, 1e-3)}
+    monkeypatch.setattr(suite, "race", lambda *_, **__: Race(samples, {}, {}, 0.4))
+    assert "other processes took 40 % of the CPUs" in hwkit("bench", *_words()).out
+    run = hwkit("bench", *_words(), "--json").json["runs"][0]
+    assert run["problems"][0]["others_cpu_share"] == 0.4
 
 
 def test_json(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
@@ -90,6 +101,7 @@ def test_json(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
     first = runs[0]["problems"][0]
     assert first["problem"] == PROBLEMS[0]
     assert first["seconds"]["hwkit"] == 2e-4
+    assert first["quartiles"]["numpy"] == pytest.approx([2.0, 2.0])
     assert first["roofline_share"] == pytest.approx(0.25)
     assert runs[1]["total_seconds"]["numpy"] == pytest.approx(8e-4)
     libraries = ["hwkit", "hwkit-default", "numpy"]
