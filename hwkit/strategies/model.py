@@ -6,6 +6,7 @@ import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,7 +85,7 @@ class Model(Strategy):
         values = np.array(list(self._told.values()))
         values = np.minimum(values, values[np.isfinite(values)].max())
         trees = self._new_trees(
-            max_iter=100,
+            max_iter=60,
             min_samples_leaf=max(2, len(rows) // 50),
             early_stopping=False,
             random_state=self.rng.getrandbits(31),
@@ -106,11 +107,9 @@ class Model(Strategy):
 
 def _trees() -> Any:
     try:
-        from sklearn.ensemble import (  # type: ignore[import-untyped,unused-ignore]
-            HistGradientBoostingRegressor,
-        )
+        ensemble = import_module("sklearn.ensemble")
     except ImportError:
         raise Unavailable(
             "strategy 'model' needs scikit-learn: pip install 'hwkit[tune]'"
         ) from None
-    return HistGradientBoostingRegressor
+    return ensemble.HistGradientBoostingRegressor

@@ -6,7 +6,7 @@ kernel with one length per tunable, found by coordinate search on the marginal l
 
 from __future__ import annotations
 
-from math import erfc, log
+from math import erfc, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,7 @@ class Surrogate:
     def add(self, index: int, value: float) -> None:
         """Take the value of the point ``pool[index]``."""
         row = self._rows[:, index]
-        root = float(np.sqrt(max(1.0 + self._noise - row @ row, self._noise)))
+        root = sqrt(max(1.0 + self._noise - float(row @ row), self._noise))
         cross = _matern(_squares(self._pool[index : index + 1], self._pool))[0]
         new = (cross - row @ self._rows) / root
         weight = ((value - self._centre) / self._spread - float(row @ self._weights)) / root
