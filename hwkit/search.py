@@ -32,10 +32,13 @@ from .worker import Worker
 
 __all__ = ["Search"]
 
-SPEED_OF_LIGHT = 0.95
+SPEED_OF_LIGHT, _BELIEVED = 0.95, 1.05
 
 # Who is this close to the best stays built, to be raced again.
 _NEAR = 1.1
+
+# Fewer rounds than this in the final tell too little: rather fewer finalists.
+_LEAST_ROUNDS = 15
 
 # Part of the budget that is kept for the final, at most.
 _FINAL_SHARE = 0.35
@@ -87,13 +90,11 @@ class Search:
         self._tried = 0
         self._pruned = 0
         self._failures: Counter[str] = Counter()
-        self.roofline = Roofline.of(self.problem, self.ceilings, self.device.fingerprint)
+        self.roofline = Roofline.of(self.problem, self.ceilings, self.device)
         self.arms = Arms(
             self.problem, self.device, self.kernels, self.database, self.strategy, self.seed,
             self.tolerance,
         )  # fmt: skip
-        # Where an algorithm saves arithmetic, the roofline is no end.
-        self._light = self.roofline.seconds if self.arms.plain else 0.0
 
     def run(self) -> TuneResult:
         """Tune, and return what came of it; never raises for what a candidate does."""
@@ -135,7 +136,9 @@ class Search:
         if now + self._reserve() + self._step >= self.deadline:
             return "budget"
         best = self._race.best()
-        if best is not None and self._light >= SPEED_OF_LIGHT * self._race.seconds(best):
+        share = None if best is None else self.roofline.share(self._race.seconds(best))
+        # A ceiling that was passed was measured too low, and says nothing.
+        if self.arms.plain and share is not None and SPEED_OF_LIGHT <= share <= _BELIEVED:
             return "speed of light"
         return None
 
@@ -273,7 +276,7 @@ class Search:
         always = self._always()
         field = self._race.finalists(always)
         left = self.deadline - time.monotonic()
-        while len(field) > max(2, len(always)) and ROUNDS[1] * self._round(field) > left:
+        while len(field) > max(2, len(always)) and _LEAST_ROUNDS * self._round(field) > left:
             field.remove(next(k for k in reversed(field) if k not in always))
         rounds = ROUNDS[2]
         if math.isfinite(left):

@@ -27,7 +27,7 @@ import numpy as np
 from .backend import Device, Kernel, Run
 from .errors import KernelFailure
 from .guard import Guarded, checksum, poison
-from .measure import Contention, Sample
+from .measure import Contention, Sample, on_host_clock
 from .op import Problem, relative_error
 from .space import Config
 
@@ -141,9 +141,7 @@ class Bench:
         self._built: dict[int, _Built] = {}
         self._inputs: list[_Input] = []
         self._taken = 0.0  # seconds of the last run of a check
-        # A simulated or a device's own clock is not slowed by what else the host does.
-        host_clock = getattr(device, "host_clock", type(device).time is Device.time)
-        self._contention = Contention() if host_clock else None
+        self._contention = Contention() if on_host_clock(device) else None
 
     def prepare(self, problem: Problem, seed: int) -> float:
         """Make inputs and references of a problem."""

@@ -215,7 +215,7 @@ def _ordered(
     """Return the Problems, those first that are expected to take most of the time."""
 
     def expected(problem: Problem) -> float:
-        bound = Roofline.of(problem, ceilings, device.fingerprint).seconds
+        bound = Roofline.of(problem, ceilings, device).seconds
         bound = bound or 1e-9 * problem.flops + 1e-10 * problem.nbytes
         return calls[problem] * bound
 

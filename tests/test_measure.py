@@ -92,9 +92,17 @@ def test_an_outlier_of_the_first_sample_is_taken_again() -> None:
 
 def test_disturbed_first_sample_is_taken_again() -> None:
     """A first sample taken under contention does not decide."""
-    answers = [[Sample(9.0, True)], [Sample(1.0)], *[[Sample(1.0)]] * 4]
-    race: Race[str] = Race(lambda keys: answers.pop(0))
-    assert race.enter("a") == 1.0
+    track = Track({"a": 1.0, "b": 0.5})
+    race: Race[str] = Race(track)
+    race.enter("a")
+    race._sample = lambda keys: [
+        Sample(9.0, True) if track.taken["b"] == 1 and key == "b" else sample
+        for key, sample in zip(keys, track(keys), strict=True)
+    ]
+    assert race.enter("b") == pytest.approx(0.5)
+    race._sample = lambda keys: [Sample(9.0, True) for _ in keys]
+    race.enter("c")
+    assert len(race.samples["c"]) == 4
 
 
 def test_challenger_is_compared_next_to_the_best() -> None:
