@@ -63,7 +63,7 @@ class Depthwise(Kernel):
             # 7 x 7, 14 x 14, ... are what networks have; 4 otherwise wastes less at the edge.
             wide = 7 if q % 7 == 0 or q > 28 else 4 if q >= 4 else 1
             rows, block = min(8, part(p, problem["n"], threads)), ladder(k)[-1]
-            block = max(block, 16)
+            block = max(block, 16) if k == problem["c"] else block
         else:
             wide, rows = 4, 64
             tall = -(-p // rows)
