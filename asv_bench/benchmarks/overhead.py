@@ -1,0 +1,73 @@
+"""What a call costs beside its arithmetic: problems so small that little else is left.
+
+Budgets: 0.5 microseconds above the kernel for a plan with ``out``, 3 for a public function.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import hwkit
+
+from .common import open_device
+
+
+class Calls:
+    """conv2d of one 8x8 image with a 1x1 window, and the product of two 8x8 matrices."""
+
+    def setup(self) -> None:
+        open_device("cpu:0")
+        self.x = np.ones((1, 1, 8, 8), np.float32)
+        self.w = np.ones((1, 1, 1, 1), np.float32)
+        self.a = np.ones((8, 8), np.float32)
+        self.conv = hwkit.plan("conv2d", self.x, self.w)
+        self.packed = self.conv.prepack(self.w)
+        self.gemm = hwkit.plan("gemm", self.a, self.a)
+        self.y = self.conv(self.x, self.w)
+        self.c = self.gemm(self.a, self.a)
+
+    def time_plan_conv2d_out(self) -> None:
+        self.conv(self.x, self.w, out=self.y)
+
+    def time_plan_conv2d_prepacked_out(self) -> None:
+        self.packed(self.x, out=self.y)
+
+    def time_plan_conv2d_allocates(self) -> None:
+        self.conv(self.x, self.w)
+
+    def time_plan_gemm_out(self) -> None:
+        self.gemm(self.a, self.a, out=self.c)
+
+    def time_ops_conv2d(self) -> None:
+        hwkit.ops.conv2d(self.x, self.w)
+
+    def time_ops_matmul(self) -> None:
+        hwkit.ops.matmul(self.a, self.a)
+
+    def time_ops_matmul_out(self) -> None:
+        hwkit.ops.matmul(self.a, self.a, out=self.c)
+
+    def time_numpy_matmul_out(self) -> None:
+        np.matmul(self.a, self.a, out=self.c)
+
+    def time_plan_conv2d_strided(self) -> None:
+        self.conv(self.x[:, :, ::-1], self.w)
+
+
+class OneMultiply:
+    """The same calls with one multiplication in them: what is left is the overhead."""
+
+    def setup(self) -> None:
+        open_device("cpu:0")
+        self.x = np.ones((1, 1, 1, 1), np.float32)
+        self.conv = hwkit.plan("conv2d", self.x, self.x)
+        self.y = self.conv(self.x, self.x)
+
+    def time_plan_conv2d_out(self) -> None:
+        self.conv(self.x, self.x, out=self.y)
+
+    def time_ops_conv2d(self) -> None:
+        hwkit.ops.conv2d(self.x, self.x)
+
+    def time_ops_conv2d_out(self) -> None:
+        hwkit.ops.conv2d(self.x, self.x, out=self.y)
