@@ -325,60 +325,68 @@ static void direct_chunk(void *ctx, int64_t chunk)
 
 /* ---- packed ------------------------------------------------------------------------------------ */
 
-/* Pixels [i0, i0 + count) of the product's row `k`, a channel and a tap, to a row of a panel. */
-static void pack_pixels(const plan *p, char *to, const char *plane, int64_t r, int64_t s,
-                        int64_t i0, int64_t count)
+/* Output pixels [i0, i0 + count), one panel, of `channels` channels that start at `plane`, as one
+ * tap sees them: row by row of the image, all channels of a piece together. Rows of the panel that
+ * belong to one tap lie `ld` apart. */
+static void pack_tap(const plan *p, char *to, int64_t ld, const char *plane, int64_t channels,
+                     int64_t r, int64_t s, int64_t i0, int64_t count)
 {
     const hwkit_conv2d *c = &p->c;
     int64_t oy = i0 / c->q, ox = i0 % c->q;
     const int64_t shift = s * c->dilation_x - c->left;
-    while (count > 0) {
-        const int64_t run = hwkit_min(count, c->q - ox), y = oy * c->stride_y - c->top +
-                                                             r * c->dilation_y;
-        int64_t lead = run, inside = 0; /* zeros before, pixels of the image */
-        if (y >= 0 && y < c->h) {
-            /* the first ox at or after which ox * stride + shift is in [0, w), and the end of them */
-            int64_t lo = shift < 0 ? hwkit_parts(-shift, c->stride_x) : 0;
-            int64_t hi = c->w - shift > 0 ? hwkit_parts(c->w - shift, c->stride_x) : 0;
-            lo = hwkit_min(hwkit_max(lo, ox), ox + run);
-            hi = hwkit_min(hwkit_max(hi, lo), ox + run);
-            lead = lo - ox;
-            inside = hi - lo;
+    /* the outputs whose input column ox * stride + shift lies in [0, w) */
+    const int64_t first = shift < 0 ? hwkit_parts(-shift, c->stride_x) : 0;
+    const int64_t end = c->w - shift > 0 ? hwkit_parts(c->w - shift, c->stride_x) : 0;
+    for (int64_t run; count > 0; count -= run, to += run * p->size, ox = 0, oy++) {
+        const int64_t y = oy * c->stride_y - c->top + r * c->dilation_y;
+        run = hwkit_min(count, c->q - ox);
+        if (y < 0 || y >= c->h) {
+            p->table->pack(to, ld, plane, 0, 1, channels, 0, run);
+            continue;
         }
-        memset(to, 0, (size_t)(lead * p->size));
-        if (inside)
-            p->table->gather(to + lead * p->size,
-                             plane + (y * c->w + (ox + lead) * c->stride_x + shift) * p->size,
-                             c->stride_x, inside);
-        memset(to + (lead + inside) * p->size, 0, (size_t)((run - lead - inside) * p->size));
-        to += run * p->size;
-        count -= run;
-        ox = 0;
-        oy++;
+        const int64_t lo = hwkit_min(hwkit_max(first, ox), ox + run);
+        const int64_t hi = hwkit_min(hwkit_max(end, lo), ox + run);
+        if (lo > ox)
+            p->table->pack(to, ld, plane, 0, 1, channels, 0, lo - ox);
+        if (hi > lo)
+            p->table->pack(to + (lo - ox) * p->size, ld,
+                           plane + (y * c->w + lo * c->stride_x + shift) * p->size, p->area,
+                           c->stride_x, channels, hi - lo, ox + run - hi);
+        else if (ox + run > lo)
+            p->table->pack(to + (lo - ox) * p->size, ld, plane, 0, 1, channels, 0, ox + run - lo);
     }
 }
 
+/* Panels of output pixels [i0, i1) over depth [k0, k0 + depth), both whole channels. */
 static void pack_block(const plan *p, char *to, const char *x, int64_t i0, int64_t i1, int64_t k0,
                        int64_t depth)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t taps = c->r * c->s;
-    const int plain = taps == 1 && c->stride_x == 1 && c->stride_y == 1 && !c->top && !c->left &&
-                      c->p == c->h && c->q == c->w;
+    const int64_t taps = c->r * c->s, channels = depth / taps;
+    const int flat = taps == 1 && c->stride_x == 1 && c->stride_y == 1 && !c->top && !c->left &&
+                     c->p == c->h && c->q == c->w;
+    x += k0 / taps * p->area * p->size;
     for (int64_t i = i0; i < i1; i += p->width) {
-        const int count = (int)hwkit_min(p->width, i1 - i);
-        const int wide = (int)hwkit_round_up(count, p->kernels->vl);
-        if (plain) {
-            p->table->pack(to, x + (k0 * p->area + i) * p->size, p->area, 1, depth, count, wide);
-            to += depth * wide * p->size;
-            continue;
+        const int64_t count = hwkit_min(p->width, i1 - i);
+        const int64_t wide = hwkit_round_up(count, p->kernels->vl);
+        if (flat)
+            p->table->pack(to, wide, x + i * p->size, p->area, 1, depth, count, wide - count);
+        for (int64_t t = 0; !flat && t < taps; t++) {
+            char *row = to + t * wide * p->size;
+            pack_tap(p, row, taps * wide, x, channels, t / c->s, t % c->s, i, count);
+            if (wide > count)
+                p->table->pack(row + count * p->size, taps * wide, x, 0, 1, channels, 0,
+                               wide - count);
         }
-        for (int64_t k = k0; k < k0 + depth; k++, to += wide * p->size) {
-            const int64_t tap = k % taps;
-            pack_pixels(p, to, x + k / taps * p->area * p->size, tap / c->s, tap % c->s, i, count);
-            memset(to + count * p->size, 0, (size_t)((wide - count) * p->size));
-        }
+        to += depth * wide * p->size;
     }
+}
+
+/* Depth of a block, whole channels. */
+static int64_t packed_depth(const plan *p)
+{
+    const int64_t even = hwkit_parts(p->whole, hwkit_parts(p->whole, p->c.kc));
+    return hwkit_round_up(even, p->c.r * p->c.s);
 }
 
 static void packed_chunk(void *ctx, int64_t chunk)
@@ -394,7 +402,7 @@ static void packed_chunk(void *ctx, int64_t chunk)
     const int64_t i0 = chunk / down / c->groups % across * c->pixels;
     const int64_t i1 = hwkit_min(i0 + c->pixels, p->out_area);
     const int64_t image = chunk / down / c->groups / across;
-    const int64_t deep = hwkit_parts(p->whole, hwkit_parts(p->whole, c->kc));
+    const int64_t deep = packed_depth(p);
     char *panels = hwkit_scratch(HWKIT_SCRATCH_THREAD,
                                  deep * hwkit_round_up(i1 - i0, p->kernels->vl) * p->size);
     if (!panels) {
@@ -589,7 +597,7 @@ static int64_t workspace(const plan *p)
     const hwkit_conv2d *c = &p->c;
     int64_t start[SPACES], bytes = weights_bytes(p);
     if (c->algorithm == HWKIT_CONV_PACKED)
-        return bytes + c->threads * c->kc * c->pixels * p->size;
+        return bytes + c->threads * packed_depth(p) * c->pixels * p->size;
     bytes += c->threads * lay_out(p, start);
     return bytes + (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
 }

@@ -61,7 +61,7 @@ void hwkit_pack_panels(const hwkit_kernels *kernels, int size, void *dst, const 
         if (transposed)
             table->pack_transposed(at, (const char *)b + j * ld * size, ld, depth, count, wide);
         else
-            table->pack(at, (const char *)b + j * size, ld, 1, depth, count, wide);
+            table->pack(at, wide, (const char *)b + j * size, ld, 1, depth, count, wide - count);
     }
 }
 
@@ -84,7 +84,8 @@ static void pack_rows(const product *x, char *to, int64_t m0, int64_t m1, int64_
     for (int64_t i = m0; i < m1; i += p->g.rows) {
         int count = (int)hwkit_min(p->g.rows, m1 - i);
         if (p->g.transpose_a)
-            p->table->pack(to, x->a + (k0 * p->lda + i) * p->size, p->lda, 1, depth, count, count);
+            p->table->pack(to, count, x->a + (k0 * p->lda + i) * p->size, p->lda, 1, depth, count,
+                           0);
         else
             p->table->pack_transposed(to, x->a + (i * p->lda + k0) * p->size, p->lda, depth, count,
                                       count);

@@ -38,10 +38,11 @@ typedef struct {
     hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     /* nothing of B beyond `columns` is read */
     hwkit_tile_fn by_row_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
-    /* dst[i * width + j] = src[i * ld + j * step], i < depth, j < count; 0 for count <= j < width */
-    void (*pack)(void *dst, const void *src, int64_t ld, int64_t step, int64_t depth, int count,
-                 int width);
-    /* dst[i * width + j] = src[j * ld + i] for the same i and j: packs a transposed operand */
+    /* dst[i * dst_ld + j] = src[i * src_ld + j * step], i < depth, j < count, and after each of
+     * these rows so many zeros */
+    void (*pack)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t step,
+                 int64_t depth, int64_t count, int64_t zeros);
+    /* dst[i * width + j] = src[j * ld + i], i < depth, j < count; 0 for count <= j < width */
     void (*pack_transposed)(void *dst, const void *src, int64_t ld, int64_t depth, int count,
                             int width);
     /* dst[i * count + j] = rows[j][skip + i], i < depth, j < count <= HWKIT_MAX_ROWS */
@@ -49,8 +50,6 @@ typedef struct {
     /* dst[i * dst_ld + j] = src[j * src_ld + i], i < depth, j < count */
     void (*transpose)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
                       int64_t count);
-    /* dst[j] = src[j * step], j < count */
-    void (*gather)(void *dst, const void *src, int64_t step, int64_t count);
     /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */
     void (*dot)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                 int rows, int64_t columns, int64_t depth);

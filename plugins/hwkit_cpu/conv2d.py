@@ -8,6 +8,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import tiles
 from .device import compiled
+from .tiles import Value
 
 __all__ = ["DirectConv2d", "PackedConv2d", "kernels"]
 
@@ -145,17 +146,16 @@ class DirectConv2d(_Conv2d):
         channels = tiles.covering(CHANNELS, kg)
         while chunks * -(-kg // channels) < threads and channels > CHANNELS[0]:
             channels = CHANNELS[CHANNELS.index(channels) - 1]
-        return Config(
-            {
-                "tile": tiles.tile_text(known.tiles[0], double),
-                "kc": kc,
-                "pixels": pixels,
-                "channels": channels,
-                "merge": merge,
-                "pack_a": False,
-                "threads": threads,
-            }
-        )
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(known.tiles[0], double),
+            "kc": kc,
+            "pixels": pixels,
+            "channels": channels,
+            "merge": merge,
+            "pack_a": False,
+            "threads": threads,
+        }
+        return Config(values)
 
     def rank(self, problem: Problem) -> int:
         """First, except where the other one needs no transposition either."""
@@ -195,15 +195,14 @@ class PackedConv2d(_Conv2d):
         channels = tiles.covering(CHANNELS, kg)
         while chunks * -(-kg // channels) < threads and channels > CHANNELS[0]:
             channels = CHANNELS[CHANNELS.index(channels) - 1]
-        return Config(
-            {
-                "tile": tiles.tile_text(known.tiles[0], double),
-                "kc": kc,
-                "pixels": pixels,
-                "channels": channels,
-                "threads": threads,
-            }
-        )
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(known.tiles[0], double),
+            "kc": kc,
+            "pixels": pixels,
+            "channels": channels,
+            "threads": threads,
+        }
+        return Config(values)
 
     def rank(self, problem: Problem) -> int:
         """First for 1x1, whose pixels are packed by plain copies."""

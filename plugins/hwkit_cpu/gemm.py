@@ -8,6 +8,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import tiles
 from .device import compiled
+from .tiles import Value
 
 __all__ = ["DotGemm", "PackedGemm", "UnpackedGemm", "kernels"]
 
@@ -129,16 +130,15 @@ class PackedGemm(_Gemm):
         if chunks < threads:
             nc = tiles.on_ladder(NC, -(-n // -(-threads // chunks)) + width)
         cover = tiles.covering(NC, n)
-        return Config(
-            {
-                "tile": tiles.tile_text(known.tiles[0], double),
-                "kc": kc,
-                "mc": mc,
-                "nc": min(nc, cover),
-                "pack_a": pack,
-                "threads": threads,
-            }
-        )
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(known.tiles[0], double),
+            "kc": kc,
+            "mc": mc,
+            "nc": min(nc, cover),
+            "pack_a": pack,
+            "threads": threads,
+        }
+        return Config(values)
 
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the bytes of packed operands."""
@@ -184,14 +184,13 @@ class UnpackedGemm(_Gemm):
         tall = m >= 12 * threads
         cut = -(-m // threads) if tall else m
         columns = n if tall else -(-n // threads)
-        return Config(
-            {
-                "tile": _tile(double),
-                "mc": tiles.covering(MC, cut),
-                "nc": tiles.covering(NC, columns),
-                "threads": threads,
-            }
-        )
+        values: dict[str, Value] = {
+            "tile": _tile(double),
+            "mc": tiles.covering(MC, cut),
+            "nc": tiles.covering(NC, columns),
+            "threads": threads,
+        }
+        return Config(values)
 
     def rank(self, problem: Problem) -> int:
         """Before the packed kernel for small products and single rows."""

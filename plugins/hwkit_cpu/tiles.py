@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from hwkit import Problem
 
@@ -16,6 +16,7 @@ from .device import compiled
 
 __all__ = [
     "Facts",
+    "Value",
     "balanced",
     "covering",
     "epilogue_arguments",
@@ -31,6 +32,9 @@ __all__ = [
 
 # Below this a second thread costs more than it brings.
 _THREAD_MULTIPLY_ADDS = 400_000
+
+
+Value = Union[bool, int, float, str]
 
 
 class Facts(NamedTuple):
