@@ -14,7 +14,7 @@ __all__ = ["Guarded", "checksum", "poison"]
 
 Array = np.ndarray[Any, Any]
 
-_GUARD = 64 * 1024
+_LEAST_GUARD, _MOST_GUARD = 4 * 1024, 64 * 1024
 _ALIGN = 64
 
 
@@ -35,35 +35,39 @@ class Guarded:
     def __init__(self, device: Device, output: Operand) -> None:
         self._device, self._output = device, output
         noise = np.random.default_rng(len(output.name) + output.nbytes)
-        self._guard = noise.integers(0, 256, _GUARD, np.uint8)
-        raw = np.empty(2 * _GUARD + output.nbytes + _ALIGN, np.uint8)
+        size = -(-output.nbytes // _ALIGN) * _ALIGN
+        self._size = min(max(size, _LEAST_GUARD), _MOST_GUARD)
+        self._guard = noise.integers(0, 256, self._size, np.uint8)
+        raw = np.empty(2 * self._size + output.nbytes + _ALIGN, np.uint8)
         start = -raw.ctypes.data % _ALIGN
-        self._host = raw[start : start + 2 * _GUARD + output.nbytes]
+        self._host = raw[start : start + 2 * self._size + output.nbytes]
         self._fill(0)
         self._whole = device.put(self._host)
         host = isinstance(self._whole, np.ndarray)
         self._shared = host and np.may_share_memory(self._whole, self._host)
-        part = device.part(self._whole, _GUARD, output.shape, output.dtype)
+        part = device.part(self._whole, self._size, output.shape, output.dtype)
         self._has_zones = part is not None
         self.buffer = device.empty(output.shape, output.dtype) if part is None else part
 
     def _fill(self, number: int) -> None:
-        inside = slice(_GUARD, _GUARD + self._output.nbytes)
+        inside = slice(self._size, self._size + self._output.nbytes)
         # All ones is NaN in every floating format; integers get another pattern every time.
         pattern = (0xAA, 0x55)[number % 2] if self._output.dtype.kind in "iub" else 0xFF
-        self._host[:_GUARD] = self._host[inside.stop :] = self._guard
+        self._host[: self._size] = self._host[inside.stop :] = self._guard
         self._host[inside] = pattern
 
     def fresh(self, number: int) -> Any:
         """Return the output buffer, filled with what no answer looks like."""
         self._fill(number)
         if not self._has_zones:
-            pattern = self._host[_GUARD : _GUARD + self._output.nbytes].view(self._output.dtype)
+            pattern = self._host[self._size : self._size + self._output.nbytes].view(
+                self._output.dtype
+            )
             self.buffer = self._device.put(pattern.reshape(self._output.shape).copy())
         elif not self._shared:
             self._whole = self._device.put(self._host)
             self.buffer = self._device.part(
-                self._whole, _GUARD, self._output.shape, self._output.dtype
+                self._whole, self._size, self._output.shape, self._output.dtype
             )
         return self.buffer
 
@@ -72,9 +76,9 @@ class Guarded:
         if not self._has_zones:
             return ""
         whole = self._device.get(self._whole)
-        if not np.array_equal(whole[:_GUARD], self._guard):
+        if not np.array_equal(whole[: self._size], self._guard):
             return "before"
-        behind = whole[_GUARD + self._output.nbytes :]
+        behind = whole[self._size + self._output.nbytes :]
         return "" if np.array_equal(behind, self._guard) else "behind"
 
     def result(self) -> Array:
