@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,7 +15,7 @@ from .record import Record
 from .records import Database
 from .selection import Tolerance
 from .space import Config, Space
-from .strategies import Strategy
+from .strategies import Strategy, portfolio
 
 __all__ = ["Arm", "Arms", "may_win"]
 
@@ -24,6 +24,9 @@ _SCREENING, _HOPELESS = 4, 4.0
 
 # How sharply trials go to the Kernels that came close: at 1.2 times the best, a quarter as many.
 _SHARPNESS = 8
+
+# Configs to take from the tables of other devices, before their winners.
+_FROM_TABLES = 5
 
 # Spaces with more partial Configs than this are not counted.
 _MOST_COUNTED = 20_000
@@ -51,6 +54,7 @@ class Arm:
         strategy: which Config of it to try next.
         known: seconds of the Configs tried here, in this run and before; infinity for those that
             failed or may not win.
+        tables: seconds of its Configs on other devices, one mapping a device.
         best: least seconds in this run.
         trials: in this run.
         done: whether all of the space was tried.
@@ -61,6 +65,7 @@ class Arm:
     default: Config
     strategy: Strategy
     known: dict[Config, float]
+    tables: Sequence[Mapping[Config, float]] = ()
     best: float = math.inf
     trials: int = 0
     done: bool = False
@@ -122,8 +127,11 @@ class Arms:
         known = {
             r.config: r.measurement.seconds if self._fits(kernel, r) else math.inf for r in before
         }
-        strategy = self._strategy(space, rng, tables=self._tables(kernel))
-        return Arm(kernel, space, kernel.default(self.problem), strategy, known)
+        tables = self._tables(kernel)
+        strategy = self._strategy(space, rng, tables=tables)
+        for config, seconds in known.items():
+            strategy.tell(config, seconds)
+        return Arm(kernel, space, kernel.default(self.problem), strategy, known, tables)
 
     def _tables(self, kernel: Kernel) -> list[dict[Config, float]]:
         """Return the seconds of a Kernel's Configs for this problem, one table a device."""
@@ -174,7 +182,16 @@ class Arms:
                 self.all.remove(arm)
             elif new(arm, arm.default):
                 yield arm, arm.default, False
-        for record in self._advice():
+        for record in self._ties():
+            owner = self._of(record)
+            if owner is not None and new(owner, record.config):
+                yield owner, record.config, False
+        for arm in self.all:
+            for config in portfolio(arm.tables, arm.space, _FROM_TABLES):
+                if new(arm, config):
+                    yield arm, config, False
+        here = self._device.arch, self._device.fingerprint
+        for record in self._database.portfolio(self.problem, *here):
             owner = self._of(record)
             if owner is not None and new(owner, record.config):
                 yield owner, record.config, False
@@ -201,12 +218,12 @@ class Arms:
                 return match.record
         return None
 
-    def _advice(self) -> list[Record]:
+    def _ties(self) -> Sequence[Record]:
+        """Return what could not be told apart from the best on this very device."""
         here = self._device.arch, self._device.fingerprint
         first = next(iter(self._database.candidates(self.problem, *here)), None)
         ours = first is not None and not first.distance and first.same_device
-        ties = first.ties[:8] if first is not None and ours else ()
-        return [*ties, *self._database.portfolio(self.problem, *here)]
+        return first.ties[:8] if first is not None and ours else ()
 
     def choose(self) -> Arm | None:
         """Return whose turn it is; ``None`` when all Configs were tried."""

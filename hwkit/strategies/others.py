@@ -19,7 +19,7 @@ Table = Mapping[Config, float]
 _SHORTEST = 10
 
 # Most rows of a table from which the rest of the space is guessed.
-_LEARNT = 300
+_LEARNT = 200
 
 # A Config that one device never ran counts there as this share of its best.
 _UNKNOWN = 0.5
@@ -53,7 +53,7 @@ def portfolio(tables: Sequence[Table], space: Space, count: int) -> list[Config]
         if math.isfinite(best):
             shares *= [best / table[c] if c in table else _UNKNOWN for c in configs]
     shares = np.maximum(shares, 1e-12) ** (1 / max(len(tables), 1))
-    rows = np.array([space.row(c) for c in configs], np.int32).reshape(len(configs), -1)
+    rows = np.array([space.row(c) for c in configs], np.int32)
     chosen: list[Config] = []
     while len(chosen) < min(count, len(configs)):
         index = int(shares.argmax())
@@ -85,7 +85,8 @@ class Others:
     ) -> None:
         self._features = features
         self._tables: list[dict[Row, float]] = []
-        self._models: list[Surrogate] = []
+        self._models: list[Surrogate | None] = []
+        self._numbers = numbers
         self._last: tuple[Rows, Array] | None = None
         for table in tables:
             times = {space.row(c): s for c, s in table.items() if c in space and s > 0}
@@ -94,18 +95,26 @@ class Others:
                 best, worst = math.log(min(finite)), math.log(max(finite))
                 logs = {r: math.log(s) if s < math.inf else worst for r, s in times.items()}
                 self._tables.append({r: value - best for r, value in logs.items()})
-                self._models.append(self._learn(self._tables[-1], numbers))
+                self._models.append(None)  # learnt when a row is asked for that is not there
 
     @property
     def known(self) -> bool:
         """Whether any table is long enough to say something."""
         return bool(self._tables)
 
-    def _learn(self, table: dict[Row, float], numbers: np.random.Generator) -> Surrogate:
+    def _model(self, number: int) -> Surrogate:
+        model = self._models[number]
+        if model is None:
+            model = self._models[number] = self._learn(self._tables[number])
+        return model
+
+    def _learn(self, table: dict[Row, float]) -> Surrogate:
         rows, values = np.array(list(table), np.int32), np.array(list(table.values()))
         order = np.argsort(values, kind="stable")
         if len(order) > _LEARNT:
-            rest = numbers.choice(order[_LEARNT // 2 :], _LEARNT - _LEARNT // 2, replace=False)
+            rest = self._numbers.choice(
+                order[_LEARNT // 2 :], _LEARNT - _LEARNT // 2, replace=False
+            )
             order = np.concatenate([order[: _LEARNT // 2], rest])
         model = Surrogate(self._features.groups)
         model.fit(self._features(rows[order]), values[order])
@@ -114,10 +123,11 @@ class Others:
     def _columns(self, rows: Rows) -> Array:
         """Return the log of the ratio to each device's best, shape (rows, devices)."""
         columns = []
-        for table, model in zip(self._tables, self._models, strict=True):
+        for number, table in enumerate(self._tables):
             found = np.array([table.get(tuple(row), math.nan) for row in rows.tolist()])
             missing = np.isnan(found)
             if missing.any():
+                model = self._model(number)
                 model.look(self._features(rows[missing]))
                 found[missing] = model.mean()
             columns.append(found)
