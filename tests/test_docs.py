@@ -219,6 +219,16 @@ def test_ci_runs_the_second_command_of_the_readme() -> None:
     assert second.endswith(words)
 
 
+def test_commands_of_contributing_name_what_is_there() -> None:
+    """Extras and paths in them exist; CI runs the same tools."""
+    text = "".join(b.code for b in blocks(ROOT / "CONTRIBUTING.md") if b.kind == "console setup")
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    for extra in re.findall(r"\[([a-z,]+)\]", text)[0].split(","):
+        assert re.search(rf"^{extra} = \[", project, re.MULTILINE)
+    for path in re.findall(r" (tests/\S+)", text):
+        assert (ROOT / path).exists()
+
+
 @pytest.mark.slow
 def test_first_command_of_the_readme_sets_up_and_tunes(tmp_path: Path) -> None:
     """In a clean copy: it installs, compiles, tunes, and the call after it runs what won."""
