@@ -8,6 +8,7 @@ by how close each has come to the best. Then the final.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +25,10 @@ from .ranking import pick
 from .record import Record
 from .records import Database
 from .roofline import Roofline
+from .runner import Lost, Runner
 from .selection import Tolerance
 from .space import Config
 from .strategies import Strategy
-from .trial import Lost, Runner
 from .worker import Worker
 
 __all__ = ["Search"]
@@ -39,6 +40,10 @@ _NEAR = 1.1
 
 # Fewer rounds than this in the final tell too little: rather fewer finalists.
 _LEAST_ROUNDS = 15
+
+# Builds that take longer and more of the time than this are done several at a time.
+_LONG_BUILD, _BUILD_SHARE = 0.02, 0.1
+_MOST_BUILDS = min(4, os.cpu_count() or 1)
 
 # Part of the budget that is kept for the final, at most.
 _FINAL_SHARE = 0.35
@@ -89,6 +94,7 @@ class Search:
         self._step, self._last = 0.0, time.monotonic()  # what a trial takes, the choice included
         self._tried = 0
         self._pruned = 0
+        self._building = 0.0
         self._failures: Counter[str] = Counter()
         self.roofline = Roofline.of(self.problem, self.ceilings, self.device)
         self.arms = Arms(
@@ -169,12 +175,23 @@ class Search:
             turn = self.arms.choose()
             if turn is None:
                 return "exhausted"
-            asked = turn.ask()
-            if asked is None:
+            asked = self._ask(turn)
+            if not asked:
                 turn.done = True
-            else:
-                self._try(turn, asked)
+            for number, config in enumerate(asked):
+                if not number or self._over() is None:
+                    self._try(turn, config)
         return over
+
+    def _ask(self, arm: Arm) -> list[Config]:
+        """Return what to try next; several, built at the same time, where builds take long."""
+        share = self._building / max(time.monotonic() - self._began, 1e-9)
+        many = self._tried and self._building / self._tried > _LONG_BUILD and share > _BUILD_SHARE
+        room = min(_MOST_BUILDS if many else 1, self.trials - self._tried)
+        asked = [c for _ in range(max(1, int(room))) if (c := arm.ask()) is not None]
+        if len(asked) > 1:
+            self.runner.build_ahead([(arm.kernel, config) for config in asked])
+        return asked
 
     # Trying.
 
@@ -212,6 +229,7 @@ class Search:
     def _measure(self, key: int, candidate: Candidate) -> Measurement:
         checked = self.runner.check(key, candidate.arm.kernel, candidate.config)
         candidate.error = checked.error
+        self._building += checked.build
         if checked.failure is not None:
             return Measurement.failed(checked.failure, checked.reason, checked.error)
         if self._default is None:

@@ -17,10 +17,11 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,10 @@ from .errors import KernelFailure
 from .guard import Guarded, checksum, poison
 from .measure import Contention, Sample, on_host_clock
 from .op import Problem, relative_error
+from .runner import Checked, Lost
 from .space import Config
 
-__all__ = ["WIDEST", "Bench", "Checked", "Lost", "Runner"]
+__all__ = ["WIDEST", "Bench"]
 
 Array = np.ndarray[Any, Any]
 
@@ -43,61 +45,6 @@ _SHORT, _BATCH, _MOST_REPEATS = 50e-6, 100e-6, 1000
 
 # Checksums of larger operands would cost more than they could show.
 _MOST_CHECKSUM = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What came of building and checking a candidate.
-
-    Attributes:
-        error: the larger relative error of the two inputs; NaN if it was never compared.
-        build: seconds that building took.
-        run: seconds that checking took.
-        repeats: runs in one sample.
-        failure: class of the failure, or ``None``.
-        reason: one line on the failure.
-    """
-
-    error: float = math.nan
-    build: float = 0.0
-    run: float = 0.0
-    repeats: int = 1
-    failure: str | None = None
-    reason: str = ""
-
-
-class Lost(Exception):
-    """A candidate that had passed its check failed while it was timed."""
-
-    def __init__(self, key: int, failure: str, reason: str) -> None:
-        super().__init__(reason)
-        self.key, self.failure, self.reason = key, failure, reason
-
-
-class Runner(Protocol):
-    """What the tuner asks of a :class:`Bench`, here or in a child process."""
-
-    def prepare(self, problem: Problem, seed: int) -> float:
-        """Make inputs and references of a problem, drop what is held; return the seconds taken."""
-
-    def check(self, key: int, kernel: Kernel, config: Config) -> Checked:
-        """Build a candidate, check it, and keep it under ``key`` if it is right."""
-
-    def sample(self, keys: Sequence[int]) -> list[Sample]:
-        """Take one sample of each, in this order.
-
-        Raises:
-            Lost: one of them failed.
-        """
-
-    def drop(self, keys: Iterable[int]) -> None:
-        """Let go of candidates."""
-
-    def ceilings(self) -> dict[str, float]:
-        """Return the measured ceilings of the device."""
-
-    def close(self) -> None:
-        """Let go of everything."""
 
 
 @dataclass
@@ -117,6 +64,15 @@ class _Built:
 
 def _ignore(phase: str, key: int) -> None:
     """Report progress to nobody."""
+
+
+@dataclass
+class _Ahead:
+    """What came of building a candidate: a run or an error, and the seconds it took."""
+
+    run: Run | None
+    error: BaseException | None
+    seconds: float
 
 
 class Bench:
@@ -139,6 +95,7 @@ class Bench:
         self._progress = progress
         self._folder = folder
         self._built: dict[int, _Built] = {}
+        self._ahead: dict[tuple[str, Config], _Ahead] = {}
         self._inputs: list[_Input] = []
         self._taken = 0.0  # seconds of the last run of a check
         self._contention = Contention() if on_host_clock(device) else None
@@ -146,8 +103,7 @@ class Bench:
     def prepare(self, problem: Problem, seed: int) -> float:
         """Make inputs and references of a problem."""
         self._progress("prepare", -1)
-        self._built.clear()
-        self._inputs.clear()
+        self.close()
         self.problem, self._seed = problem, seed
 
         def make() -> None:
@@ -189,23 +145,44 @@ class Bench:
         error = math.nan
         try:
             self._progress("build", key)
-            built: list[Run] = []
-            build = _clock(lambda: built.append(kernel.build(self.problem, config)))
+            ahead = self._ahead.pop((kernel.name, config), None) or self._build(kernel, config)
+            built, build = ahead.run, ahead.seconds
+            if built is None:
+                raise ahead.error or KernelFailure("compile", "there is no run")
             phase = "launch"
             self._progress("run", key)
             errors: list[float] = []
-            run = _clock(lambda: errors.extend(self._errors(built[0])))
+            run = _clock(lambda: errors.extend(self._errors(built)))
             error = max(errors)
             self._judge(error)
             if kernel.deterministic(self.problem, config):
-                self._repeat(built[0])
-            repeats = self._repeats(built[0], self._taken)
+                self._repeat(built)
+            repeats = self._repeats(built, self._taken)
         except BaseException as caught:
             return Checked(error, build, run, 1, *_failure(caught, phase))
         finally:
             self._progress("idle", -1)
-        self._built[key] = _Built(built[0], repeats)
+        self._built[key] = _Built(built, repeats)
         return Checked(error, build, run, repeats)
+
+    def _build(self, kernel: Kernel, config: Config) -> _Ahead:
+        run: Run | None = None
+        error: BaseException | None = None
+        start = time.perf_counter()
+        try:
+            run = kernel.build(self.problem, config)
+        except BaseException as caught:
+            error = caught
+        return _Ahead(run, error, time.perf_counter() - start)
+
+    def build_ahead(self, candidates: Sequence[tuple[Kernel, Config]]) -> None:
+        """Build candidates at the same time, in threads: compilers are other processes."""
+        self._progress("build", -1)
+        with ThreadPoolExecutor(len(candidates)) as pool:
+            built = pool.map(lambda candidate: self._build(*candidate), candidates)
+            names = [(kernel.name, config) for kernel, config in candidates]
+            self._ahead = dict(zip(names, built, strict=True))
+        self._progress("idle", -1)
 
     def rebuild(self, key: int, kernel: Kernel, config: Config, repeats: int) -> None:
         """Build a candidate that was checked before, in a process that is no more.
@@ -310,6 +287,7 @@ class Bench:
     def close(self) -> None:
         """Let go of everything."""
         self._built.clear()
+        self._ahead.clear()
         self._inputs.clear()
 
 

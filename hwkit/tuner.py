@@ -33,11 +33,12 @@ from .op import Problem
 from .records import Database
 from .registry import registry
 from .roofline import Roofline
+from .runner import Runner
 from .search import Search
 from .selection import Tolerance, check_tolerance
 from .settings import settings
 from .strategies import Strategy
-from .trial import Bench, Runner
+from .trial import Bench
 from .worker import Worker
 
 __all__ = [

@@ -23,8 +23,8 @@ from .errors import HwkitError
 from .measure import Sample
 from .nursery import Child, Died, Limits, Nursery
 from .op import Problem
+from .runner import Checked, Lost
 from .space import Config
-from .trial import Checked, Lost
 
 __all__ = ["Limits", "Worker"]
 
@@ -98,6 +98,14 @@ class Worker:
             self._checked[key] = (kernel.name, config, checked.repeats)
             self._live.add(key)
         return checked
+
+    def build_ahead(self, candidates: Sequence[tuple[Kernel, Config]]) -> None:
+        """Build candidates at the same time; :meth:`check` then finds them built."""
+        named = [(kernel.name, dict(config)) for kernel, config in candidates]
+        # Whoever takes the child down now does it again in its own check, and is named there.
+        with suppress(Died):
+            if self._child is not None:
+                self._talk({"do": "build_ahead", "candidates": named})
 
     def sample(self, keys: Sequence[int]) -> list[Sample]:
         """Take one sample of each, in this order.

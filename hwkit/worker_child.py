@@ -29,8 +29,9 @@ from typing import Any
 from .backend import Kernel
 from .errors import HwkitError
 from .registry import registry
+from .runner import Lost
 from .space import Config
-from .trial import Bench, Lost
+from .trial import Bench
 
 __all__ = ["BOARD", "NUMBER", "PHASES", "nursery"]
 
@@ -166,6 +167,10 @@ class _Session:
     def do_check(self, key: int, kernel: str, config: dict[str, Any]) -> dict[str, Any]:
         """Build and check a candidate."""
         return asdict(self.bench.check(key, self._kernel(kernel), Config(config)))
+
+    def do_build_ahead(self, candidates: list[tuple[str, dict[str, Any]]]) -> None:
+        """Build candidates at the same time."""
+        self.bench.build_ahead([(self._kernel(n), Config(c)) for n, c in candidates])
 
     def do_rebuild(self, key: int, kernel: str, config: dict[str, Any], repeats: int) -> None:
         """Build a candidate that was checked by a worker before this one."""

@@ -26,8 +26,8 @@ PARTS: dict[str, tuple[str, str]] = {
     "registry": ("registry lookup", f"hookspecs backend settings {BASE}"),
     "measure": ("measure", "backend errors"),
     "records": (
-        "records record ranking rows connection store access matching cleaning quarantine repair "
-        "lines",
+        "records record legal ranking rows connection journal store access matching cleaning "
+        "quarantine repair lines layered",
         f"measure backend {BASE}",
     ),
     "strategies": ("strategies", "space errors"),
@@ -35,7 +35,10 @@ PARTS: dict[str, tuple[str, str]] = {
         "dispatch plans selection explanation arrays",
         f"registry records backend settings {BASE}",
     ),
-    "worker": ("worker worker_child nursery trial guard", f"measure registry backend settings {BASE}"),
+    "worker": (
+        "worker worker_child nursery runner trial guard",
+        f"measure registry backend settings {BASE}",
+    ),
     "tuner": (
         "tuner search candidate arms roofline events",
         f"dispatch registry records measure worker strategies backend settings {BASE}",

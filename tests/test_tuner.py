@@ -21,6 +21,7 @@ from hwkit.errors import ArgumentError, HwkitError, NoKernel
 from hwkit.op import Problem
 from hwkit.records import Database
 from hwkit.registry import registry
+from hwkit.search import Search
 from hwkit.space import Config
 from hwkit.testing import FAULTS, FakeBackend, FaultyBackend, fake, faulty
 from hwkit.testing.fake import FakeDevice, FakeKernel
@@ -34,6 +35,7 @@ from hwkit.tuner import (
     parse_budget,
     tune,
 )
+from hwkit.worker import Limits, Worker
 
 TEXT = "gemm float32 nn m=32 n=32 k=32"
 INTEGERS = "matmul int8,int8,int32,int32 b=1 m=4 n=4 k=4"
@@ -512,3 +514,40 @@ def test_kill_9_of_a_run_loses_only_the_running_candidate(tmp_path: Path) -> Non
     assert done.stdout
     again = [r for r in database.records(problem=TEXT) if r.config in tried_before and not r.ok]
     assert len({(r.kernel, r.config) for r in again}) == len(again)
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("worker", [False, True])
+def test_slow_builds_are_done_several_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch, worker: bool
+) -> None:
+    """Where building takes most of the time, candidates are built ahead, and none is lost."""
+    ahead: list[int] = []
+    real = Search._ask
+
+    def ask(search: Search, arm: Any) -> list[Config]:
+        search._building += 10.0  # as if each build so far had taken long
+        asked = real(search, arm)
+        ahead.append(len(asked))
+        return asked
+
+    monkeypatch.setattr("hwkit.search._MOST_BUILDS", 4)
+    monkeypatch.setattr(Search, "_ask", ask)
+    result = tuned(database, trials=21, worker=worker, strategy="random")
+    assert result.trials == 21
+    assert max(ahead) == 4
+    assert len({r.candidate for r in database.records()}) == 21
+
+
+@pytest.mark.usefixtures("fakes")
+def test_crash_while_building_ahead_is_put_down_to_its_candidate(database: Database) -> None:
+    """A candidate that takes the process down in a common build is found by building alone."""
+    device = registry().device("faulty:0")
+    kernel = registry().kernels(device, "gemm")[0]
+    problem = registry().op("gemm").parse(TEXT)
+    with Worker(device, Limits(run=0.5)) as runner:
+        runner.prepare(problem, 0)
+        configs = [Config({"tile": 8, "fault": f}) for f in ("none", "compile", "segfault")]
+        runner.build_ahead([(kernel, config) for config in configs])
+        failures = [runner.check(i, kernel, c).failure for i, c in enumerate(configs)]
+        assert failures == [None, "compile", "crash"]

@@ -16,8 +16,8 @@ from hwkit.backend import Device, Kernel
 from hwkit.errors import HwkitError
 from hwkit.op import Problem
 from hwkit.registry import registry
+from hwkit.runner import Checked, Lost
 from hwkit.testing import FAULTS, fake, faulty
-from hwkit.trial import Checked, Lost
 from hwkit.worker import Limits, Worker
 
 TEXT = "gemm float32 nn m=32 n=32 k=32"
