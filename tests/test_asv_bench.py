@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from test_docs import blocks, commands
+from documents import blocks, commands
 
 from hwkit.dispatch import parse_problem
 from hwkit.registry import registry

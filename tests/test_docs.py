@@ -8,11 +8,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from documents import blocks, commands
 from fresh import copy_checkout
 
 from hwkit import hookspecs
@@ -42,30 +41,6 @@ KINDS = {
 
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _UNIT = r"[kMGTmnu]?(?:B|s|FLOP/s|B/s)"
-
-
-class Block(NamedTuple):
-    """A block of code in a document."""
-
-    kind: str
-    line: int
-    code: str
-
-
-def blocks(document: Path) -> list[Block]:
-    """Return the fenced blocks of a document."""
-    found, text = [], document.read_text("utf-8")
-    for match in re.finditer(r"^```([^\n`]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(match[1].strip(), line, match[2]))
-    return found
-
-
-def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
-    """Yield each command behind ``$``, and the lines that it is shown to print."""
-    for part in re.split(r"^\$ ", block.code, flags=re.MULTILINE)[1:]:
-        command, *lines = part.splitlines()
-        yield command, lines
 
 
 def environment(folder: Path) -> dict[str, str]:
