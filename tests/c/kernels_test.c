@@ -1,0 +1,439 @@
+/* All kernels of the selected instruction set against plain loops in double, on random problems,
+ * with every array right before or right behind a page that may not be touched.
+ *
+ *     kernels_test <problems> [<name of the instruction set that must have been selected>]
+ *
+ * Prints one line; returns 1 at the first wrong answer. */
+#define _GNU_SOURCE
+#include "conv2d.h"
+#include "depthwise.h"
+#include "gemm.h"
+#include "half.h"
+#include "isa.h"
+#include "pool2d.h"
+#include "threads.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- arrays between guard pages -------------------------------------------------------------- */
+
+typedef struct {
+    char *map, *data;
+    size_t mapped;
+} block;
+
+enum { MOST_BLOCKS = 16 };
+static block blocks[MOST_BLOCKS];
+static int block_count;
+
+static void *guarded(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
+    block *b = &blocks[block_count++];
+    b->mapped = body + 2 * page;
+    b->map = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (b->map == MAP_FAILED || block_count > MOST_BLOCKS)
+        abort();
+    mprotect(b->map, page, PROT_NONE);
+    mprotect(b->map + page + body, page, PROT_NONE);
+    b->data = rand() % 2 ? b->map + page : b->map + page + body - bytes;
+    return b->data;
+}
+
+static void release_all(void)
+{
+    while (block_count--)
+        munmap(blocks[block_count].map, blocks[block_count].mapped);
+    block_count = 0;
+}
+
+static int64_t upto(int64_t most)
+{
+    return 1 + rand() % most;
+}
+
+static double get(const void *array, int is_double, int64_t i)
+{
+    return is_double ? ((const double *)array)[i] : (double)((const float *)array)[i];
+}
+
+static void put(void *array, int is_double, int64_t i, double value)
+{
+    if (is_double)
+        ((double *)array)[i] = value;
+    else
+        ((float *)array)[i] = (float)value;
+}
+
+static void *fresh(int is_double, int64_t n)
+{
+    void *array = guarded((size_t)n * (is_double ? sizeof(double) : sizeof(float)));
+    for (int64_t i = 0; i < n; i++)
+        put(array, is_double, i, rand() / (double)RAND_MAX * 2 - 1);
+    return array;
+}
+
+static double activated(double x, const hwkit_activation *act)
+{
+    switch (act->kind) {
+    case HWKIT_CLAMP:
+        return fmin(fmax(x, act->lo), act->hi);
+    case HWKIT_LEAKY_RELU:
+        return x < 0 ? x * act->lo : x;
+    case HWKIT_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case HWKIT_HARD_SWISH:
+        return x * fmin(fmax(x + 3, 0), 6) / 6;
+    case HWKIT_SILU:
+        return x / (1 + exp(-x));
+    default:
+        return x;
+    }
+}
+
+static hwkit_activation any_activation(void)
+{
+    hwkit_activation act = {rand() % 6, 0, 0};
+    if (act.kind == HWKIT_CLAMP)
+        act.lo = -0.25, act.hi = 0.75;
+    if (act.kind == HWKIT_LEAKY_RELU)
+        act.lo = 0.125;
+    return act;
+}
+
+/* Whether the Frobenius error of `got` is below `bound`. */
+static int close_enough(const char *what, const void *got, const double *want, int64_t n,
+                        int is_double, double bound)
+{
+    double error = 0, norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double d = get(got, is_double, i) - want[i];
+        error += d * d;
+        norm += want[i] * want[i];
+    }
+    if (sqrt(error) <= bound * sqrt(norm) + 1e-300)
+        return 1;
+    printf("%s: relative error %g\n", what, sqrt(error / norm));
+    return 0;
+}
+
+/* Run a plan as it is, then with operand 1 prepacked if it can be; 1 if both answers are right. */
+static int right(const char *what, hwkit_plan *plan, int count, const void **operands, int64_t n,
+                 int is_double, const double *want)
+{
+    double bound = is_double ? 1e-13 : 2e-6;
+    void *out = fresh(is_double, n);
+    int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
+    good = good && close_enough(what, out, want, n, is_double, bound);
+    if (good && count > 1 && plan->prepack) {
+        const int position = 1;
+        const void *rest[HWKIT_MAX_OPERANDS];
+        int left = 0;
+        hwkit_plan *packed = plan->prepack(plan, 1, &position, &operands[1]);
+        for (int i = 0; i < count; i++)
+            if (i != 1)
+                rest[left++] = operands[i];
+        out = fresh(is_double, n);
+        good = packed && packed->run(packed, rest, out) == HWKIT_OK &&
+               close_enough(what, out, want, n, is_double, bound);
+        if (packed)
+            packed->destroy(packed);
+    }
+    if (plan)
+        plan->destroy(plan);
+    return good;
+}
+
+/* ---- convolutions ---------------------------------------------------------------------------- */
+
+static int64_t image(int nhwc, int64_t c, int64_t h, int64_t w, int64_t n_, int64_t c_, int64_t h_,
+                     int64_t w_)
+{
+    return nhwc ? ((n_ * h + h_) * w + w_) * c + c_ : ((n_ * c + c_) * h + h_) * w + w_;
+}
+
+static void convolve(const hwkit_conv2d *g, const void **operands, double *want)
+{
+    const int d = g->is_double;
+    const void *bias = g->has_bias ? operands[2] : NULL;
+    const void *residual = g->has_residual ? operands[2 + g->has_bias] : NULL;
+    int64_t depth = g->c / g->groups, each = g->k / g->groups;
+    for (int64_t n = 0; n < g->n; n++)
+        for (int64_t k = 0; k < g->k; k++)
+            for (int64_t p = 0; p < g->p; p++)
+                for (int64_t q = 0; q < g->q; q++) {
+                    double sum = bias ? get(bias, d, k) : 0;
+                    for (int64_t c = 0; c < depth; c++)
+                        for (int64_t r = 0; r < g->r; r++)
+                            for (int64_t s = 0; s < g->s; s++) {
+                                int64_t y = p * g->stride_y - g->top + r * g->dilation_y;
+                                int64_t x = q * g->stride_x - g->left + s * g->dilation_x;
+                                if (y < 0 || y >= g->h || x < 0 || x >= g->w)
+                                    continue;
+                                int64_t from = image(g->nhwc, g->c, g->h, g->w, n,
+                                                     k / each * depth + c, y, x);
+                                int64_t tap = image(g->nhwc, depth, g->r, g->s, k, c, r, s);
+                                sum += get(operands[0], d, from) * get(operands[1], d, tap);
+                            }
+                    int64_t to = image(g->nhwc, g->k, g->p, g->q, n, k, p, q);
+                    want[to] = activated(sum + (residual ? get(residual, d, to) : 0), &g->act);
+                }
+}
+
+/* A geometry whose window fits; sizes of channels are left to the caller. */
+static hwkit_conv2d any_window(void)
+{
+    hwkit_conv2d g = {.n = upto(2), .r = upto(3), .s = upto(3), .stride_y = upto(3)};
+    g.stride_x = rand() % 2 ? g.stride_y : upto(3);
+    g.dilation_y = rand() % 3 ? 1 : 2;
+    g.dilation_x = rand() % 3 ? 1 : 2;
+    if (rand() % 2) {
+        g.r = g.s = 3;
+        g.dilation_y = g.dilation_x = 1;
+    }
+    g.top = rand() % 3;
+    g.left = rand() % 3;
+    int64_t reach_y = (g.r - 1) * g.dilation_y + 1, reach_x = (g.s - 1) * g.dilation_x + 1;
+    g.h = reach_y + rand() % 12;
+    g.w = reach_x + rand() % 40;
+    g.p = (g.h + g.top + rand() % 3 - reach_y) / g.stride_y + 1;
+    g.q = (g.w + g.left + rand() % 3 - reach_x) / g.stride_x + 1;
+    g.nhwc = rand() % 2;
+    g.is_double = rand() % 2;
+    g.has_bias = rand() % 2;
+    g.has_residual = rand() % 2;
+    g.act = any_activation();
+    g.threads = (int)upto(3);
+    return g;
+}
+
+static int operands_of(const hwkit_conv2d *g, const void **operands)
+{
+    int count = 2;
+    operands[0] = fresh(g->is_double, g->n * g->c * g->h * g->w);
+    operands[1] = fresh(g->is_double, g->k * (g->c / g->groups) * g->r * g->s);
+    if (g->has_bias)
+        operands[count++] = fresh(g->is_double, g->k);
+    if (g->has_residual)
+        operands[count++] = fresh(g->is_double, g->n * g->k * g->p * g->q);
+    return count;
+}
+
+static int test_depthwise(void)
+{
+    const void *operands[4];
+    hwkit_conv2d g = any_window();
+    g.c = g.groups = upto(40);
+    g.k = g.c * (rand() % 4 ? 1 : upto(3));
+    int64_t n = g.n * g.k * g.p * g.q;
+    double *want = malloc((size_t)n * sizeof(double));
+    int count = operands_of(&g, operands);
+    convolve(&g, operands, want);
+    hwkit_depthwise d = {
+        .n = g.n, .c = g.c, .h = g.h, .w = g.w, .k = g.k, .r = g.r, .s = g.s, .p = g.p, .q = g.q,
+        .sy = g.stride_y, .sx = g.stride_x, .dy = g.dilation_y, .dx = g.dilation_x, .top = g.top,
+        .left = g.left, .nhwc = g.nhwc, .is_double = g.is_double, .act = g.act,
+        .wide = (int)upto(7), .rows = upto(9), .block = upto(50), .threads = g.threads};
+    int good = hwkit_depthwise_prepare(&d) == 0 &&
+               right("depthwise", hwkit_depthwise_plan(&d, g.has_bias, g.has_residual), count,
+                     operands, n, g.is_double, want);
+    free(want);
+    return good;
+}
+
+/* A tile that the selected table has, as it is meant to be used: any rows up to the most. */
+static void any_tile(int is_double, int *rows, int *vectors)
+{
+    const hwkit_isa *isa = hwkit_isa_get();
+    const hwkit_kernels *kernels = is_double ? &isa->f64 : &isa->f32;
+    do {
+        *rows = (int)upto(HWKIT_MAX_ROWS);
+        *vectors = (int)upto(HWKIT_MAX_VECTORS);
+    } while (!kernels->gemm->by_panel[*vectors - 1][*rows - 1]);
+}
+
+static int test_conv2d(void)
+{
+    const void *operands[4];
+    hwkit_conv2d g = any_window();
+    g.groups = rand() % 3 ? 1 : upto(3);
+    g.c = g.groups * upto(9);
+    g.k = g.groups * upto(20);
+    g.algorithm = !g.nhwc && rand() % 2 ? HWKIT_CONV_PACKED : HWKIT_CONV_DIRECT;
+    g.kc = upto(40);
+    g.pixels = upto(60);
+    g.channels = upto(30);
+    g.pack_a = g.algorithm == HWKIT_CONV_DIRECT && rand() % 2;
+    g.merge = g.algorithm == HWKIT_CONV_DIRECT && g.groups == 1 && g.dilation_x == 1 && rand() % 2;
+    any_tile(g.is_double, &g.rows, &g.vectors);
+    int64_t n = g.n * g.k * g.p * g.q;
+    double *want = malloc((size_t)n * sizeof(double));
+    int count = operands_of(&g, operands);
+    convolve(&g, operands, want);
+    int good = right("conv2d", hwkit_conv2d_plan(&g), count, operands, n, g.is_double, want);
+    free(want);
+    return good;
+}
+
+/* ---- matrix products ------------------------------------------------------------------------- */
+
+static int test_gemm(void)
+{
+    const void *operands[5];
+    hwkit_gemm g = {.batch = upto(2), .m = upto(40), .n = upto(70), .k = upto(50),
+                    .is_double = rand() % 2, .alpha = rand() % 2 ? 1 : 0.5, .threads = (int)upto(3),
+                    .kc = upto(60), .mc = upto(50), .nc = upto(80), .pack_a = rand() % 2};
+    g.algorithm = rand() % 3;
+    g.transpose_a = g.algorithm == HWKIT_GEMM_PACKED && rand() % 2;
+    g.transpose_b = g.algorithm == HWKIT_GEMM_DOT ||
+                    (g.algorithm == HWKIT_GEMM_PACKED && rand() % 2);
+    g.b_shared = g.batch > 1 && rand() % 2;
+    if (g.batch == 1) {
+        g.has_addend = rand() % 2;
+        g.beta = g.has_addend ? 0.75 : 0;
+        g.has_bias = rand() % 2;
+        g.has_residual = rand() % 2;
+        g.act = any_activation();
+    }
+    any_tile(g.is_double, &g.rows, &g.vectors);
+    int d = g.is_double, count = 2;
+    int64_t n = g.batch * g.m * g.n;
+    operands[0] = fresh(d, g.batch * g.m * g.k);
+    operands[1] = fresh(d, (g.b_shared ? 1 : g.batch) * g.k * g.n);
+    const void *addend = g.has_addend ? operands[count++] = fresh(d, n) : NULL;
+    const void *bias = g.has_bias ? operands[count++] = fresh(d, g.n) : NULL;
+    const void *residual = g.has_residual ? operands[count++] = fresh(d, n) : NULL;
+    double *want = malloc((size_t)n * sizeof(double));
+    for (int64_t z = 0; z < g.batch; z++)
+        for (int64_t i = 0; i < g.m; i++)
+            for (int64_t j = 0; j < g.n; j++) {
+                double sum = 0;
+                int64_t to = (z * g.m + i) * g.n + j, zb = g.b_shared ? 0 : z;
+                for (int64_t k = 0; k < g.k; k++)
+                    sum += get(operands[0], d,
+                               z * g.m * g.k + (g.transpose_a ? k * g.m + i : i * g.k + k)) *
+                           get(operands[1], d,
+                               zb * g.k * g.n + (g.transpose_b ? j * g.k + k : k * g.n + j));
+                sum = g.alpha * sum + (addend ? g.beta * get(addend, d, to) : 0);
+                sum += (bias ? get(bias, d, j) : 0) + (residual ? get(residual, d, to) : 0);
+                want[to] = activated(sum, &g.act);
+            }
+    int good = right("gemm", hwkit_gemm_plan(&g), count, operands, n, d, want);
+    free(want);
+    return good;
+}
+
+/* ---- pooling --------------------------------------------------------------------------------- */
+
+static int test_pool(void)
+{
+    hwkit_conv2d g = any_window();
+    int64_t count_y[64], count_x[128];
+    hwkit_pool d = {
+        .n = g.n, .c = upto(70), .h = g.h, .w = g.w, .r = g.r, .s = g.s, .p = g.p, .q = g.q,
+        .sy = g.stride_y, .sx = g.stride_x, .dy = g.dilation_y, .dx = g.dilation_x, .top = g.top,
+        .left = g.left, .nhwc = g.nhwc, .is_double = g.is_double, .mean = rand() % 2,
+        .global = rand() % 4 == 0, .count_y = count_y, .count_x = count_x, .rows = upto(9),
+        .block = upto(40), .threads = g.threads};
+    if (d.global) {
+        d.r = d.h, d.s = d.w, d.p = d.q = d.sy = d.sx = d.dy = d.dx = 1;
+        d.top = d.left = 0;
+    }
+    const void *x = fresh(d.is_double, d.n * d.c * d.h * d.w);
+    int64_t n = d.n * d.c * d.p * d.q;
+    double *want = malloc((size_t)n * sizeof(double));
+    for (int64_t p = 0; p < d.p; p++)
+        count_y[p] = upto(9);
+    for (int64_t q = 0; q < d.q; q++)
+        count_x[q] = upto(9);
+    for (int64_t i = 0; i < d.n; i++)
+        for (int64_t c = 0; c < d.c; c++)
+            for (int64_t p = 0; p < d.p; p++)
+                for (int64_t q = 0; q < d.q; q++) {
+                    double result = d.mean ? 0 : -INFINITY;
+                    for (int64_t r = 0; r < d.r; r++)
+                        for (int64_t s = 0; s < d.s; s++) {
+                            int64_t row = p * d.sy - d.top + r * d.dy;
+                            int64_t column = q * d.sx - d.left + s * d.dx;
+                            if (row < 0 || row >= d.h || column < 0 || column >= d.w)
+                                continue;
+                            double v = get(x, d.is_double,
+                                           image(d.nhwc, d.c, d.h, d.w, i, c, row, column));
+                            result = d.mean ? result + v : fmax(result, v);
+                        }
+                    if (d.mean)
+                        result /= d.global ? (double)(d.h * d.w) : (double)(count_y[p] * count_x[q]);
+                    /* infinities, of windows of padding, would make the norm useless */
+                    int64_t to = image(d.nhwc, d.c, d.p, d.q, i, c, p, q);
+                    want[to] = result;
+                }
+    void *out = fresh(d.is_double, n);
+    hwkit_plan *plan = hwkit_pool_plan(&d);
+    int good = plan && plan->run(plan, &x, out) == HWKIT_OK;
+    for (int64_t i = 0; i < n && good; i++)
+        if (isinf(want[i]) && get(out, d.is_double, i) == want[i]) {
+            want[i] = 0;
+            put(out, d.is_double, i, 0);
+        }
+    good = good && close_enough("pool", out, want, n, d.is_double,
+                                !d.mean ? 0 : d.is_double ? 1e-13 : 2e-6);
+    if (plan)
+        plan->destroy(plan);
+    free(want);
+    return good;
+}
+
+/* ---- conversions ----------------------------------------------------------------------------- */
+
+static int test_half(void)
+{
+    int64_t n = upto(100);
+    float *wide = guarded((size_t)n * 4), *back = guarded((size_t)n * 4);
+    uint16_t *half = guarded((size_t)n * 2), *same = guarded((size_t)n * 2);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)rand() << 9 ^ (uint32_t)rand();
+        memcpy(&wide[i], &bits, 4);
+    }
+    hwkit_f32_to_f16(wide, half, n);
+    hwkit_f32_to_f16_portable(wide, same, n);
+    int good = !memcmp(half, same, (size_t)n * 2);
+    hwkit_f16_to_f32(half, wide, n);
+    hwkit_f16_to_f32_portable(half, back, n);
+    good = good && !memcmp(wide, back, (size_t)n * 4);
+    hwkit_f32_to_bf16(wide, half, n);
+    hwkit_bf16_to_f32(half, back, n);
+    hwkit_f32_to_bf16(back, same, n);
+    good = good && !memcmp(half, same, (size_t)n * 2);
+    if (!good)
+        printf("half: conversions differ\n");
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
+                                         test_half};
+    int problems = argc > 1 ? atoi(argv[1]) : 200;
+    const char *isa = hwkit_isa_get()->name;
+    if (argc > 2 && strcmp(argv[2], isa)) {
+        printf("the selected instruction set is %s, not %s\n", isa, argv[2]);
+        return 1;
+    }
+    hwkit_threads_limit(3);
+    for (int i = 0; i < problems; i++) {
+        srand((unsigned)i + 1);
+        int good = tests[i % 5]();
+        release_all();
+        if (!good) {
+            printf("%s: problem %d is wrong\n", isa, i);
+            return 1;
+        }
+    }
+    printf("%s: %d problems ok\n", isa, problems);
+    return 0;
+}
