@@ -13,7 +13,7 @@ import click
 
 from ..errors import ArgumentError, Unavailable
 from .options import complete_op, json_option, problems
-from .output import deliver, duration, line, rate, ratio, share
+from .output import deliver, digits, duration, line, ratio, share
 
 if TYPE_CHECKING:
     from ..bench.sets import Layer
@@ -233,9 +233,8 @@ class _Screen(_Silent):
 
     def row(self, row: Row) -> None:
         """Print the times of one problem."""
-        speed = rate(row.flops / row.seconds).split()[0] if row.seconds else "-"
-        if row.seconds and row.flops / row.seconds < 1e9:
-            speed = f"{row.flops / row.seconds / 1e9:.2f}"
+        giga = row.flops / row.seconds / 1e9 if row.seconds else 0.0
+        speed = digits(giga) if giga else "-"
         cells = [
             str(row.layer.times) * self._counts,
             duration(row.seconds),

@@ -64,7 +64,7 @@ def _writable(file: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK)
 
 
-def problems_to_measure(device: str, path: str | None, *, every: bool) -> list[Problem]:
+def problems_to_measure(device: str, path: str | None, *, every: bool) -> dict[Problem, int]:
     """Return the problems whose winners on this very device are stale, or all that have one."""
     from ..dispatch import parse_problem
     from ..registry import registry
@@ -76,11 +76,11 @@ def problems_to_measure(device: str, path: str | None, *, every: bool) -> list[P
         found = [r for r in kept.winners("user") if dict(r.fingerprint.identity) == same]
     else:
         found = kept.stale(here)
-    problems: dict[Problem, None] = {}
+    problems: dict[Problem, int] = {}
     for record in found:
         try:
-            problems[parse_problem(record.problem)] = None
+            problems[parse_problem(record.problem)] = 1
         except ArgumentError:
             # Of an operator whose plugin is not here: nothing could be measured.
             continue
-    return list(problems)
+    return problems

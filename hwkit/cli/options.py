@@ -98,8 +98,8 @@ def read_tolerance(text: str | None) -> float | str | None:
 
 def problems(
     texts: Iterable[str] = (), files: Iterable[str] = (), ops: Iterable[str] = ()
-) -> list[Problem]:
-    """Return the problems that a command line names, each once, in order.
+) -> dict[Problem, int]:
+    """Return the problems that a command line names, in order, and how often it names each.
 
     Args:
         texts: problem lines; the name of the operator may be left out if ``ops`` is one name.
@@ -118,7 +118,7 @@ def problems(
     if not lines:
         known = registry().ops()
         lines = [text for name in names or known for text in known[name].samples]
-    found: dict[Problem, None] = {}
+    found: dict[Problem, int] = {}
     for line in lines:
         problem = parse_problem(_named(line, names))
         if names and problem.op.name not in names:
@@ -126,8 +126,8 @@ def problems(
                 f"problem '{line}' is of {problem.op.name}, but --op asks for {', '.join(names)}: "
                 "drop one of the two"
             )
-        found[problem] = None
-    return list(found)
+        found[problem] = found.get(problem, 0) + 1
+    return found
 
 
 def _named(line: str, names: list[str]) -> str:

@@ -34,11 +34,11 @@ def duration(seconds: float | None) -> str:
         return f"{minutes} min {rest:02d} s"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= scale * 0.9995:
-            return f"{_digits(seconds / scale)} {unit}"
-    return f"{_digits(seconds * 1e9)} ns"
+            return f"{digits(seconds / scale)} {unit}"
+    return f"{digits(seconds * 1e9)} ns"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     return (
         f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
     )
@@ -50,8 +50,8 @@ def rate(per_second: float | None, what: str = "FLOP/s") -> str:
         return _NONE
     for unit, scale in (("T", 1e12), ("G", 1e9)):
         if per_second >= scale:
-            return f"{_digits(per_second / scale)} {unit}{what}"
-    return f"{_digits(per_second / 1e6)} M{what}"
+            return f"{digits(per_second / scale)} {unit}{what}"
+    return f"{digits(per_second / 1e6)} M{what}"
 
 
 def nbytes(count: float | None) -> str:

@@ -55,13 +55,20 @@ __all__ = ["show_summary", "tune"]
     "--budget",
     metavar="TIME",
     default="30s",
-    help="Time for each problem, as 20s or 5m; 30s by default.",
+    help="Time for each problem, as 20s or 5m, or none; 30s by default.",
 )
 @click.option(
     "--trials",
     type=click.IntRange(1),
     metavar="N",
     help="Most trials for each problem; as many as the budget allows by default.",
+)
+@click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="NAME",
+    help="Only this kernel, as 'hwkit ops' names it. Repeatable.",
 )
 @click.option(
     "--strategy",
@@ -91,6 +98,7 @@ def tune(
     device: str | None,
     budget: str,
     trials: int | None,
+    kernels: tuple[str, ...],
     strategy: str,
     seed: int,
     tolerance: str | None,
@@ -115,8 +123,9 @@ def tune(
         device,
         quiet=as_json,
         db=db,
-        budget=budget,
+        budget=None if budget == "none" else budget,
         trials=trials,
+        kernels=kernels or None,
         strategy=strategy,
         seed=seed,
         tolerance=read_tolerance(tolerance),
@@ -130,8 +139,10 @@ def tune(
 
 def _asked(
     texts: tuple[str, ...], files: tuple[str, ...], op_names: tuple[str, ...], device: str
-) -> list[Problem]:
-    """Return the problems: those that are named, or the samples that the device has a kernel for.
+) -> dict[Problem, int]:
+    """Return the problems and how often each is called.
+
+    They are those that are named, or the samples that the device has a kernel for.
 
     Raises:
         NoKernel: it has one for none of them.
@@ -143,11 +154,11 @@ def _asked(
     if texts or files:
         return found
     opened, known = registry().device(device), registry()
-    able = [
-        problem
-        for problem in found
+    able = {
+        problem: times
+        for problem, times in found.items()
         if any(k.supports(problem) is True for k in known.kernels(opened, problem.op.name))
-    ]
+    }
     if not able:
         wanted = ", ".join(op_names) or "any operator"
         raise NoKernel(
@@ -171,7 +182,10 @@ def show_summary(session: Session) -> None:
     speedups = [result.speedup for result in session.done if result.speedup is not None]
     if len(speedups) > 1:
         line(f"geometric mean {ratio(statistics.geometric_mean(speedups))} default")
-    line(f"kept in {session.database}" if session.database else "kept in memory only", "dim")
+    if session.not_kept:
+        line(f"{count(session.not_kept, 'record')} not kept: type 'hwkit doctor'", "bold red")
+    else:
+        line(f"kept in {session.database}" if session.database else "kept in memory only", "dim")
     if session.interrupted:
         click.echo("hwkit: interrupted; the same command goes on from here", err=True)
 

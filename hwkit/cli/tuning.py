@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ class Session:
         events: every trial, as plain data.
         notes: what the tuner thought worth knowing.
         interrupted: whether Ctrl-C ended it.
+        not_kept: records that the database could not keep.
         seconds: wall time.
     """
 
@@ -40,6 +41,7 @@ class Session:
     events: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
+    not_kept: int = 0
     seconds: float = 0.0
 
     @property
@@ -65,6 +67,7 @@ class Session:
             "interrupted": self.interrupted,
             "seconds": self.seconds,
             "trials": self.trials,
+            "not_kept": self.not_kept,
             "failures": dict(self.failures),
             "problems": [_result(result) for result in self.done],
             "notes": self.notes,
@@ -89,12 +92,17 @@ def _result(result: TuneResult) -> dict[str, Any]:
 
 
 def run(
-    problems: Sequence[Problem], device: str, *, quiet: bool, db: str | None = None, **options: Any
+    problems: Mapping[Problem, int],
+    device: str,
+    *,
+    quiet: bool,
+    db: str | None = None,
+    **options: Any,
 ) -> Session:
     """Tune with progress on stderr; Ctrl-C ends the run and is noted.
 
     Args:
-        problems: what to tune.
+        problems: what to tune, and how often each is called.
         device: where.
         quiet: show nothing.
         db: database file; the process's own if ``None``.
@@ -120,6 +128,7 @@ def run(
         except KeyboardInterrupt:
             session.interrupted = True
     session.interrupted |= any(r.stopped_by == "interrupted" for r in session.done)
+    session.not_kept = kept.counts()["not_kept"]
     session.seconds = time.monotonic() - began
     return session
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,6 +162,7 @@ def test_a_real_interrupt_keeps_everything(tmp_path: Path) -> None:
         (["--op", "conv2d", "--problem", GEMM], "is of gemm, but --op asks for conv2d"),
         (["--problem", GEMM, "--budget", "soon"], "budget 'soon'"),
         (["--problem", GEMM, "--trials", "0"], "--trials"),
+        (["--problem", GEMM, "--kernel", "hope"], "kernel 'hope'"),
         (["--problem", GEMM, "--strategy", "hope"], "hope"),
         (["--problem", GEMM, "--tolerance", "0"], "tolerance=0.0"),
         (["--problem", GEMM, "--device", "fake:7"], "fake:7 does not exist"),
@@ -178,11 +180,12 @@ def test_mistakes(hwkit: Hwkit, fake: None, words: list[str], said: str) -> None
 
 
 def test_problems_of_files_and_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts, files and standard input make one list without doubles; comments are left out."""
+    """Texts, files and standard input are counted together; comments are left out."""
     file = tmp_path / "problems.txt"
     file.write_text(f"# what we need\n\n{GEMM}  # a product\nfloat32 nn m=2 n=2 k=2\n")
     found = problems([GEMM], [str(file)], ["gemm"])
-    assert [str(problem) for problem in found] == [GEMM, "gemm float32 nn m=2 n=2 k=2"]
+    named = {str(problem): times for problem, times in found.items()}
+    assert named == {GEMM: 2, "gemm float32 nn m=2 n=2 k=2": 1}
     monkeypatch.setattr(sys, "stdin", io.StringIO(CONV))
     assert [str(problem) for problem in problems((), ["-"])] == [CONV]
 
@@ -222,3 +225,25 @@ def test_revalidate_measures_the_stale_ones(hwkit: Hwkit, fake: None, db: Path) 
     again = hwkit("db", "revalidate", "--all", "--budget", "1s", "--json").json
     assert [each["problem"] for each in again["problems"]] == [GEMM]
     assert json.dumps(again)
+
+
+def test_one_kernel_without_a_time_limit(hwkit: Hwkit, fake: None) -> None:
+    """``--kernel`` limits the search, ``--budget none`` lifts the limit of time."""
+    answer = hwkit(
+        "tune", *_words(GEMM), "--kernel", "fake_loose", "--budget", "none", "--trials", "3",
+        "--tolerance", "1e-2", "--json",
+    )  # fmt: skip
+    assert answer.code == 0
+    assert {event["kernel"] for event in answer.json["events"]} == {"fake_loose"}
+
+
+def test_what_cannot_be_kept_is_told(hwkit: Hwkit, fake: None, tmp_path: Path) -> None:
+    """Without a database that can be written tuning works, and it is said what will be lost."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    answer = hwkit("tune", *_words(GEMM), "--trials", "2", "--db", str(blocked / "tuning.db"))
+    assert answer.code == 0
+    assert answer.err.count("hwkit: warning: ") == 1
+    assert re.search(r"^\d+ records not kept: type 'hwkit doctor'$", answer.out, re.MULTILINE)
+    assert "kept in" not in answer.out
+    assert "Traceback" not in answer.err
