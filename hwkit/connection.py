@@ -17,8 +17,9 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from . import rows
+from .journal import journal_mode
 
-__all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger", "journal_mode"]
+__all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger"]
 
 T = TypeVar("T")
 
@@ -26,10 +27,6 @@ PATIENCE = 30.0
 """Seconds that a writer waits for another process that writes."""
 
 _READING_PATIENCE = 5.0
-
-# File systems whose locks and shared memory are known to serve WAL; all others get the rollback
-# journal, which needs neither (WAL does not work over a network).
-_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs")
 
 _left_to_parent: list[object] = []
 
@@ -65,24 +62,6 @@ def _is_damage(error: Exception) -> bool:
     signs = ("malformed", "not a database", "no such table", "no such column", "corrupt",
              "unsupported file format", "too big")  # fmt: skip
     return any(sign in text for sign in signs)
-
-
-def journal_mode(path: Path, mounts: str = "/proc/mounts") -> str:
-    """Return ``"wal"`` where the file system is known to serve it, else ``"delete"``."""
-    try:
-        text = Path(mounts).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "delete"
-    folder, best, kind = str(path.parent.resolve()), -1, ""
-    for line in text.splitlines():
-        fields = line.split()
-        if len(fields) < 3:
-            continue
-        point = fields[1].replace("\\040", " ")
-        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= best:
-            best, kind = len(point), fields[2]
-    return "wal" if kind in _LOCAL else "delete"
 
 
 class SqliteFile:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -18,23 +17,28 @@ from typing import Any
 
 from .backend import Fingerprint
 from .errors import ArgumentError
+from .legal import (
+    MAX_CONFIG,
+    MAX_PROBLEM,
+    check_facts,
+    checked,
+    is_name,
+    is_problem,
+    is_text,
+    is_time,
+    is_whole,
+    require,
+)
 from .measure import Measurement
 from .space import Config
 
-__all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "check_facts", "device_digest", "now"]
+__all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "device_digest", "now"]
 
 FORMAT = 1
 """Version of the line; a later one is refused, not guessed at."""
 
 MAX_LINE = 64 * 1024
 """Most characters of a line."""
-
-_MAX_CONFIG, _MAX_SAMPLES, _MAX_FACTS, _MAX_FACT, _MAX_REASON = 4096, 1000, 64, 1000, 500
-_MAX_INT = 2**63 - 1
-_PROBLEM = re.compile(r"[a-z][a-z0-9_]*( [!-~]+)+\Z")
-_NAME = re.compile(r"[!-~]{1,100}\Z")
-_FACT_NAME = re.compile(r"[ -~]{1,100}\Z")
-_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00\Z")
 
 
 def now() -> str:
@@ -103,21 +107,18 @@ class Record:
         self._check()
 
     def _check(self) -> None:
-        _require(
-            _text(self.problem, 1000) and _PROBLEM.match(self.problem), "problem", self.problem
-        )
-        _require(self.op == self.problem.split(" ", 1)[0], "op", self.op)
+        require(is_problem(self.problem), "problem", self.problem)
+        require(self.op == self.problem.split(" ", 1)[0], "op", self.op)
         for name in ("kernel", "arch", "origin"):
-            value = getattr(self, name)
-            _require(isinstance(value, str) and _NAME.match(value), name, value)
-        _require(_whole(self.version), "version", self.version)
-        _require(_whole(self.workspace), "workspace", self.workspace)
+            require(is_name(getattr(self, name)), name, getattr(self, name))
+        require(is_whole(self.version), "version", self.version)
+        require(is_whole(self.workspace), "workspace", self.workspace)
         for name in ("strict", "deterministic", "default"):
-            _require(isinstance(getattr(self, name), bool), name, getattr(self, name))
-        _require(isinstance(self.created, str) and _is_time(self.created), "created", self.created)
-        _require(isinstance(self.config, Config), "config", self.config)
-        _require(len(self.config_text) <= _MAX_CONFIG, "config", self.config_text)
-        object.__setattr__(self, "measurement", _checked(self.measurement))
+            require(isinstance(getattr(self, name), bool), name, getattr(self, name))
+        require(is_time(self.created), "created", self.created)
+        require(isinstance(self.config, Config), "config", self.config)
+        require(len(self.config_text) <= MAX_CONFIG, "config", self.config_text)
+        object.__setattr__(self, "measurement", checked(self.measurement))
 
     @property
     def ok(self) -> bool:
@@ -234,10 +235,10 @@ class Record:
             KeyError: a field is missing.
         """
         failure, problem, config = data["failure"], data["problem"], data["config"]
-        _require(failure is None or isinstance(failure, str), "failure", failure)
-        _require(failure is None or data["seconds"] is None, "time of a failure", data["seconds"])
-        _require(_text(problem, 1000), "problem", problem)
-        _require(_text(config, _MAX_CONFIG), "config", config)
+        require(failure is None or isinstance(failure, str), "failure", failure)
+        require(failure is None or data["seconds"] is None, "time of a failure", data["seconds"])
+        require(is_text(problem, MAX_PROBLEM), "problem", problem)
+        require(is_text(config, MAX_CONFIG), "config", config)
         seconds = data["seconds"] if failure is None else math.inf
         error, samples = _read_error(data["error"]), tuple(data["samples"])
         try:
@@ -263,81 +264,6 @@ _PLAIN = (
     "problem", "kernel", "version", "arch", "strict", "deterministic", "workspace", "origin",
     "created", "default",
 )  # fmt: skip
-
-
-def _require(legal: object, name: str, value: object) -> None:
-    if not legal:
-        raise ArgumentError(f"the record's {name} {str(value)[:60]!r} is not legal")
-
-
-def _text(value: object, most: int) -> bool:
-    return isinstance(value, str) and len(value) <= most
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_INT
-
-
-def _real(value: object) -> bool:
-    return type(value) is float or (isinstance(value, (int, float)) and type(value) is not bool)
-
-
-def _is_time(text: str) -> bool:
-    if not _CREATED.match(text):
-        return False
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
-
-
-def check_facts(what: str, facts: object) -> None:
-    """Check the fields of a Fingerprint.
-
-    Raises:
-        ArgumentError: a name or a value is not legal.
-    """
-    _require(isinstance(facts, Mapping) and len(facts) <= _MAX_FACTS, what, facts)
-    assert isinstance(facts, Mapping)
-    for name, value in facts.items():
-        _require(isinstance(name, str) and _FACT_NAME.match(name), f"{what} field", name)
-        legal = _text(value, _MAX_FACT) or isinstance(value, bool)
-        if not legal and _real(value):
-            legal = math.isfinite(value) and (isinstance(value, float) or abs(value) <= _MAX_INT)
-        _require(legal, f"{what} {name}", value)
-
-
-def _checked(measured: Measurement) -> Measurement:
-    """Return the Measurement with floats as floats and its reason as one printable line."""
-    _require(isinstance(measured, Measurement), "measurement", measured)
-    samples, error = measured.samples, measured.error
-    _require(isinstance(samples, tuple) and len(samples) <= _MAX_SAMPLES, "samples", samples)
-    times = (*samples, measured.seconds) if measured.ok else samples
-    _require(all(_real(t) and 0 < t < math.inf for t in times), "times in seconds", times)
-    if measured.ok and samples:
-        # A median lies among its samples, whatever is done with an even number of them.
-        inside = min(samples) <= measured.seconds <= max(samples)
-        _require(inside, "median", measured.seconds)
-    _require(_real(error) and not error < 0, "error", error)
-    _require(isinstance(measured.contended, bool), "contended", measured.contended)
-    _require(isinstance(measured.reason, str), "reason", measured.reason)
-    return Measurement(
-        float(measured.seconds) if measured.ok else math.inf,
-        tuple(map(float, samples)),
-        math.nan if math.isnan(error) else float(error),
-        measured.failure,
-        _line(measured.reason),
-        measured.contended,
-    )
-
-
-def _line(text: str) -> str:
-    """Return the beginning of a text as one printable line."""
-    if not text:
-        return ""
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_REASON])
-    return " ".join(printable.split())[:_MAX_REASON].rstrip()
 
 
 def _print_error(error: float) -> float | str | None:

@@ -20,18 +20,17 @@ Another arch is a miss. A record of another kernel version is yielded, and refus
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from . import quarantine as unfinished
 from .access import ADVICE
 from .backend import Fingerprint
 from .cleaning import clean, counts, verify
 from .errors import ArgumentError, DatabaseError, HwkitWarning
-from .lines import Shipped, read_lines, write_lines
+from .layered import Layered
+from .lines import read_lines, write_lines
 from .matching import Layer, Match, nearest, on_identity, on_others
-from .measure import Measurement
 from .op import Problem
 from .ranking import pick, score, standings
 from .record import Record, now
@@ -46,7 +45,7 @@ _PORTFOLIO = 64
 _PORTFOLIO_NEAR = 8
 
 
-class Database:
+class Database(Layered):
     """The user's trials in a file (in memory for ``None``), over files of shipped Records.
 
     Safe from threads, processes and after fork. A file that cannot be written, or that is damaged,
@@ -61,131 +60,7 @@ class Database:
     def __init__(
         self, path: Path | None, shipped: Sequence[Path] = (), read_only: bool = False
     ) -> None:
-        self.path = None if path is None else Path(path)
-        self.read_only = read_only
-        self._user = Store(self.path, read_only=read_only)
-        self._overlay = Store(None)
-        self._shipped = Shipped(shipped)
-        self._unkept = 0
-        self._overlaid = read_only
-
-    def __repr__(self) -> str:
-        return f"Database({str(self.path) if self.path else None!r})"
-
-    def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        self._user.close()
-        self._shipped.close()
-
-    # Writing.
-
-    def add(self, record: Record) -> None:
-        """Keep a trial: one committed row."""
-        self.add_all([record])
-
-    def add_all(self, records: Iterable[Record]) -> int:
-        """Keep trials in one transaction, and return how many are new."""
-        batch = list(records)
-        try:
-            added = self._user.add(batch)
-        except NotKept as error:
-            self._not_kept(error)
-            return self._overlay_add(batch)
-        self._catch_up()
-        return added
-
-    def _catch_up(self) -> None:
-        """Write what was kept in memory while the file could not be written."""
-        if self._unkept:
-            try:
-                self._user.add(list(self._overlay))
-            except NotKept:
-                return
-            self._overlay, self._unkept, self._overlaid = Store(None), 0, self.read_only
-
-    def _overlay_add(self, records: list[Record]) -> int:
-        self._overlaid = True
-        added = self._overlay.add(records)
-        self._unkept += added
-        return added
-
-    def _not_kept(self, error: NotKept) -> None:
-        if not self.read_only:
-            self._user.warn(
-                f"new trials are not kept in {self.path}, {error}; they are forgotten when this "
-                f"process ends: {ADVICE}"
-            )
-
-    def begin(
-        self,
-        problem: Problem | str,
-        arch: str,
-        fingerprint: Fingerprint,
-        kernel: str,
-        version: int,
-        config: Config,
-        *,
-        strict: bool = True,
-        deterministic: bool = False,
-        workspace: int = 0,
-        origin: str = "tuned",
-        default: bool = False,
-    ) -> int:
-        """Put a candidate into quarantine, committed, and return the token for :meth:`finish`.
-
-        If this process or the machine dies before that, the candidate counts as failed with class
-        ``crash``, and :meth:`tried` names it.
-        """
-        crash = Record(
-            problem=str(problem),
-            op=str(problem).split(" ", 1)[0],
-            kernel=kernel,
-            version=version,
-            config=config,
-            arch=arch,
-            fingerprint=fingerprint,
-            measurement=Measurement.failed("crash", unfinished.LEFT),
-            strict=strict,
-            deterministic=deterministic,
-            workspace=workspace,
-            origin=origin,
-            created=now(),
-            default=default,
-        )
-        try:
-            return self._user.begin(crash)
-        except NotKept as error:
-            self._not_kept(error)
-            self._overlaid = True
-            return -self._overlay.begin(crash)
-
-    def finish(self, token: int, record: Record | None = None) -> None:
-        """Take a candidate out of quarantine and keep its trial, in one transaction.
-
-        Args:
-            token: from :meth:`begin`.
-            record: the trial; ``None`` if the candidate was not tried after all.
-        """
-        if token < 0:
-            self._overlay.finish(-token, None)
-            if record is not None:
-                self.add(record)
-            return
-        try:
-            self._user.finish(token, record)
-        except NotKept as error:
-            self._not_kept(error)
-            if record is not None:
-                self._overlay_add([record])
-            return
-        self._catch_up()
-
-    # Lookup.
-
-    def _layers(self, arch: str | None) -> tuple[Layer, Layer]:
-        user = [self._user, self._overlay] if self._overlaid else [self._user]
-        shipped = [self._shipped.store(arch)] if self._shipped.files else []
-        return Layer("user record", user), Layer("shipped record", shipped)
+        super().__init__(path, shipped, read_only)
 
     def candidates(
         self, problem: Problem | str, arch: str, fingerprint: Fingerprint
@@ -280,8 +155,6 @@ class Database:
                 old.setdefault(records[0].problem, []).extend(records)
         winners = [pick(records)[0] for name, records in old.items() if name not in fresh]
         return sorted((w for w in winners if w is not None), key=lambda w: w.problem)
-
-    # All of it.
 
     @staticmethod
     def _groups(layer: Layer) -> Iterator[list[Record]]:

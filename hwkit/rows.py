@@ -17,8 +17,9 @@ from typing import Any
 
 from .backend import Fingerprint
 from .errors import FAILURE_CLASSES, ArgumentError
+from .legal import check_facts
 from .ranking import score
-from .record import Record, canonical, check_facts, device_digest
+from .record import Record, canonical, device_digest
 
 __all__ = [
     "APPLICATION",

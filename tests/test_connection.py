@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from hwkit import rows
-from hwkit.connection import Damaged, Later, SqliteFile, Stranger, journal_mode
+from hwkit.connection import Damaged, Later, SqliteFile, Stranger
+from hwkit.journal import journal_mode
 
 COUNT = "SELECT count(*) FROM pending"
 PUT = "INSERT INTO pending (problem_key, line, host, pid, started) VALUES (1, 'x', 'h', 1, '')"
