@@ -15,9 +15,9 @@ import pytest
 from hwkit.backend import Device, Kernel
 from hwkit.errors import HwkitError
 from hwkit.op import Problem
-from hwkit.registry import registry
+from hwkit.registry import Registry, registry
 from hwkit.runner import Checked, Lost
-from hwkit.testing import FAULTS, fake, faulty
+from hwkit.testing import FAULTS, FakeBackend, fake, faulty
 from hwkit.worker import Limits, Worker
 
 TEXT = "gemm float32 nn m=32 n=32 k=32"
@@ -256,6 +256,17 @@ def test_parent_that_is_killed_takes_everything_along(tmp_path: Path) -> None:
         parent.kill()
     assert gone(child)
     assert gone(nursery)
+
+
+def test_plugins_are_carried_by_their_import_paths() -> None:
+    """Modules and module-level objects have a path, others have none; entry points need none."""
+    one = Registry([("a-module", faulty), ("an-object", fake.fake)], entry_points=False)
+    two = Registry([("a-local", FakeBackend())])
+    assert one.carried() == {
+        "a-module": "hwkit.testing.faulty",
+        "an-object": "hwkit.testing.fake:fake",
+    }
+    assert two.carried() == {}
 
 
 def test_the_main_module_is_not_run_again(tmp_path: Path) -> None:
