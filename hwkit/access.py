@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,8 @@ _DEVICE_COLUMN = rows.COLUMNS.split(", ").index("device_key")
 
 # Once another process has kept the file locked, each further trial must not wait as long.
 _IMPATIENCE = 0.1
+
+_REMEMBERED = 1000
 
 
 class NotKept(Exception):
@@ -62,6 +65,8 @@ class Access:
         self._said: set[str] = set()
         self._unsaid: list[str] = []
         self._recovered = False
+        # Should the file turn out to be damaged, what was written into it is written again.
+        self._written: deque[Record] = deque(maxlen=_REMEMBERED)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -163,7 +168,7 @@ class Access:
         if aside is None:
             return  # another process was faster
         try:
-            found = salvage(aside)
+            found = chain(salvage(aside), tuple(self._written))
             kept = 0
             while chunk := list(islice(found, CHUNK)):
                 kept += self._file.write(partial(insert, records=chunk))

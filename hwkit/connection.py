@@ -145,10 +145,19 @@ class SqliteFile:
                 connection.execute("COMMIT")
             except BaseException as error:
                 self._undo(connection)
+                if "readonly" in str(error) and self._is_marked_read_only():
+                    raise Damaged("its header says that it may only be read") from error
                 if isinstance(error, ERRORS) and _is_damage(error):
                     raise Damaged(str(error)) from error
                 raise
             return result
+
+    def _is_marked_read_only(self) -> bool:
+        """Whether the header names a version of the file format that nobody can write."""
+        if self.path is None:
+            return False
+        with open(self.path, "rb") as file:
+            return file.read(19)[18:] > b"\x02"
 
     def _undo(self, connection: sqlite3.Connection) -> None:
         try:

@@ -65,6 +65,7 @@ class Store(Access):
         """
         batch = list(records)
         added = self.write(lambda connection: insert(connection, batch))
+        self._written.extend(batch)
         # A damaged row of a device has been written anew.
         self._known = {key: known for key, known in self._known.items() if known is not None}
         return added
@@ -105,6 +106,8 @@ class Store(Access):
                 insert(connection, [record])
 
         self.write(work)
+        if record is not None:
+            self._written.append(record)
 
     def identical(self, arch: str, fingerprint: Fingerprint) -> list[rows.Known]:
         """Return the devices of this arch and identity, the one of this environment first."""

@@ -131,6 +131,29 @@ def test_a_torn_page_costs_only_its_rows(path: Path) -> None:
     assert sorted(saved)[len(saved) // 2] > len(ALL) // 2
 
 
+def test_what_was_written_is_written_again(path: Path) -> None:
+    """If the file is damaged during a run, the trials of that run are not lost with it."""
+    database = Database(path)
+    database.add(trial(900, at=1000))
+    database.finish(
+        database.begin(PROBLEM, ARCH, HERE, "blocked", 1, Config({"tile": 1})), trial(1)
+    )
+    database.close()
+    path.write_bytes(b"notes of mine, longer than a header " * 99)
+    with pytest.warns(HwkitWarning, match="2 trials that can be read"):
+        assert set(database.records()) == {trial(900, at=1000), trial(1)}
+    database.close()
+
+
+def test_a_header_that_forbids_writing(path: Path) -> None:
+    """A flipped bit in the header's version of the format is damage, not a lack of rights."""
+    raw = bytearray(path.read_bytes())
+    raw[18] |= 64
+    path.write_bytes(raw)
+    assert "damaged" in check(path)[0]
+    assert aside(path).exists()
+
+
 def test_hostile_rows(path: Path) -> None:
     """Rows that claim what is not so are left out, counted and said once."""
     connection = sqlite3.connect(path, isolation_level=None)
