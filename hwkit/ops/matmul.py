@@ -174,27 +174,33 @@ def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> An
     if all(not isinstance(x, np.ndarray) and getattr(x, "ndim", 0) == 2 for x in (a, b)):
         # Matrices of another library stay where they are.
         return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
-    a, b = host_view(a), host_view(b)
-    common_dtype(a=a, b=b)
-    shape = _result_shape(a.shape, b.shape)
+    a, b = (x if type(x) is np.ndarray else host_view(x) for x in (a, b))
+    batch, shape = _result_shape(a.shape, b.shape)
     if out is not None:
         view = _out_view(out, shape, a.dtype)
         # A reshape that copies would lose the result; it goes there in a second step instead.
         folded = view if view.flags.c_contiguous else None
-        result = _fold(a, b, folded, device, tolerance).reshape(shape)
+        result = _fold(a, b, batch, folded, device, tolerance).reshape(shape)
         if folded is None:
             np.copyto(view, result, casting="same_kind")
         return out
-    result = _fold(a, b, None, device, tolerance).reshape(shape)
+    result = _fold(a, b, batch, None, device, tolerance).reshape(shape)
     if type(given) is np.ndarray or not hasattr(given, "dtype"):
         return result if shape else result[()]
     return like(given, result)
 
 
-def _fold(a: Array, b: Array, out: Array | None, device: str | None, tolerance: Any) -> Array:
+def _fold(
+    a: Array,
+    b: Array,
+    batch: tuple[int, ...],
+    out: Array | None,
+    device: str | None,
+    tolerance: Any,
+) -> Array:
     """Return the product of arrays that fit, with its sizes still folded; into ``out`` if given."""
-    a = a[None, :] if a.ndim == 1 else a
-    b = b[:, None] if b.ndim == 1 else b
+    a = a.reshape(1, -1) if a.ndim == 1 else a
+    b = b.reshape(-1, 1) if b.ndim == 1 else b
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     result: Array
     if math.prod(b.shape[:-2]) == 1:
@@ -203,10 +209,8 @@ def _fold(a: Array, b: Array, out: Array | None, device: str | None, tolerance: 
         a = a if a.ndim == 2 else a.reshape(rows, k)
         result = _matrices(a, b.reshape(k, n) if b.ndim > 2 else b, out, device, tolerance)
         return result
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    count = math.prod(batch)
-    stack = tuple(_stack(array, batch) for array in (a, b))
-    out = None if out is None else out.reshape(count, m, n)
+    stack = (_stack(a, batch), _stack(b, batch))
+    out = None if out is None else out.reshape(math.prod(batch), m, n)
     result = call(MATMUL, stack, (), out, device, tolerance)
     return result
 
@@ -216,10 +220,15 @@ def _stack(array: Array, batch: tuple[int, ...]) -> Array:
     sizes = array.shape[-2:]
     if math.prod(array.shape[:-2]) == 1:
         return array.reshape(1, *sizes)
-    return np.broadcast_to(array, (*batch, *sizes)).reshape(math.prod(batch), *sizes)
+    if array.shape[:-2] != batch:
+        array = np.broadcast_to(array, (*batch, *sizes))
+    return array.reshape(math.prod(batch), *sizes)
 
 
-def _result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+def _result_shape(
+    a: tuple[int, ...], b: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the leading sizes of the result, and its whole shape."""
     for name, shape in (("a", a), ("b", b)):
         if not shape:
             raise ArgumentError(
@@ -227,11 +236,14 @@ def _result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
             )
     if a[-1] != b[-2 if len(b) > 1 else 0]:
         raise ArgumentError(_depth_message(a, b))
-    try:
-        batch = np.broadcast_shapes(a[:-2], b[:-2])
-    except ValueError:
-        raise ArgumentError(_batch_message(a, b)) from None
-    return (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
+    batch = a[:-2]
+    # numpy's own rule costs more than the products of small matrices.
+    if len(b) > 2 and b[:-2] != batch:
+        try:
+            batch = np.broadcast_shapes(batch, b[:-2]) if batch else b[:-2]
+        except ValueError:
+            raise ArgumentError(_batch_message(a, b)) from None
+    return batch, (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
 
 
 def _depth_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
