@@ -2,9 +2,9 @@
 #include "half.h"
 
 #include "cpuinfo.h"
+#include "isa.h"
 #include "threads.h"
 
-#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -78,15 +78,8 @@ void hwkit_f32_to_f16_portable(const float *src, uint16_t *dst, int64_t n)
 /* The bound that HWKIT_MAX_ISA sets holds for conversions too. */
 static int wide(void)
 {
-    static _Atomic int known; /* 0: not asked yet, 1: no, 2: yes */
-    int answer = known;
-    if (!answer) {
-        const char *most = getenv("HWKIT_MAX_ISA");
-        uint32_t need = HWKIT_AVX2 | HWKIT_F16C;
-        int scalar = most && (!strcmp(most, "scalar") || !strcmp(most, "SCALAR"));
-        known = answer = (hwkit_cpu()->bits & need) == need && !scalar ? 2 : 1;
-    }
-    return answer == 2;
+    const uint32_t need = HWKIT_AVX2 | HWKIT_F16C;
+    return (hwkit_cpu()->bits & need) == need && hwkit_isa_get() != &hwkit_isa_scalar;
 }
 
 __attribute__((target("avx2,f16c"))) static int64_t f16_to_f32_wide(const uint16_t *src, float *dst,

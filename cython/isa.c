@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static const hwkit_isa *const TABLES[] = {&hwkit_isa_avx512, &hwkit_isa_avx2, &hwkit_isa_neon,
                                           &hwkit_isa_scalar};
@@ -32,7 +33,7 @@ static void choose(void)
     const char *name = getenv("HWKIT_MAX_ISA");
     int first = 0;
     for (int i = 0; name && *name && i < TABLE_COUNT; i++)
-        if (!strcmp(TABLES[i]->name, name))
+        if (!strcasecmp(TABLES[i]->name, name))
             first = i; /* tables are in descending order; the next ones may be fallen back to */
     for (int i = first; i < TABLE_COUNT && !chosen; i++)
         if (runs_here(TABLES[i]))

@@ -93,7 +93,11 @@ class CpuDevice(Device):
         """Return ``array`` as a contiguous, aligned numpy array in native byte order."""
         if not isinstance(array, np.ndarray):
             array = np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
-        return np.require(array, array.dtype.newbyteorder("="), ("C", "A"))
+        flags, dtype = array.flags, array.dtype
+        if flags.c_contiguous and flags.aligned and dtype.isnative:
+            buffer: np.ndarray[Any, Any] = array
+            return buffer
+        return np.require(array, dtype.newbyteorder("="), ("C", "A"))
 
     def get(self, buffer: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the buffer: it is a numpy array already."""

@@ -1,0 +1,163 @@
+"""The depthwise kernel against the float64 reference and torch."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwkit import Kernel, Problem
+from hwkit.op import relative_error
+from hwkit.ops.conv2d import CONV2D
+from hwkit.registry import registry
+
+EPILOGUES = (
+    "",
+    " +bias",
+    " +bias+residual+relu",
+    " +relu6",
+    " +bias+leaky_relu:0.125",
+    " +sigmoid",
+    " +residual+hard_swish",
+    " +bias+silu",
+    " +clip:-0.5,0.25",
+)
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    """The kernel, from the registry, as everybody gets it."""
+    found = registry().kernels(registry().device("cpu:0"), "conv2d")
+    return next(k for k in found if k.name == "depthwise")
+
+
+def random_problem(rng: random.Random) -> Problem:
+    """Return a small depthwise problem in which the window fits."""
+    c, m, r = (
+        rng.choice((1, 2, 3, 7, 8, 16, 17, 40)),
+        rng.choice((1, 1, 1, 2, 3)),
+        rng.choice((1, 2, 3, 3, 5)),
+    )
+    s, sy, dy = rng.choice((r, r, 3)), rng.randint(1, 3), rng.choice((1, 1, 2))
+    sx, dx = rng.choice((sy, rng.randint(1, 3))), rng.choice((dy, 1))
+    pad = [rng.choice((0, 1, 1, 2, 3)) for _ in range(4)]
+    h = max(dy * (r - 1) + 1 - pad[0] - pad[1], 1) + rng.randint(0, 12)
+    w = max(dx * (s - 1) + 1 - pad[2] - pad[3], 1) + rng.randint(0, 25)
+    return CONV2D.parse(
+        f"conv2d {rng.choice(('float32', 'float64'))} {rng.choice(('nchw', 'nhwc'))} "
+        f"n={rng.randint(1, 2)} c={c} h={h} w={w} k={c * m} r={r} s={s} "
+        f"pad={','.join(map(str, pad))} stride={sy},{sx} dilation={dy},{dx} groups={c}"
+        f"{rng.choice(EPILOGUES)}"
+    )
+
+
+def compute(kernel: Kernel, problem: Problem, config: Any, operands: Any) -> Any:
+    """Return the answer of one config, into memory full of NaN."""
+    out = np.full(problem.output.shape, np.nan, problem.output.dtype)
+    kernel.build(problem, config)(*operands, out=out)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_config_is_right(kernel: Kernel, seed: int) -> None:
+    """The default and three random configs agree with the reference."""
+    rng = random.Random(seed)
+    problem = random_problem(rng)
+    assert kernel.supports(problem) is True
+    space, default = kernel.space(problem), kernel.default(problem)
+    assert space.why_not(default) is None
+    operands = problem.random_operands(seed)
+    want = problem.reference(*(a.astype(np.float64) for a in operands))
+    for config in (default, *(space.sample(rng) for _ in range(3))):
+        got = compute(kernel, problem, config, operands)
+        assert relative_error(got, want) <= problem.error_budget(), config
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_threads_do_not_change_a_bit(kernel: Kernel, layout: str) -> None:
+    """One thread and all threads give the same answer."""
+    problem = CONV2D.parse(
+        f"conv2d float32 {layout} n=2 c=24 h=40 w=37 k=24 r=3 s=3 pad=1 stride=1 groups=24 +bias"
+    )
+    operands, default = problem.random_operands(), kernel.default(problem)
+    one = compute(kernel, problem, default.replace(threads=1), operands)
+    assert np.array_equal(one, compute(kernel, problem, default.replace(rows=2), operands))
+    assert kernel.deterministic(problem, default)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_prepacked_weights_are_a_copy(kernel: Kernel, layout: str) -> None:
+    """A prepacked run answers alike, keeps its own weights, and can be packed further."""
+    problem = CONV2D.parse(
+        f"conv2d float64 {layout} n=1 c=9 h=8 w=9 k=18 r=3 s=3 pad=1 stride=1 groups=9 "
+        "+bias+residual+relu"
+    )
+    x, w, bias, residual = problem.random_operands()
+    run: Any = kernel.build(problem, kernel.default(problem))
+    want, got = np.empty(problem.output.shape), np.empty(problem.output.shape)
+    run(x, w, bias, residual, out=want)
+    packed = run.prepack({1: w.copy()})
+    packed(x, bias, residual, out=got)
+    assert np.array_equal(got, want)
+    further = packed.prepack({1: bias})
+    del run, packed
+    further(x, residual, out=got)
+    assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_infinities_and_nan_go_where_the_reference_sends_them(kernel: Kernel, layout: str) -> None:
+    """Zeros of the padding meet infinite weights, and NaN reaches every window that covers it."""
+    problem = CONV2D.parse(
+        f"conv2d float32 {layout} n=1 c=8 h=9 w=21 k=8 r=3 s=3 pad=1 stride=1 groups=8 +relu"
+    )
+    x, w = problem.random_operands()
+    x.flat[[3, 200]] = np.nan, np.inf
+    w.flat[[0, 40]] = np.inf, -np.inf
+    got = compute(kernel, problem, kernel.default(problem), (x, w))
+    want = problem.reference(x.astype(np.float64), w.astype(np.float64))
+    assert np.isnan(want).any()
+    assert np.array_equal(np.isnan(got), np.isnan(want))
+    assert np.array_equal(np.isinf(got), np.isinf(want))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_it_agrees_with_torch(kernel: Kernel, layout: str, stride: int) -> None:
+    """A layer of MobileNetV1 gives what torch gives."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    problem = CONV2D.parse(
+        f"conv2d float32 nchw n=1 c=32 h=28 w=28 k=32 r=3 s=3 pad=1 stride={stride} groups=32 +bias"
+    )
+    x, w, bias = problem.random_operands(5)
+    want = torch.nn.functional.conv2d(*map(torch.from_numpy, (x, w, bias)), stride, 1, 1, 32)
+    want = want.numpy()
+    if layout == "nhwc":
+        problem = CONV2D.parse(str(problem).replace("nchw", "nhwc"))
+        x, w, want = (np.ascontiguousarray(a.transpose(0, 2, 3, 1)) for a in (x, w, want))
+    got = compute(kernel, problem, kernel.default(problem), (x, w, bias))
+    assert relative_error(got, want) < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("groups=8", "groups=16"), ("float16", "float32 or float64"), ("n=0", "nothing to compute")],
+)
+def test_it_says_why_it_declines(kernel: Kernel, change: str, reason: str) -> None:
+    """Each refusal is a sentence with its reason."""
+    text = "conv2d float32 nchw n=1 c=16 h=9 w=9 k=16 r=3 s=3 pad=1 stride=1 groups=16"
+    word = change.partition("=")[0] + "=" if "=" in change else "float32"
+    words = [change if w.startswith(word) else w for w in text.split()]
+    answer = kernel.supports(CONV2D.parse(" ".join(words)))
+    assert isinstance(answer, str)
+    assert reason in answer
+
+
+def test_it_comes_before_matrix_products() -> None:
+    """Without a record, a depthwise problem runs on this kernel."""
+    from hwkit.dispatch import selection
+
+    problem = "conv2d float32 nhwc n=1 c=32 h=14 w=14 k=32 r=3 s=3 pad=1 stride=1 groups=32"
+    assert selection(problem, "cpu:0").kernel.name == "depthwise"

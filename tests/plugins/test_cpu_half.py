@@ -1,0 +1,126 @@
+"""float16 and bfloat16: conversions bit for bit, and every Op through its float32 kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwkit.op import relative_error
+from hwkit.registry import registry
+
+_kernels = pytest.importorskip("hwkit_cpu._kernels", reason="hwkit is not compiled")
+
+EVERY_HALF = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+
+
+def hard_floats() -> Any:
+    """Return float32 values of every exponent, those next to rounding ties among them."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 1 << 32, 200_000, dtype=np.uint32)
+    ties = rng.integers(0, 1 << 20, 100_000, dtype=np.uint32) << 12
+    near = ties + rng.integers(0, 3, ties.size, dtype=np.uint32) - 1
+    with np.errstate(all="ignore"):
+        middle = EVERY_HALF.astype(np.float32)
+    return np.concatenate([bits.view(np.float32), near.view(np.float32), middle])
+
+
+def same(got: Any, want: Any) -> bool:
+    """Whether two arrays hold the same bits, any NaN for any NaN."""
+    nan = np.isnan(want.astype(np.float32))
+    kind = np.uint16 if want.dtype.itemsize == 2 else np.uint32
+    return bool(
+        np.isnan(got.astype(np.float32))[nan].all()
+        and np.array_equal(got.view(kind)[~nan], want.view(kind)[~nan])
+    )
+
+
+def test_every_float16_widens_exactly() -> None:
+    """All 65536 values, subnormals and NaN included, become what numpy makes of them."""
+    got = np.empty(1 << 16, np.float32)
+    _kernels.convert(EVERY_HALF, got, 2)
+    with np.errstate(all="ignore"):
+        assert same(got, EVERY_HALF.astype(np.float32))
+
+
+def test_float16_rounds_to_nearest_even() -> None:
+    """Overflow, subnormals and ties round as numpy rounds them."""
+    values = hard_floats()
+    got = np.empty(values.size, np.float16)
+    _kernels.convert(values, got, 2)
+    with np.errstate(all="ignore"):
+        assert same(got, values.astype(np.float16))
+
+
+def test_bfloat16_rounds_to_nearest_even() -> None:
+    """Both directions agree with ml_dtypes bit for bit."""
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    values = hard_floats()
+    got = np.empty(values.size, ml_dtypes.bfloat16)
+    _kernels.convert(values, got, 2)
+    with np.errstate(all="ignore"):
+        assert same(got, values.astype(ml_dtypes.bfloat16))
+    back = np.empty(values.size, np.float32)
+    _kernels.convert(got, back, 1)
+    assert same(back, got.astype(np.float32))
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 17, 31])
+def test_any_length_is_converted_whole(n: int) -> None:
+    """Tails shorter than a vector are converted, and nothing behind them."""
+    values, target = np.linspace(-2, 2, 40, dtype=np.float32), np.full(40, 7, np.float16)
+    _kernels.convert(values[:n], target[:n], 1)
+    assert np.array_equal(target[:n], values[:n].astype(np.float16))
+    assert (target[n:] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (np.zeros(3, np.float32), np.zeros(4, np.float16)),
+        (np.zeros(3, np.float64), np.zeros(3, np.float16)),
+        (np.zeros(6, np.float32)[::2], np.zeros(3, np.float16)),
+    ],
+)
+def test_convert_refuses_what_does_not_fit(source: Any, target: Any) -> None:
+    """Other sizes, dtypes and strides are errors, not memory that is read by mistake."""
+    with pytest.raises(ValueError, match="convert"):
+        _kernels.convert(source, target)
+
+
+PROBLEMS = (
+    "conv2d {} nchw n=1 c=8 h=9 w=10 k=12 r=3 s=3 pad=1 stride=1 +bias+residual+silu",
+    "conv2d {} nhwc n=1 c=16 h=9 w=10 k=16 r=3 s=3 pad=1 stride=2 groups=16 +bias+relu6",
+    "gemm {} nn m=17 n=31 k=65 +bias+relu",
+    "matmul {} b=2 m=5 n=9 k=33",
+    "max_pool2d {} nchw n=1 c=5 h=9 w=10 r=3 s=3 pad=1 stride=2",
+    "avg_pool2d {} nhwc n=1 c=5 h=9 w=10 r=3 s=3 pad=1 stride=2",
+    "global_avg_pool2d {} nhwc n=2 c=5 h=9 w=10",
+    "global_max_pool2d {} nchw n=2 c=5 h=9 w=10",
+)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("text", PROBLEMS, ids=lambda text: text.split()[0])
+def test_every_op_rounds_its_output_once(text: str, dtype: str) -> None:
+    """Narrow problems run compiled and within their budget; prepacking changes no bit."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    problem = registry().op(text.split(maxsplit=1)[0]).parse(text.format(dtype))
+    kernels = registry().kernels(registry().device("cpu:0"), problem.op.name)
+    able = [k for k in kernels if k.name.endswith("_half") and k.supports(problem) is True]
+    assert able
+    operands = problem.random_operands(1)
+    want = problem.reference(*(a.astype(np.float64) for a in operands))
+    for kernel in able:
+        config = kernel.default(problem)
+        assert kernel.space(problem).why_not(config) is None
+        run: Any = kernel.build(problem, config)
+        got = np.zeros(problem.output.shape, problem.output.dtype)
+        run(*operands, out=got)
+        assert relative_error(got, want) <= problem.error_budget(), kernel.name
+        if len(operands) > 1:
+            again = np.zeros_like(got)
+            run.prepack({1: operands[1]})(operands[0], *operands[2:], out=again)
+            assert np.array_equal(again.view(np.uint16), got.view(np.uint16)), kernel.name
