@@ -107,14 +107,32 @@ class Numpy(Library):
     def variants(
         self, problem: Problem, operands: tuple[Array, ...], packed: bool
     ) -> Iterator[Variant]:
-        """Yield the product into a given array, or the reference."""
-        product = problem.op.name in ("gemm", "matmul") and len(operands) == 2
-        if product and problem.attributes.get("alpha", 1.0) == 1.0:
-            a, b = _transposed(problem, operands)
-            out = np.empty(problem.output.shape, problem.output.dtype)
-            yield Variant("matmul", lambda: np.matmul(a, b, out=out), np.asarray)
+        """Yield the product into a given array with its epilogue in place, or the reference."""
+        named = {o.name: a for o, a in zip(problem.operands, operands, strict=True)}
+        simple = problem.activation is None or problem.activation[0] == "relu"
+        if problem.op.name in ("gemm", "matmul") and simple and "c" not in named:
+            yield Variant("matmul", _product(problem, named), np.asarray)
         else:
             yield Variant("reference", lambda: problem.reference(*operands), np.asarray)
+
+
+def _product(problem: Problem, named: dict[str, Array]) -> Callable[[], Array]:
+    """Return what a user of numpy would write for speed."""
+    a, b = _transposed(problem, (named["a"], named["b"]))
+    out = np.empty(problem.output.shape, problem.output.dtype)
+    alpha = problem.attributes.get("alpha", 1.0)
+    added = [named[name] for name in ("bias", "residual") if name in named]
+    relu = problem.activation is not None
+
+    def run() -> Array:
+        np.matmul(a, b, out=out)
+        if alpha != 1.0:
+            np.multiply(out, alpha, out=out)
+        for each in added:
+            np.add(out, each, out=out)
+        return np.maximum(out, 0, out=out) if relu else out
+
+    return run
 
 
 def _transposed(problem: Problem, operands: tuple[Array, ...]) -> tuple[Array, Array]:

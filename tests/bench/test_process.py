@@ -25,6 +25,7 @@ PROBLEMS = [
     "gemm float32 tt m=17 n=13 k=29 alpha=0.5 beta=-2.0 +bias+residual+leaky_relu:0.1",
     "gemm float32 nt m=5 n=7 k=9 +bias+clip:-0.5,0.5",
     "gemm float32 nn m=5 n=7 k=9 alpha=2.0",
+    "gemm float32 tn m=5 n=7 k=9 alpha=0.5 +bias+residual+relu",
     "conv2d float32 nchw n=1 c=6 h=9 w=8 k=4 r=3 s=3 pad=1 stride=1 +bias+relu",
     "conv2d float32 nhwc n=2 c=4 h=9 w=8 k=8 r=3 s=2 pad=1,2,0,3 stride=2,1 groups=2 +silu",
     "conv2d float32 nchw n=1 c=8 h=7 w=7 k=8 r=3 s=3 pad=1 stride=1 groups=8 +bias+residual+relu6",
