@@ -89,11 +89,12 @@ class Hwkit(Library):
 
     def roofline(self, problem: Problem) -> float | None:
         """Return the least seconds at this process's number of threads."""
-        from ..explanation import roofline
         from ..registry import registry
+        from ..roofline import Roofline
         from ..settings import settings
 
-        return roofline(problem, registry().device(settings().device))
+        device = registry().device(settings().device)
+        return Roofline.of(problem, device.ceilings(), device).seconds or None
 
 
 class Numpy(Library):
