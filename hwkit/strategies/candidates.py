@@ -17,6 +17,9 @@ Rows = np.ndarray[Any, Any]
 
 _SAMPLE_TRIES = 200
 
+# Most Configs to draw at a time from a space that cannot be enumerated.
+_DRAWN = 300
+
 
 class Candidates:
     """The legal Configs still to be tried, as rows of positions into ``space.values``.
@@ -35,6 +38,7 @@ class Candidates:
         self._order = (
             None if self.all is None else iter(self.numbers.permutation(len(self.all)).tolist())
         )
+        self._scattered: dict[Row, None] = {}
         self._walk: Iterator[Config] | None = None
 
     def take(self, row: Row) -> Config | None:
@@ -106,5 +110,10 @@ class Candidates:
                 return self.all
             picked: Rows = self.all[self.numbers.choice(len(self.all), count, replace=False)]
             return picked
-        drawn = {self.space.row(self.space.sample(self.rng)) for _ in range(count)}
-        return np.array(sorted(drawn), np.int32)
+        # Drawing takes time where few combinations are legal: most are kept for the next call.
+        fresh = count if not self._scattered else count // 16
+        for _ in range(min(fresh, _DRAWN)):
+            self._scattered[self.space.row(self.space.sample(self.rng))] = None
+        for row in list(self._scattered)[: max(0, len(self._scattered) - count)]:
+            del self._scattered[row]
+        return np.array(list(self._scattered), np.int32)

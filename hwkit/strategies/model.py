@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
@@ -46,7 +45,7 @@ class Model(Strategy):
         **options: Number,
     ) -> None:
         super().__init__(space, rng, seeds, tables, **options)
-        self._new_trees = _trees()
+        self._new_trees, self._one_thread = _trees()
         self._candidates = Candidates(space, rng)
         self._features = Features(space)
         self._first = iter(self.seeds)
@@ -90,8 +89,8 @@ class Model(Strategy):
             early_stopping=False,
             random_state=self.rng.getrandbits(31),
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        # On so little data its threads cost more than they bring, on a busy machine a hundredfold.
+        with self._one_thread(1):
             trees.fit(self._features(rows), values)
         count = int(self.options["pool"])
         elites = rows[np.argsort(values, kind="stable")[:8]]
@@ -100,16 +99,19 @@ class Model(Strategy):
         pool = pool[self._candidates.free(pool)]
         if not len(pool):
             return []
-        order = np.argsort(trees.predict(self._features(pool)), kind="stable")
+        with self._one_thread(1):
+            guess = trees.predict(self._features(pool))
+        order = np.argsort(guess, kind="stable")
         best = pool[order[: int(self.options["batch"])]]
         return [tuple(row) for row in best[::-1].tolist()]
 
 
-def _trees() -> Any:
+def _trees() -> tuple[Any, Any]:
+    """Return the class of the cost model, and what keeps it to a number of threads."""
     try:
-        ensemble = import_module("sklearn.ensemble")
+        ensemble, threads = import_module("sklearn.ensemble"), import_module("threadpoolctl")
     except ImportError:
         raise Unavailable(
             "strategy 'model' needs scikit-learn: pip install 'hwkit[tune]'"
         ) from None
-    return ensemble.HistGradientBoostingRegressor
+    return ensemble.HistGradientBoostingRegressor, threads.threadpool_limits
