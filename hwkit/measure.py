@@ -1,8 +1,11 @@
 """Measurement: the times of one Config and its error, or how it failed. Race: how they are taken.
 
 The staged race: one sample of every candidate; five of those within 15 % of the best; thirty-one of
-those within 5 %, interleaved, the order flipped every round. Medians throughout: a mean follows the
-outliers of a busy machine, and a minimum follows the odd burst of a turbo clock.
+those within 5 %, interleaved, the order flipped every round. Five samples do not tell who is within
+5 %, so the final begins with all within 20 % and leaves out the others after eleven rounds; those
+who are still within 2.5 % after thirty-one go on to a hundred and one, because two runs should
+choose the same. Medians throughout: a mean follows the outliers of a busy machine, and a minimum
+follows the odd burst of a turbo clock.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ ROUNDS = (1, 5, 31)
 MARGINS = (1.15, 1.05)
 """How far from the best a candidate may be to enter the second and the third stage."""
 
+INVITED = 1.2
+"""How far from the best a candidate may be, by its first samples, to begin the final."""
+
 MOST_FINALISTS = 64
 
 # A first sample up to this far from the best may be an outlier of a winner: it is taken again.
@@ -35,8 +41,13 @@ _AGAIN = 1.5
 # Disturbed samples of a candidate that looks slow are taken again, up to this many in all.
 _RETAKES = 4
 
-# After this many rounds of the final, those who are clearly out are left out.
-_CUT_AFTER = 11
+# Rounds of the final after which those further from the best than this are left out.
+_CUTS = {11: MARGINS[1], ROUNDS[2]: 1.025}
+_LAST = 101
+
+# Dividing a candidate's samples by the drift of the others must narrow them to this share for the
+# drift to be believed.
+_DRIFT = 0.9
 
 # More disturbed samples than this, and the measurement counts as taken under contention.
 _MOST_DISTURBED = 0.25
@@ -187,7 +198,7 @@ class Race(Generic[K]):
         best = self.best()
         if best is None:
             return []
-        goal = self._level[best] * MARGINS[1]
+        goal = self._level[best] * INVITED
         near = sorted((k for k, s in self._level.items() if s <= goal), key=self.seconds)
         invited = [k for k in dict.fromkeys(always) if k in self._level]
         rest = [k for k in near if k not in invited]
@@ -198,19 +209,20 @@ class Race(Generic[K]):
         field: Sequence[K],
         always: Collection[K] = (),
         stop: Callable[[], bool] = lambda: False,
-        rounds: int = ROUNDS[2],
+        rounds: int = _LAST,
     ) -> dict[K, list[Sample]]:
         """Run the last stage and return its samples, entry ``i`` of all taken in the same round.
 
         Args:
             field: who takes part.
-            always: who stays to the end whatever its times.
+            always: who takes part in 31 rounds whatever its times.
             stop: asked after every round.
-            rounds: samples of each.
+            rounds: most samples of each.
 
         Returns:
-            The samples of those who stayed to the end.
+            The samples of those who took 31, and of those who were there at the end.
         """
+        settled: dict[K, list[Sample]] = {}
         taken: dict[K, list[Sample]] = {key: [] for key in field}
         for number in range(rounds):
             order = [k for k in field if k in taken]
@@ -220,38 +232,65 @@ class Race(Generic[K]):
                 if key in taken and key in self._level:
                     taken[key].append(sample)
             taken = {k: s for k, s in taken.items() if k in self._level}
-            if number + 1 == _CUT_AFTER:
-                taken = _cut(taken, always)
-            if stop():
+            if number + 1 in _CUTS:
+                before, taken = taken, _cut(taken, _CUTS[number + 1])
+                if number + 1 < ROUNDS[2]:
+                    taken |= {k: before[k] for k in always if k in before}
+                else:
+                    settled = {k: s for k, s in before.items() if k not in taken}
+            if stop() or (number + 1 >= ROUNDS[2] and len(taken) < 2):
                 break
-        return taken
+        return {**settled, **taken}
 
 
 def _least(taken: Sequence[Sample]) -> float:
     return min(s.seconds for s in taken)
 
 
-def _cut(taken: dict[K, list[Sample]], always: Collection[K]) -> dict[K, list[Sample]]:
+def _cut(taken: dict[K, list[Sample]], margin: float) -> dict[K, list[Sample]]:
     levels = level(taken)
-    goal = min(levels.values(), default=0.0) * MARGINS[1]
-    return {k: s for k, s in taken.items() if levels[k] <= goal or k in always}
+    goal = min(levels.values(), default=0.0) * margin
+    return {k: s for k, s in taken.items() if levels[k] <= goal}
 
 
 def level(taken: dict[K, list[Sample]]) -> dict[K, float]:
     """Return the median time of each, after the drift that all shared has been taken out.
 
     A round in which everybody was slower says something about the machine, not about the
-    candidates: its samples are divided by the median of the ratios to each candidate's own median.
-    For two candidates this is the paired median of ratios.
+    candidates: its samples are divided by the median of the ratios to each candidate's own median,
+    as long as that makes the samples agree better. For two candidates this is the paired median of
+    ratios. Who took part in fewer rounds is compared over those rounds.
     """
-    times = {k: [s.seconds for s in samples] for k, samples in taken.items() if samples}
+    found: dict[K, float] = {}
+    for rounds in sorted({len(samples) for samples in taken.values()} - {0}):
+        there = {k: s[:rounds] for k, s in taken.items() if len(s) >= rounds}
+        found |= _level({k: [s.seconds for s in samples] for k, samples in there.items()})
+    return found
+
+
+def _level(times: dict[K, list[float]]) -> dict[K, float]:
     own = {k: median(t) for k, t in times.items()}
-    rounds = min(map(len, times.values()), default=0)
-    drift = [median(t[i] / own[k] for k, t in times.items()) for i in range(rounds)]
-    return {
-        k: median(s / d for s, d in zip(t, drift, strict=False) if d > 0) if rounds else own[k]
-        for k, t in times.items()
-    }
+    if len(times) < 2 or min(own.values()) <= 0:
+        return own
+    ratios = {k: [s / own[k] for s in t] for k, t in times.items()}
+    # A drift that is real shows in the others, too.
+    foretold = sum(
+        _spread(_without(r, [o for j, o in ratios.items() if j != k])) for k, r in ratios.items()
+    )
+    if foretold > _DRIFT * sum(map(_spread, ratios.values())):
+        return own
+    return {k: own[k] * median(_without(r, list(ratios.values()))) for k, r in ratios.items()}
+
+
+def _without(samples: list[float], drifting: list[list[float]]) -> list[float]:
+    """Return samples divided by the median of ``drifting`` in each round."""
+    shared = [median(together) for together in zip(*drifting, strict=True)]
+    return [s / d for s, d in zip(samples, shared, strict=True)]
+
+
+def _spread(samples: list[float]) -> float:
+    middle = median(samples)
+    return median(abs(s - middle) for s in samples)
 
 
 def on_host_clock(device: Device) -> bool:

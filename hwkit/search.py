@@ -19,7 +19,7 @@ from .backend import Device, Kernel
 from .candidate import Candidate
 from .errors import HwkitError
 from .events import Event, Note, TrialFinished, TuneResult
-from .measure import ROUNDS, Measurement, Race, Sample, level
+from .measure import Measurement, Race, Sample, level
 from .op import Problem
 from .ranking import pick
 from .record import Record
@@ -36,7 +36,7 @@ __all__ = ["Search"]
 SPEED_OF_LIGHT, _BELIEVED = 0.95, 1.05
 
 # Who is this close to the best stays built, to be raced again.
-_NEAR = 1.1
+_NEAR = 1.25
 
 # Fewer rounds than this in the final tell too little: rather fewer finalists.
 _LEAST_ROUNDS = 15
@@ -153,7 +153,8 @@ class Search:
         if math.isinf(self.deadline):
             return 0.0
         most = _FINAL_SHARE * (self.deadline - self._began)
-        return min(most, ROUNDS[2] * self._round(self._race.finalists(self._always())))
+        field = self._race.finalists(self._always())
+        return min(most, _LEAST_ROUNDS * self._round(field))
 
     def _round(self, field: Sequence[int]) -> float:
         """Return about how many seconds of wall time one round of a final takes."""
@@ -296,21 +297,18 @@ class Search:
         left = self.deadline - time.monotonic()
         while len(field) > max(2, len(always)) and _LEAST_ROUNDS * self._round(field) > left:
             field.remove(next(k for k in reversed(field) if k not in always))
-        rounds = ROUNDS[2]
-        if math.isfinite(left):
-            rounds = min(rounds, int(max(left, 0.0) / max(self._round(field), 1e-9)))
-        if not field or rounds < 1 or (len(field) == 1 and self._settled(field[0])):
+        if not field or self._round(field) > left or self._settled(field):
             return
-        taken = self._race.final(field, always, lambda: time.monotonic() > self.deadline, rounds)
+        taken = self._race.final(field, always, lambda: time.monotonic() > self.deadline)
         levels = level(taken)
         for key, samples in taken.items():
             candidate = self._candidates[key]
             measurement = Measurement.of(samples, candidate.error, levels[key])
             self.database.add(candidate.record(measurement))
 
-    def _settled(self, key: int) -> bool:
-        """Whether nothing but one candidate was ever tried, and it is known already."""
-        return self._tried == 1 and key == self._incumbent
+    def _settled(self, field: list[int]) -> bool:
+        """Whether nothing but what runs already was tried."""
+        return self._tried == 1 and field == [self._incumbent]
 
     def _result(self, stopped: str) -> TuneResult:
         default = None if self._default is None else self._candidates[self._default].result

@@ -130,7 +130,7 @@ def test_result_is_what_a_call_runs(database: Database) -> None:
     assert result.speedup > 1.2
     assert slowness("fake:0", result.best.config) < slowness("fake:0", result.default.config)
     assert (result.trials, result.stopped_by, result.failures) == (60, "trials", {})
-    assert len(result.best.measurement.samples) == len(result.default.measurement.samples) == 31
+    assert len(result.best.measurement.samples) >= len(result.default.measurement.samples) == 31
 
 
 @pytest.mark.usefixtures("fakes")
