@@ -12,26 +12,13 @@ from .op import Problem
 from .plans import Plan
 from .records import Record
 from .registry import registry
+from .roofline import Roofline
 from .selection import Selection, Tolerance
 from .settings import settings
 
-__all__ = ["Explanation", "explain", "roofline"]
+__all__ = ["Explanation", "explain"]
 
 _SHOWN = 5
-
-
-def roofline(problem: Problem, device: Device) -> float | None:
-    """Return the least seconds that a Problem can take by the device's measured ceilings.
-
-    The ceilings are flop/s in the accumulation dtype and byte/s (Williams, Waterman and Patterson,
-    Communications of the ACM 52(4), 2009). ``None`` where the device has not measured them.
-    """
-    ceilings = device.ceilings()
-    flops = ceilings.get(f"{problem.dtypes.accumulate} flop/s")
-    nbytes = ceilings.get("byte/s")
-    if not flops or not nbytes:
-        return None
-    return max(problem.flops / flops, problem.nbytes / nbytes)
 
 
 @dataclass(frozen=True)
@@ -42,7 +29,7 @@ class Explanation:
     device: Device
     tolerance: Tolerance
     selection: Selection
-    best_seconds: float | None = None
+    roofline: Roofline
     default: Record | None = None
 
     @property
@@ -54,9 +41,9 @@ class Explanation:
     def roofline_share(self) -> float | None:
         """Share of the roofline that the record reached, if it is of this very problem."""
         record = self.record
-        if record is None or self.best_seconds is None or self.selection.source == "nearest record":
+        if record is None or self.selection.source == "nearest record":
             return None
-        return self.best_seconds / record.measurement.seconds
+        return self.roofline.share(record.measurement.seconds)
 
     @property
     def speedup(self) -> float | None:
@@ -203,5 +190,7 @@ def explain(
     chosen = selection(problem, repr(opened), tolerance)
     default = None
     if chosen.match is not None and chosen.source != "nearest record":
-        default = database().default_record(chosen.match.record)
-    return Explanation(problem, opened, tolerance, chosen, roofline(problem, opened), default)
+        budget = problem.error_budget(tolerance)
+        default = database().default_record(chosen.match.record, budget)
+    bound = Roofline.of(problem, opened.ceilings(), opened)
+    return Explanation(problem, opened, tolerance, chosen, bound, default)

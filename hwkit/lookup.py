@@ -65,7 +65,8 @@ def find(known: Mapping[str, T], name: str, what: str, command: str) -> T:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}" if close else f"there are {', '.join(sorted(known))}"
+    names = ", ".join(sorted(known)) or "none"
+    hint = f"did you mean {close[0]!r}" if close else f"there are {names}"
     raise ArgumentError(f"{what} {name!r} is not known, {hint}: type '{command}'")
 
 

@@ -19,6 +19,7 @@ Another arch is a miss. A record of another kernel version is yielded, and refus
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -130,14 +131,15 @@ class Database(Layered):
             first.setdefault(match.record.candidate, match.record)
         return list(first.values())
 
-    def default_record(self, record: Record) -> Record | None:
-        """Return the fastest default Config among the trials beside ``record``, if there is one."""
+    def default_record(self, record: Record, budget: float = math.inf) -> Record | None:
+        """Return the fastest default Config of at most this error among the trials beside it."""
         key = device_key(record.device)
         beside = [
             r
             for layer in self._layers(record.arch)
             for s in layer.stores
             for r in s.of(record.problem, key, defaults=True)
+            if r.measurement.error <= budget
         ]
         return min(standings(beside), key=score, default=None)
 

@@ -32,15 +32,15 @@ PARTS: dict[str, tuple[str, str]] = {
     ),
     "strategies": ("strategies", "space errors"),
     "dispatch": (
-        "dispatch plans selection explanation arrays",
-        f"registry records backend settings {BASE}",
+        "dispatch plans selection explanation arrays roofline",
+        f"registry records measure backend settings {BASE}",
     ),
     "worker": (
         "worker worker_child nursery runner trial guard",
         f"measure registry backend settings {BASE}",
     ),
     "tuner": (
-        "tuner search candidate arms roofline events",
+        "tuner search candidate arms events",
         f"dispatch registry records measure worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),
