@@ -1,0 +1,148 @@
+"""Kernels of conv2d on the host that are matrix products, against numpy in float64."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from products import EPILOGUES, candidates, check, run_again
+
+from hwkit import Problem
+from hwkit.registry import registry
+
+registry().device("cpu:0")
+from hwkit_cpu import conv2d, tiles  # noqa: E402  # the device says first if it is missing
+
+KERNELS = conv2d.kernels()
+
+
+def problem(text: str) -> Problem:
+    return registry().op("conv2d").parse("conv2d " + text)
+
+
+def supporting(p: Problem) -> list[Any]:
+    return [k for k in KERNELS if k.supports(p) is True]
+
+
+def random_text(rng: random.Random) -> str:
+    """Write a small problem with any attribute that there is."""
+    groups = rng.choice([1, 1, 1, 2, 3])
+    c, k = groups * rng.choice([1, 2, 3, 8, 17, 32]), groups * rng.choice([1, 2, 5, 16, 33])
+    if rng.random() < 0.1:
+        groups, k = c, c * rng.choice([1, 2])
+    r, s = rng.choice([1, 1, 3, 5, 2]), rng.choice([1, 1, 3, 7, 2])
+    dy, dx = rng.choice([1, 1, 2]), rng.choice([1, 1, 3])
+    h, w = rng.randint(1, 18), rng.randint(1, 18)
+    pad = [rng.choice([0, 1, 2, 9]) for _ in range(4)]
+    pad[0] += max(0, (r - 1) * dy + 1 - h - pad[0] - pad[1])
+    pad[3] += max(0, (s - 1) * dx + 1 - w - pad[2] - pad[3])
+    return (
+        f"{rng.choice(['float32', 'float64'])} {rng.choice(['nchw', 'nhwc'])} n={rng.randint(1, 2)}"
+        f" c={c} h={h} w={w} k={k} r={r} s={s} pad={','.join(map(str, pad))} "
+        f"stride={rng.randint(1, 3)},{rng.randint(1, 3)} dilation={dy},{dx} groups={groups} "
+        + rng.choice(EPILOGUES)
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_problems_and_configs(seed: int) -> None:
+    """Any Config of the space gives the right answer for any geometry and epilogue."""
+    rng = random.Random(seed)
+    for _ in range(12):
+        p = problem(random_text(rng))
+        for kernel in supporting(p):
+            for config in candidates(kernel, p, rng, 3):
+                check(kernel, p, config, seed)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("text", ["c=3 r=7 s=7 pad=3 stride=2", "c=64 r=1 s=1 pad=0 stride=2",
+                                  "c=40 r=3 s=3 pad=1 stride=1"])  # fmt: skip
+def test_layers_of_networks(layout: str, text: str) -> None:
+    """First layers, strided 1x1 and 3x3, at every number of threads."""
+    p = problem(f"float32 {layout} n=2 h=30 w=29 k=48 {text} +bias+residual+relu")
+    for kernel, threads in itertools.product(supporting(p), tiles.thread_ladder(False)):
+        check(kernel, p, kernel.default(p).replace(threads=threads, pixels=48, channels=32))
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_padding_wider_than_the_image(layout: str) -> None:
+    """Windows that see nothing but padding give the bias alone."""
+    p = problem(f"float32 {layout} n=1 c=5 h=2 w=3 k=7 r=3 s=3 pad=40,7,33,1 stride=1 +bias")
+    for kernel in supporting(p):
+        for config in candidates(kernel, p, random.Random(0), 6):
+            check(kernel, p, config)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_infinite_weights_meet_the_zeros_of_the_padding(layout: str) -> None:
+    """Zero times infinity is NaN at the border too, as in the reference."""
+    p = problem(f"float32 {layout} n=1 c=4 h=6 w=5 k=6 r=3 s=3 pad=1 stride=1")
+    x, w = p.random_operands(0)
+    w = w.copy()
+    w.reshape(-1)[7] = np.inf
+    wanted = p.reference(x, w)
+    assert np.isnan(wanted).any()
+    for kernel in supporting(p):
+        for config in candidates(kernel, p, random.Random(1), 4):
+            out = np.empty(p.output.shape, np.float32)
+            kernel.build(p, config)(x, w, out=out)
+            np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_nan_stays_in_its_windows() -> None:
+    """A NaN of one pixel reaches the windows that hold it and no other, through relu."""
+    p = problem("float32 nhwc n=1 c=8 h=9 w=9 k=16 r=3 s=3 pad=1 stride=1 +relu")
+    x, w = p.random_operands(3)
+    x = x.copy()
+    x[0, 4, 4, 2] = np.nan
+    for kernel in supporting(p):
+        out = np.empty(p.output.shape, np.float32)
+        kernel.build(p, kernel.default(p))(x, w, out=out)
+        found = np.isnan(out).any(axis=3)[0]
+        assert found.sum() == 9
+        assert found[3:6, 3:6].all()
+
+
+def test_reasons_of_refusal() -> None:
+    """Kernels say in words why they do not take a problem."""
+    packed, direct = conv2d.PackedConv2d(), conv2d.DirectConv2d()
+    nhwc = problem("float32 nhwc n=1 c=4 h=5 w=5 k=4 r=1 s=1 pad=0 stride=1")
+    empty = problem("float32 nchw n=0 c=4 h=5 w=5 k=4 r=1 s=1 pad=0 stride=1")
+    half = problem("float16 nchw n=1 c=4 h=5 w=5 k=4 r=1 s=1 pad=0 stride=1")
+    assert "nchw" in str(packed.supports(nhwc))
+    assert "empty" in str(direct.supports(empty))
+    assert "float16" in str(direct.supports(half))
+
+
+def test_merge_needs_one_group() -> None:
+    """Spaces leave out what cannot work, and say why."""
+    p = problem("float32 nhwc n=1 c=4 h=9 w=9 k=4 r=3 s=3 pad=0 stride=1 groups=2")
+    kernel = conv2d.DirectConv2d()
+    why = kernel.space(p).why_not(kernel.default(p).replace(merge=True))
+    assert why is not None
+    assert "group" in why
+
+
+def test_runs_from_many_threads_agree() -> None:
+    """One plan may run in several Python threads at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    p = problem("float32 nchw n=1 c=16 h=20 w=20 k=24 r=3 s=3 pad=1 stride=1 +bias+relu")
+    for kernel in supporting(p):
+        run: Any = kernel.build(p, kernel.default(p))
+        operands = p.random_operands(0)
+        wanted = run.direct(operands, None)
+        with ThreadPoolExecutor(4) as pool:
+            for result in pool.map(lambda _, r=run, o=operands: r.direct(o, None), range(40)):
+                np.testing.assert_array_equal(result, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["scalar", "avx2"])
+def test_lower_instruction_set(isa: str) -> None:
+    """All of this file passes with the kernels of a lower instruction set."""
+    run_again(__file__, isa)

@@ -1,0 +1,194 @@
+"""Kernels of gemm and matmul on the host, against numpy in float64."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from products import EPILOGUES, candidates, check, run_again
+
+from hwkit import Config, Problem
+from hwkit.registry import registry
+
+registry().device("cpu:0")
+from hwkit_cpu import _kernels, gemm, tiles  # noqa: E402  # the device says first if it is missing
+
+KERNELS = gemm.kernels()
+LAYOUTS = ("nn", "nt", "tn", "tt")
+
+
+def problem(text: str) -> Problem:
+    return registry().op(text.split(maxsplit=1)[0]).parse(text)
+
+
+def supporting(p: Problem) -> list[Any]:
+    return [k for k in KERNELS if k.op == p.op.name and k.supports(p) is True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_edge_of_a_tile(layout: str, dtype: str) -> None:
+    """Rows, columns and depths around the sizes of tiles and vectors come out right."""
+    rng = random.Random(layout + dtype)
+    sizes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 23, 24, 25, 31, 33, 40]
+    for m, n in itertools.product(sizes, sizes):
+        k = rng.choice(sizes)
+        p = problem(f"gemm {dtype} {layout} m={m} n={n} k={k}")
+        kernel = rng.choice(supporting(p))
+        check(kernel, p, kernel.default(p))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_problems_and_configs(seed: int) -> None:
+    """Any Config of the space gives the right answer, with any epilogue."""
+    rng = random.Random(seed)
+    for _ in range(12):
+        m, n, k = (rng.choice([1, 3, 6, 8, 17, 40, 64, 100, 130]) for _ in "mnk")
+        p = problem(
+            f"gemm {rng.choice(['float32', 'float64'])} {rng.choice(LAYOUTS)} m={m} n={n} k={k} "
+            f"alpha={rng.choice([1.0, 0.5])} beta={rng.choice([0.0, 1.0, -2.0])} "
+            + rng.choice(EPILOGUES)
+        )
+        for kernel in supporting(p):
+            for config in candidates(kernel, p, rng, 2):
+                check(kernel, p, config, seed)
+
+
+@pytest.mark.parametrize("b", [1, 2, 5])
+def test_batches(b: int) -> None:
+    """A batch of products is right, also with fewer matrices than threads."""
+    rng = random.Random(b)
+    p = problem(f"matmul float32 b={b} m=7 n=19 k=33")
+    for kernel in supporting(p):
+        for config in candidates(kernel, p, rng, 3):
+            check(kernel, p, config)
+
+
+@pytest.mark.parametrize("shared", [0, 1])
+def test_batches_that_share_an_operand(shared: int) -> None:
+    """One matrix for the whole batch is read again for each product."""
+    rng = np.random.default_rng(shared)
+    a = rng.standard_normal((1 if shared == 0 else 6, 9, 20), np.float32)
+    b = rng.standard_normal((1 if shared == 1 else 6, 20, 35), np.float32)
+    p = registry().op("matmul").problem(a, b)
+    for kernel in supporting(p):
+        out = np.empty((6, 9, 35), np.float32)
+        kernel.build(p, kernel.default(p))(a, b, out=out)
+        np.testing.assert_allclose(out, np.matmul(a, b), rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_larger_than_one() -> None:
+    """Several blocks of depth, rows and columns add up, packed or not."""
+    p = problem("gemm float32 nn m=150 n=200 k=700 beta=1.0 +bias+relu")
+    kernel = gemm.PackedGemm("gemm")
+    base = kernel.default(p)
+    for pack, threads in itertools.product((False, True), tiles.thread_ladder(False)):
+        check(kernel, p, base.replace(kc=128, mc=48, nc=96, pack_a=pack, threads=threads))
+
+
+@pytest.mark.parametrize(
+    "name", ["relu", "relu6", "sigmoid", "silu", "hard_swish", "leaky_relu:0.1"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_and_infinity_go_where_numpy_sends_them(name: str, dtype: str) -> None:
+    """NaN and infinities of the accumulator leave every activation as in the reference."""
+    p = problem(f"gemm {dtype} nn m=8 n=33 k=1 +{name}")
+    values = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 88.8, -88.8, -110.0, 1e-30, 750.0]
+    b = np.resize(np.array(values, dtype), (1, 33))
+    a = np.ones((8, 1), dtype)
+    for kernel in supporting(p):
+        out = np.empty((8, 33), dtype)
+        kernel.build(p, kernel.default(p))(a, b, out=out)
+        wanted = p.reference(a.astype(np.float64), b.astype(np.float64))
+        tiny = float(np.finfo(dtype).tiny)
+        np.testing.assert_allclose(out, wanted, rtol=1e-6, atol=2 * tiny, err_msg=repr(kernel))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sigmoid_is_accurate_everywhere(dtype: str) -> None:
+    """The vectorised sigmoid stays within a few units of the last place."""
+    p = problem(f"gemm {dtype} nn m=1 n=20001 k=1 +sigmoid")
+    x = np.linspace(-80, 80, 20001).astype(dtype).reshape(1, -1)
+    kernel = gemm.PackedGemm("gemm")
+    out = np.empty_like(x)
+    kernel.build(p, kernel.default(p))(np.ones((1, 1), dtype), x, out=out)
+    wide = x.astype(np.longdouble)
+    wanted = 1 / (1 + np.exp(-wide))
+    assert float(np.abs(out / wanted - 1).max()) < (4e-7 if dtype == "float32" else 1e-15)
+
+
+def test_infinite_operands_do_not_leak() -> None:
+    """An infinity in one row or column stays in that row and column."""
+    a, b = np.ones((13, 21), np.float32), np.ones((21, 37), np.float32)
+    a[5, 3], b[7, 11] = np.inf, np.nan
+    p = problem("gemm float32 nn m=13 n=37 k=21")
+    for kernel in supporting(p):
+        out = np.empty((13, 37), np.float32)
+        kernel.build(p, kernel.default(p))(a, b, out=out)
+        np.testing.assert_array_equal(out, a @ b)
+
+
+def test_direct_declines_what_it_cannot_take() -> None:
+    """Other shapes, dtypes, orders, overlaps and lists are left to the general path."""
+    p = problem("gemm float32 nn m=8 n=8 k=8")
+    run: Any = gemm.PackedGemm("gemm").build(p, gemm.PackedGemm("gemm").default(p))
+    a, b, out = (np.ones((8, 8), np.float32) for _ in range(3))
+    assert run.direct((a, b), out) is out
+    assert run.direct((a, b), None).dtype == np.float32
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    swapped = a.astype(">f4")
+    cases = [
+        ((a,), out),
+        ((a, b[:4]), out),
+        ((a.astype(np.float64), b), out),
+        ((np.asfortranarray(a), b), out),
+        ((swapped, b), out),
+        ((a.tolist(), b), out),
+        ((a.view(np.matrix), b), out),
+        ((a, b), frozen),
+        ((a, out), out),
+        ((a, b), out.reshape(64)),
+    ]
+    for operands, target in cases:
+        assert run.direct(operands, target) is NotImplemented
+
+
+def test_run_explains_what_it_takes() -> None:
+    """A call with the wrong arrays names the right ones."""
+    p = problem("gemm float32 nn m=8 n=4 k=2")
+    run: Any = gemm.PackedGemm("gemm").build(p, gemm.PackedGemm("gemm").default(p))
+    with pytest.raises(ValueError, match=r"float32 \(8, 2\), float32 \(2, 4\)"):
+        run(np.ones(3), np.ones(4), out=np.ones((8, 4), np.float32))
+
+
+def test_the_compiled_module_checks_its_arguments() -> None:
+    """Tiles and blocks that do not exist are refused before anything is built."""
+    p = problem("gemm float32 nn m=8 n=4 k=2")
+    kernel = gemm.PackedGemm("gemm")
+    with pytest.raises(ValueError, match="no tile"):
+        kernel.build(p, Config({**kernel.default(p), "tile": "99x16"}))
+    with pytest.raises(ValueError, match="at least 1"):
+        kernel.build(p, Config({**kernel.default(p), "kc": 0}))
+
+
+def test_every_tile_of_the_table_is_right() -> None:
+    """Each micro-kernel of this instruction set computes its whole tile and each tail."""
+    for dtype, double in (("float32", False), ("float64", True)):
+        shapes, vector, _ = _kernels.tiles(double)
+        for rows, vectors in shapes:
+            for n in (vectors * vector, vectors * vector - 1):
+                p = problem(f"gemm {dtype} nn m={rows} n={max(n, 1)} k=19 +bias+relu")
+                for kernel in (gemm.PackedGemm("gemm"), gemm.UnpackedGemm("gemm")):
+                    tile = tiles.tile_text((rows, vectors), double)
+                    check(kernel, p, Config({**kernel.default(p), "tile": tile}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["scalar", "avx2"])
+def test_lower_instruction_set(isa: str) -> None:
+    """All of this file passes with the kernels of a lower instruction set."""
+    run_again(__file__, isa)

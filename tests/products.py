@@ -1,0 +1,76 @@
+"""What the tests of gemm and conv2d share: one kernel, one Config, one problem against float64."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hwkit import Config, Kernel, Problem
+from hwkit.op import relative_error
+
+EPILOGUES = (
+    "",
+    "+bias",
+    "+bias+relu",
+    "+bias+residual+leaky_relu:0.1",
+    "+sigmoid",
+    "+residual+silu",
+    "+bias+hard_swish",
+    "+relu6",
+    "+clip:-0.5,0.75",
+)
+
+# Single precision of a few sums that happen to cancel is worse than that of a large result.
+LIMITS = {"float32": 6e-6, "float64": 2e-14}
+
+
+def candidates(
+    kernel: Kernel, problem: Problem, rng: random.Random, count: int
+) -> Iterator[Config]:
+    """Yield the default, which must be legal, and some Configs of the space."""
+    default, space = kernel.default(problem), kernel.space(problem)
+    assert space.why_not(default) is None, (problem, kernel, default)
+    yield default
+    for _ in range(count):
+        yield space.sample(rng)
+
+
+def check(kernel: Kernel, problem: Problem, config: Config, seed: int = 0) -> None:
+    """Compare a run, plain and with packed constants, to the reference in float64."""
+    operands = problem.random_operands(seed)
+    wanted = problem.reference(*[a.astype(np.float64) for a in operands])
+    run: Any = kernel.build(problem, config)
+    limit = LIMITS[problem.dtypes.input]
+    out = np.full(problem.output.shape, np.nan, problem.output.dtype)
+    run(*operands, out=out)
+    assert relative_error(out, wanted) < limit, (problem, kernel, config)
+    constants = {
+        i: operands[i].copy()
+        for i, operand in enumerate(problem.operands)
+        if operand.name in problem.op.constants
+    }
+    packed = run.prepack(constants)
+    for array in constants.values():
+        array.fill(np.nan)  # a packed run keeps nothing of the user's
+    del run
+    out.fill(np.nan)
+    packed(*[a for i, a in enumerate(operands) if i not in constants], out=out)
+    assert relative_error(out, wanted) < limit, (problem, kernel, config, "packed")
+
+
+def run_again(path: str, isa: str) -> None:
+    """Run the tests of a file in a child process that may use no more than ``isa``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-k", "not instruction_set and not slow", path],
+        env={**os.environ, "HWKIT_MAX_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
