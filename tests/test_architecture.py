@@ -203,3 +203,13 @@ def test_modules_are_short() -> None:
         and file.name != "op.py"
     }
     assert not long
+
+
+@pytest.mark.parametrize("file", sources("tests"), ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_test_says_what_it_proves(file: Path) -> None:
+    """Each test and each file of tests has a docstring."""
+    tree = ast.parse(file.read_text("utf-8"))
+    assert ast.get_docstring(tree), f"{file.name} has no docstring"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            assert ast.get_docstring(node), f"{file.name}:{node.lineno}: {node.name}"

@@ -18,6 +18,9 @@ from documents import blocks, commands
 from hwkit.dispatch import parse_problem
 from hwkit.registry import registry
 
+# Compiling and installing take minutes on a slow machine.
+pytestmark = pytest.mark.timeout(1500)
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "asv_bench" / "benchmarks"
 MODULES = sorted(f.stem for f in FOLDER.glob("*.py") if f.stem not in ("__init__", "common"))

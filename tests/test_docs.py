@@ -18,6 +18,9 @@ from hwkit import hookspecs
 from hwkit import settings as settings_module
 from hwkit.cli.run import COMMANDS
 
+# Compiling and installing take minutes on a slow machine.
+pytestmark = pytest.mark.timeout(1500)
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "plugins" / "example"
 DOCUMENTS = [

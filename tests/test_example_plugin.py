@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from fresh import Distributions, Environment
 
+# Compiling and installing take minutes on a slow machine.
+pytestmark = pytest.mark.timeout(1500)
+
 EXAMPLE = Path(__file__).parents[1] / "plugins" / "example"
 
 

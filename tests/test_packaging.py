@@ -21,6 +21,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# Compiling and installing take minutes on a slow machine.
+pytestmark = pytest.mark.timeout(1500)
+
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 DEPENDENCIES = {"numpy", "pluggy", "platformdirs", "click", "rich"}
