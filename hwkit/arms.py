@@ -10,7 +10,7 @@ from itertools import islice
 
 from .backend import Device, Kernel
 from .op import Problem
-from .ranking import standings
+from .ranking import stage, standings
 from .record import Record
 from .records import Database
 from .selection import Tolerance
@@ -24,6 +24,9 @@ _SCREENING, _HOPELESS = 4, 4.0
 
 # How sharply trials go to the Kernels that came close: at 1.2 times the best, a quarter as many.
 _SHARPNESS = 8
+
+# Most of those that an earlier run could not tell from the winner, or did not race to the end.
+_RIVALS = 8
 
 # Configs to take from the tables of other devices, before their winners.
 _FROM_TABLES = 5
@@ -116,12 +119,13 @@ class Arms:
         self._tolerance = tolerance
         self._rng = random.Random(f"{seed} {problem}")
         by_rank = sorted(kernels, key=lambda k: (-k.rank(problem), k.name))
+        self._before: dict[str, list[Record]] = {}
         self.all = [self._arm(kernel) for kernel in by_rank]
 
     def _arm(self, kernel: Kernel) -> Arm:
         space = kernel.space(self.problem)
         rng = random.Random(f"{self._seed} {self.problem} {kernel.name}")
-        before = self._database.trials(
+        before = self._before[kernel.name] = self._database.trials(
             self.problem, self._device.fingerprint, kernel.name, kernel.version
         )
         known = {
@@ -166,7 +170,11 @@ class Arms:
             has_default: whether a default has succeeded by now; Kernels of last resort (rank below
                 0) are left out if so.
         """
+        # What failed here is not tried again, whoever recommends it.
         seen: set[tuple[str, Config]] = set()
+        for name, trials in self._before.items():
+            good = {r.config for r in standings(trials)}
+            seen |= {(name, r.config) for r in trials if r.config not in good}
 
         def new(arm: Arm, config: Config) -> bool:
             known = (arm.kernel.name, config) in seen
@@ -223,7 +231,21 @@ class Arms:
         here = self._device.arch, self._device.fingerprint
         first = next(iter(self._database.candidates(self.problem, *here)), None)
         ours = first is not None and not first.distance and first.same_device
-        return first.ties[:8] if first is not None and ours else ()
+        if first is None or not ours:
+            return ()
+        return [*first.ties[:_RIVALS], *self._promising(first.record)]
+
+    def _promising(self, winner: Record) -> list[Record]:
+        """Return trials of a run that ended early, whose few samples were as fast as the winner."""
+        reached = stage(len(winner.measurement.samples))
+        found = [
+            record
+            for trials in self._before.values()
+            for record in standings(trials)
+            if stage(len(record.measurement.samples)) < reached
+            and record.measurement.seconds <= winner.measurement.seconds
+        ]
+        return sorted(found, key=lambda r: r.measurement.seconds)[:_RIVALS]
 
     def choose(self) -> Arm | None:
         """Return whose turn it is; ``None`` when all Configs were tried."""

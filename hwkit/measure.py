@@ -180,9 +180,11 @@ class Race(Generic[K]):
             mine, theirs = pair[::-1] if flipped else pair
             taken.append(mine)
             ratios.append(mine.seconds / theirs.seconds)
+        times = [s.seconds for s in taken]
         if best is None or len(ratios) < ROUNDS[1] - 2:
-            return median(s.seconds for s in taken)
-        return self._level[best] * median(ratios)
+            return median(times)
+        # The ratios of a very busy machine are wild: what was never seen is not believed.
+        return min(max(self._level[best] * median(ratios), min(times) / _AGAIN), max(times))
 
     def leave(self, key: K) -> None:
         """Take a candidate out, as one that failed."""

@@ -6,8 +6,9 @@ The rules, for trials of one Problem on one device:
    every success of its candidate that is not later.
 2. A candidate counts with its measurement of the latest stage of the race (31 samples, 5, or
    fewer); within a stage, one without contention before one with; then the latest.
-3. A measurement of an early stage must win by the margin that the race itself allows there (15 %
-   and 5 %): a lucky single sample does not beat a finalist.
+3. A measurement of an early stage must win by far (16 times and twice): a race leaves behind what
+   does not come into its final, and on a busy machine a few lucky samples say little. The tuner
+   brings such a candidate into the final of its next run.
 4. Candidates of the same stage that cannot be told apart from the best are ties: within 1 % of its
    median, or within twice the standard error of the difference of medians (from the median
    absolute deviation, so that outliers do not widen it), but never beyond 2.5 %.
@@ -30,7 +31,7 @@ __all__ = ["MARGINS", "MOST_TIE", "TIE", "pick", "rank", "score", "stage", "stan
 STAGES = (5, 31)
 """Samples from which on a measurement belongs to the second and the third stage of the race."""
 
-MARGINS = (1.15, 1.05, 1.0)
+MARGINS = (16.0, 2.0, 1.0)
 """What a measurement of each stage is multiplied with before it is compared."""
 
 TIE = 1.01

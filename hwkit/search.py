@@ -38,6 +38,8 @@ SPEED_OF_LIGHT, _BELIEVED = 0.95, 1.05
 # Who is this close to the best stays built, to be raced again.
 _NEAR = 1.25
 
+_FIRST = 3  # tried in vain before a budget that is too small for any ends the search
+
 # Fewer rounds than this in the final tell too little: rather fewer finalists.
 _LEAST_ROUNDS = 15
 
@@ -168,8 +170,9 @@ class Search:
     def _explore(self) -> str:
         for arm, config, known in self.arms.portfolio(lambda: self._default is not None):
             over = self._over()
-            # Whatever the budget, the default is measured.
-            if over is not None and (self._default is not None or over == "trials"):
+            # Whatever the budget, a default is measured.
+            nothing = self._race.best() is None and self._tried < _FIRST
+            if over is not None and (over == "trials" or not nothing):
                 return over
             self._try(arm, config, incumbent=known)
         while (over := self._over()) is None:

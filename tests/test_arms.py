@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,32 @@ def test_what_was_tried_is_not_asked_again(
     asked = [arm.ask() for _ in range(4)]
     assert set(asked) == {*every[-3:], None}
     assert sum(math.isinf(s) for s in arm.known.values()) == len(every[:-3]) // 2
+
+
+def test_what_failed_here_is_not_tried_again(
+    problem: Problem, device: FakeDevice, database: Database
+) -> None:
+    """A candidate that crashed here stays out, though it won elsewhere or is the default."""
+    kernel = FakeKernel("gemm", device)
+    default, winner = kernel.default(problem), next(iter(kernel.space(problem)))
+    for config in (default, winner):
+        database.add(record(device, config, None))
+        database.add(record(FakeBackend().open(1), config, 1e-3))
+    assert first(arms(problem, device, database)) == [("fake_loose", default, False)]
+
+
+def test_what_a_run_that_ended_early_found_is_raced_again(
+    problem: Problem, device: FakeDevice, database: Database
+) -> None:
+    """A few samples do not beat a finalist, but bring a candidate into the next run."""
+    every = list(FakeKernel("gemm", device).space(problem))
+    database.add(record(device, every[0], 1e-3))
+    few = Measurement(0.8e-3, (0.8e-3,) * 5, 1e-7)
+    early = replace(record(device, every[1], 1.0), measurement=few)
+    database.add(early)
+    found = first(arms(problem, device, database))
+    assert found[0] == ("fake", every[0], True)
+    assert ("fake", every[1], False) in found
 
 
 def test_screening_then_the_better_kernel(

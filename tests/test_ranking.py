@@ -45,12 +45,12 @@ def test_a_candidate_counts_with_its_latest_stage() -> None:
 
 
 def test_an_early_stage_must_win_by_its_margin() -> None:
-    """One sample beats a finalist only beyond 15 %, five only beyond 5 %."""
+    """One sample beats a finalist only 16 times as fast, five only twice as fast."""
     final = trial(1, 1.0e-3)
-    assert tile(pick([final, trial(2, 0.90e-3, samples=1)])[0]) == 1
-    assert tile(pick([final, trial(2, 0.80e-3, samples=1)])[0]) == 2
-    assert tile(pick([final, trial(2, 0.96e-3, samples=5)])[0]) == 1
-    assert tile(pick([final, trial(2, 0.94e-3, samples=5)])[0]) == 2
+    assert tile(pick([final, trial(2, 0.07e-3, samples=1)])[0]) == 1
+    assert tile(pick([final, trial(2, 0.06e-3, samples=1)])[0]) == 2
+    assert tile(pick([final, trial(2, 0.51e-3, samples=5)])[0]) == 1
+    assert tile(pick([final, trial(2, 0.49e-3, samples=5)])[0]) == 2
 
 
 def test_the_latest_run_counts() -> None:
