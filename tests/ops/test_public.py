@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -348,6 +349,23 @@ def test_the_same_call_again_gives_the_same(case: Case) -> None:
     for other in CASES:
         other.call(other.operands())
     assert np.array_equal(case.call(operands), first)
+
+
+def test_many_threads_at_once() -> None:
+    """Eight threads plan and run all cases in their own order, and each gets its own answers."""
+    wants = [case.expect(case.operands()) for case in CASES]
+
+    def work(worker: int) -> list[float]:
+        errors = []
+        for turn in range(3 * len(CASES)):
+            index = (turn * (worker + 1) + worker) % len(CASES)
+            case = CASES[index]
+            errors.append(relative_error(case.call(case.operands()), wants[index]))
+        return errors
+
+    with ThreadPoolExecutor(8) as pool:
+        for errors in pool.map(work, range(8)):
+            assert max(errors) <= 2e-6
 
 
 def test_calls_that_differ_in_one_argument_differ() -> None:
