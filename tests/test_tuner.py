@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -551,3 +552,47 @@ def test_crash_while_building_ahead_is_put_down_to_its_candidate(database: Datab
         runner.build_ahead([(kernel, config) for config in configs])
         failures = [runner.check(i, kernel, c).failure for i, c in enumerate(configs)]
         assert failures == [None, "compile", "crash"]
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(tmp_path: Path) -> None:
+    """40 runs on one database, killed at random: all that was told is kept, nothing is damaged."""
+    path, script = tmp_path / "tuning.db", tmp_path / "run.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from hwkit.records import Database\n"
+        "from hwkit.registry import registry\n"
+        "from hwkit.testing import fake\n"
+        "from hwkit.tuner import TrialFinished, tune\n"
+        "registry().register(fake.fake, 'fake')\n"
+        "def tell(event):\n"
+        "    if isinstance(event, TrialFinished):\n"
+        "        print(event.record.id, event.record.config, flush=True)\n"
+        f"database = Database(Path({str(path)!r}))\n"
+        "tune(sys.argv[1], 'fake:0', database=database, budget=None, worker=False,\n"
+        "     strategy='random', kernels=['fake'], on_event=tell)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    rng = random.Random(7)
+    told: set[str] = set()
+    for number in range(40):
+        text = f"gemm float32 nn m=32 n=32 k={32 + 8 * (number // 4)}"
+        with subprocess.Popen(
+            [sys.executable, str(script), text], stdout=subprocess.PIPE, text=True, env=environ
+        ) as run:
+            assert run.stdout is not None
+            told.add(run.stdout.readline().split(" ")[0])
+            time.sleep(rng.uniform(0.0, 0.3))
+            run.kill()
+            told |= {line.split(" ")[0] for line in run.stdout if line.endswith("\n")}
+    database = Database(path)
+    records = list(database.records())
+    assert told - {""} <= {r.id for r in records}
+    assert len(told) > 200
+    assert database.verify() == {}
+    failed = [(r.problem, r.config) for r in records if not r.ok]
+    assert len(failed) == len(set(failed)) <= 40
+    after = [r for r in records if r.ok and (r.problem, r.config) in set(failed)]
+    crashed = {(r.problem, r.config): r.created for r in records if not r.ok}
+    assert all(r.created < crashed[r.problem, r.config] for r in after)
