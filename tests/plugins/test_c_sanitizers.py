@@ -10,13 +10,14 @@ import os
 import platform
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "cython"
-DRIVERS = ROOT / "tests" / "c"
+DRIVER = ROOT / "tests" / "c" / "kernels_test.c"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -32,18 +33,33 @@ def tool(*names: str) -> str:
     pytest.skip(f"{' or '.join(names)} is not installed")
 
 
-def build(folder: Path, compiler: str, *flags: str, driver: str = "kernels_test.c") -> Path:
-    """Return the driver, compiled with all C sources."""
+def command(*words: object) -> None:
+    """Run a compiler; it must succeed."""
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def build(folder: Path, compiler: str, *flags: str) -> Path:
+    """Return the driver, compiled with all C sources, as many at a time as there are CPUs."""
     stub = folder / "isa_avx512_stub.c"
     stub.write_text(NO_AVX512)
-    sources = [
-        s for s in sorted(SOURCES.glob("*.c")) if s.name not in ("isa_avx512.c", "_kernels.c")
-    ]
-    program = folder / f"{Path(driver).stem}-{compiler}"
-    command = [compiler, "-g", *flags, f"-I{SOURCES}", str(DRIVERS / driver), str(stub)]
-    command += [*map(str, sources), "-lm", "-pthread", "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    left_out = ("isa_avx512.c", "_kernels.c")
+    sources = [s for s in sorted(SOURCES.glob("*.c")) if s.name not in left_out]
+    objects: dict[Path, Path] = {
+        source: folder / f"{source.stem}.o" for source in (*sources, stub, DRIVER)
+    }
+
+    def compile_one(source: Path) -> None:
+        command(compiler, "-g", *flags, f"-I{SOURCES}", "-c", source, "-o", objects[source])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The tables take longest, so they come first.
+        for _ in pool.map(
+            compile_one, sorted(objects, key=lambda s: not s.name.startswith("isa_"))
+        ):
+            pass
+    program = folder / "kernels_test"
+    command(compiler, *flags, *objects.values(), "-lm", "-pthread", "-o", program)
     return program
 
 
