@@ -23,6 +23,9 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     size_t item = d->is_double ? sizeof(double) : sizeof(float);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
     int64_t vl = kernels->vl;
+    /* The distance of taps means nothing where there is one; it could be any number. */
+    d->dy = d->r == 1 ? 1 : d->dy;
+    d->dx = d->s == 1 ? 1 : d->dx;
     d->rows = d->rows < 1 ? 1 : d->rows > d->p ? d->p : d->rows;
     d->lo = d->act.kind == HWKIT_CLAMP ? d->act.lo : -INFINITY;
     d->hi = d->act.kind == HWKIT_CLAMP ? d->act.hi : INFINITY;

@@ -36,6 +36,9 @@ int hwkit_pool_prepare(hwkit_pool *d)
     size_t item = d->is_double ? sizeof(double) : sizeof(float);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
     int64_t vl = kernels->vl;
+    /* The distance of taps means nothing where there is one; it could be any number. */
+    d->dy = d->r == 1 ? 1 : d->dy;
+    d->dx = d->s == 1 ? 1 : d->dx;
     d->block = d->block < 1 ? 1 : d->block > d->c ? d->c : d->block;
     if (d->global) {
         d->global_fn = kernels->pool->global;
