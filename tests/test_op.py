@@ -322,6 +322,19 @@ def test_random_operands_fit_and_repeat(op: Op, text: str) -> None:
     assert not np.array_equal(arrays[0], problem.random_operands(4)[0])
 
 
+def test_random_operands_of_a_dot_product_do_not_cancel() -> None:
+    """One sum near zero would fail the right kernel; many elements have a norm."""
+    gemm = next(op for op in OPS if op.name == "gemm")
+    single = gemm.parse("gemm float32 nn m=1 n=1 k=4096")
+    assert all((array >= 0).all() for array in single.random_operands())
+    for seed in range(20):
+        operands = single.random_operands(seed)
+        want = single.reference(*(a.astype(np.float64) for a in operands))
+        assert relative_error(single.reference(*operands), want) <= single.error_budget()
+    many = gemm.parse("gemm float32 nn m=8 n=8 k=16")
+    assert all((array < 0).any() for array in many.random_operands())
+
+
 class TestRelativeError:
     """The error that admits or refuses a kernel."""
 
