@@ -228,6 +228,28 @@ static void dot_chunk(void *ctx, int64_t chunk)
     }
 }
 
+/* ---- stream ------------------------------------------------------------------------------------ */
+
+static void stream_chunk(void *ctx, int64_t chunk)
+{
+    enum { DEEP = 8, ROWS = 4 };
+    const product *x = ctx;
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
+    for (int64_t k = 0; k < g->k; k += DEEP) /* a few rows of b, still in the cache for all of a */
+        for (int64_t i = 0; i < g->m; i += ROWS)
+            p->table->stream(x->a + (i * g->k + k) * p->size, g->k,
+                             x->b + (k * g->n + n0) * p->size, g->n,
+                             x->out + (i * g->n + n0) * p->size, g->n,
+                             (int)hwkit_min(ROWS, g->m - i), n1 - n0,
+                             (int)hwkit_min(DEEP, g->k - k), k > 0);
+    if (x->epilogue)
+        for (int64_t i = 0; i < g->m; i++)
+            p->table->finish(x->out + (i * g->n + n0) * p->size, g->n, 1, n1 - n0, x->epilogue, i,
+                             n0);
+}
+
 /* ---- runs -------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -261,7 +283,9 @@ static int run_one(const plan *p, const char *const *operands, char *out, int64_
         hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(g->n, g->nc), unpacked_chunk, &x,
                             g->threads, nanoseconds);
     else
-        hwkit_parallel_work(hwkit_parts(g->n, g->nc), dot_chunk, &x, g->threads, nanoseconds);
+        hwkit_parallel_work(hwkit_parts(g->n, g->nc),
+                            g->algorithm == HWKIT_GEMM_DOT ? dot_chunk : stream_chunk, &x,
+                            g->threads, nanoseconds);
     return HWKIT_OK;
 }
 

@@ -12,6 +12,7 @@ typedef enum {
     HWKIT_GEMM_PACKED,   /* b in panels, a in panels or by row, three levels of blocks */
     HWKIT_GEMM_UNPACKED, /* both as they are, b not transposed: no preparation at all */
     HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
+    HWKIT_GEMM_STREAM,   /* both as they are: few rows, b read once, row by row */
 } hwkit_gemm_algorithm;
 
 /* Operands of a run: a, b, then as far as there are: addend, bias, residual. */

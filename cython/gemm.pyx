@@ -83,8 +83,8 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
     cdef hwkit_gemm g
     if min(batch, m, n, k, kc, mc, nc, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
-    g.algorithm = ("packed", "unpacked", "dot").index(algorithm)
-    if (algorithm == "unpacked" and (transpose_a or transpose_b)) or (
+    g.algorithm = ("packed", "unpacked", "dot", "stream").index(algorithm)
+    if (algorithm in ("unpacked", "stream") and (transpose_a or transpose_b)) or (
         algorithm == "dot" and (transpose_a or not transpose_b)
     ):
         raise ValueError(f"algorithm {algorithm} does not take these transposes")

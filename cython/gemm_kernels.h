@@ -53,6 +53,10 @@ typedef struct {
     /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */
     void (*dot)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                 int rows, int64_t columns, int64_t depth);
+    /* c[i][j] = sum over k of a[i * lda + k] * b[k * ldb + j], plus c[i][j] if add; i < rows <= 4,
+     * k < depth <= 8, j < columns */
+    void (*stream)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
+                   int rows, int64_t columns, int depth, int add);
     /* the epilogue alone, in place; c is `rows` x `columns` at (row, column) of the result */
     void (*finish)(void *c, int64_t ldc, int rows, int64_t columns, const hwkit_epilogue *epilogue,
                    int64_t row, int64_t column);

@@ -1,4 +1,4 @@
-"""Kernels of the Ops gemm and matmul: packed blocks, no packing at all, and rows by rows."""
+"""Kernels of the Ops gemm and matmul: packed blocks, no packing at all, and two for few rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["DotGemm", "PackedGemm", "UnpackedGemm", "kernels"]
+__all__ = ["DotGemm", "PackedGemm", "StreamGemm", "UnpackedGemm", "kernels"]
 
 KC = (64, 128, 192, 256, 384, 512, 768, 1024)
 MC = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
@@ -24,11 +24,15 @@ _SMALL = 56
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [kind(op) for op in ("gemm", "matmul") for kind in (PackedGemm, UnpackedGemm, DotGemm)]
+    return [
+        kind(op)
+        for op in ("gemm", "matmul")
+        for kind in (PackedGemm, UnpackedGemm, DotGemm, StreamGemm)
+    ]
 
 
 class _Gemm(Kernel):
-    """What the three have in common.
+    """What all have in common.
 
     Args:
         op: ``"gemm"`` or ``"matmul"``.
@@ -194,20 +198,11 @@ class UnpackedGemm(_Gemm):
 
     def rank(self, problem: Problem) -> int:
         """Before the packed kernel for small products and single rows."""
-        return 1 if max(problem["m"], problem["n"], problem["k"]) <= _SMALL else -1
+        return 3 if max(problem["m"], problem["n"], problem["k"]) <= _SMALL else -1
 
 
-class DotGemm(_Gemm):
-    """Rows of a with rows of a transposed b, which is read once, in order, and not copied."""
-
-    name = "dot_gemm"
-    algorithm = "dot"
-
-    def supports(self, problem: Problem) -> bool | str:
-        """Whether b is transposed and a is not."""
-        if _transposes(problem) != (False, True):
-            return "takes a as it is and b transposed (layout nt)"
-        return super().supports(problem)
+class _FewRows(_Gemm):
+    """What the two kernels for few rows have in common: chunks of columns."""
 
     def space(self, problem: Problem) -> Space:
         """Return the columns of a chunk, and threads."""
@@ -222,14 +217,39 @@ class DotGemm(_Gemm):
         """Return chunks of which each thread has two or more."""
         double = problem.dtypes.input == "float64"
         n, threads = int(problem["n"]), tiles.threads_for(problem, double)
+        share = n if threads == 1 else n / (2 * threads)
         cover = tiles.covering(NC, n)
-        return Config(
-            {"nc": min(cover, tiles.on_ladder(NC, n / (2 * threads))), "threads": threads}
-        )
+        return Config({"nc": min(cover, tiles.on_ladder(NC, share)), "threads": threads})
 
     def rank(self, problem: Problem) -> int:
         """Before the packed kernel for few rows."""
         return 2 if problem["m"] <= _FEW_ROWS else -1
+
+
+class DotGemm(_FewRows):
+    """Rows of a with rows of a transposed b, which is read once, in order, and not copied."""
+
+    name = "dot_gemm"
+    algorithm = "dot"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether b is transposed and a is not."""
+        if _transposes(problem) != (False, True):
+            return "takes a as it is and b transposed (layout nt)"
+        return super().supports(problem)
+
+
+class StreamGemm(_FewRows):
+    """Few rows of a with all rows of b, a few of them at a time, read once and not copied."""
+
+    name = "stream_gemm"
+    algorithm = "stream"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether both operands run along the rows."""
+        if any(_transposes(problem)):
+            return "takes no transposed operand"
+        return super().supports(problem)
 
 
 def _tile(double: bool) -> str:

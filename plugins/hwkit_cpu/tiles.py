@@ -113,9 +113,10 @@ def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: 
             break
         block = min(rung, size)
         chunks = -(-size // block) * others
-        # The end of each block costs about a tile; rounds that are not full leave threads idle.
+        # What a block reads again costs as much as a few of its rows or columns; rounds that are
+        # not full leave threads idle.
         rounds = -(-chunks // threads)
-        used = size * others / (rounds * threads * (block + 1.0))
+        used = size * others / (rounds * threads * (block + 4.0))
         if used >= best:
             found, best = rung, used
         if rung >= size:
