@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Packing all of B needs as much memory again as B; beyond this it is done in parts. */
-enum { PACK_BYTES = 16 << 20 };
+enum { PACK_BYTES = 16 << 20, PACK_ROWS = 8 };
 
 enum { A, B, ADDEND, BIAS, RESIDUAL, KINDS };
 
@@ -53,16 +53,20 @@ void hwkit_pack_panels(const hwkit_kernels *kernels, int size, void *dst, const 
                        int64_t to)
 {
     const hwkit_gemm_kernels *table = kernels->gemm;
-    for (int64_t panel = from; panel < to; panel++) {
-        int64_t j = panel * width;
-        int count = (int)hwkit_min(width, columns - j);
-        int wide = (int)hwkit_round_up(count, kernels->vl);
-        char *at = (char *)dst + j * depth * size;
-        if (transposed)
-            table->pack_transposed(at, (const char *)b + j * ld * size, ld, depth, count, wide);
-        else
-            table->pack(at, wide, (const char *)b + j * size, ld, 1, depth, count, wide - count);
-    }
+    /* A few rows of all panels before the next rows: b is read in long runs, not in columns. */
+    const int64_t step = transposed ? depth : PACK_ROWS;
+    for (int64_t k = 0; k < depth; k += step)
+        for (int64_t panel = from; panel < to; panel++) {
+            int64_t j = panel * width, some = hwkit_min(step, depth - k);
+            int count = (int)hwkit_min(width, columns - j);
+            int wide = (int)hwkit_round_up(count, kernels->vl);
+            char *at = (char *)dst + (j * depth + k * wide) * size;
+            if (transposed)
+                table->pack_transposed(at, (const char *)b + j * ld * size, ld, some, count, wide);
+            else
+                table->pack(at, wide, (const char *)b + (k * ld + j) * size, ld, 1, some, count,
+                            wide - count);
+        }
 }
 
 /* ---- packed ------------------------------------------------------------------------------------ */

@@ -16,8 +16,8 @@ KC = (64, 128, 192, 256, 384, 512, 768, 1024)
 MC = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
 NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
 
-# Up to this many rows a packed copy of b is hardly used again before the product is done.
-_FEW_ROWS = 8
+# The kernels for few rows do so many at a time.
+_ROWS_AT_A_TIME = 4
 # Up to this size both operands lie in the first cache, and nothing is gained by moving them.
 _SMALL = 56
 
@@ -202,7 +202,15 @@ class UnpackedGemm(_Gemm):
 
 
 class _FewRows(_Gemm):
-    """What the two kernels for few rows have in common: chunks of columns."""
+    """What the two kernels for few rows have in common: chunks of columns.
+
+    Attributes:
+        few: up to so many rows they are the first choice.
+        beside: the size that, with the columns of a chunk, makes what is read again and again.
+    """
+
+    few: int
+    beside: str
 
     def space(self, problem: Problem) -> Space:
         """Return the columns of a chunk, and threads."""
@@ -214,16 +222,20 @@ class _FewRows(_Gemm):
         )
 
     def default(self, problem: Problem) -> Config:
-        """Return chunks of which each thread has two or more."""
+        """Return one chunk for each thread: the longer the runs, the faster memory is."""
         double = problem.dtypes.input == "float64"
         n, threads = int(problem["n"]), tiles.threads_for(problem, double)
-        share = n if threads == 1 else n / (2 * threads)
-        cover = tiles.covering(NC, n)
-        return Config({"nc": min(cover, tiles.on_ladder(NC, share)), "threads": threads})
+        nc = tiles.covering(NC, -(-n // threads))
+        if problem["m"] > _ROWS_AT_A_TIME:
+            # b is read once for every few rows, so a chunk of it must stay in the second cache.
+            size = 8 if double else 4
+            fitting = tiles.facts(double).l2 / 2 / (problem[self.beside] * size)
+            nc = min(nc, tiles.on_ladder(NC, fitting))
+        return Config({"nc": nc, "threads": threads})
 
     def rank(self, problem: Problem) -> int:
         """Before the packed kernel for few rows."""
-        return 2 if problem["m"] <= _FEW_ROWS else -1
+        return 2 if problem["m"] <= self.few else -1
 
 
 class DotGemm(_FewRows):
@@ -231,6 +243,8 @@ class DotGemm(_FewRows):
 
     name = "dot_gemm"
     algorithm = "dot"
+    few = 32
+    beside = "k"
 
     def supports(self, problem: Problem) -> bool | str:
         """Whether b is transposed and a is not."""
@@ -244,6 +258,8 @@ class StreamGemm(_FewRows):
 
     name = "stream_gemm"
     algorithm = "stream"
+    few = 8
+    beside = "m"
 
     def supports(self, problem: Problem) -> bool | str:
         """Whether both operands run along the rows."""
