@@ -106,6 +106,35 @@ def test_samples_run_within_their_budget(text: str) -> None:
     assert relative_error(plan(*operands), want) <= plan.problem.error_budget()
 
 
+DEEP = [
+    "gemm float32 nn m=16 n=16 k=65536",
+    "gemm float32 nn m=1 n=64 k=65536",
+    "gemm float32 nt m=1 n=64 k=65536",
+    "gemm float32 tn m=4 n=64 k=32768",
+    "gemm float64 nn m=1 n=64 k=65536",
+    "gemm float16 nn m=4 n=64 k=32768",
+    "gemm float32 nn m=1 n=1 k=65536",
+    "matmul float32 b=3 m=5 n=7 k=20000",
+    "conv2d float32 nchw n=1 c=2048 h=7 w=7 k=64 r=3 s=3 pad=1 stride=1",
+    "conv2d float32 nhwc n=1 c=2048 h=7 w=7 k=64 r=3 s=3 pad=1 stride=1",
+    "conv2d float32 nchw n=1 c=4 h=64 w=64 k=4 r=63 s=63 pad=31 stride=7 groups=4",
+    "conv2d float32 nhwc n=1 c=4 h=64 w=64 k=4 r=63 s=63 pad=31 stride=7 groups=4",
+    "avg_pool2d float32 nchw n=1 c=3 h=300 w=300 r=150 s=150 pad=0 stride=150",
+    "avg_pool2d float32 nhwc n=1 c=3 h=300 w=300 r=150 s=150 pad=0 stride=150",
+    "global_avg_pool2d float32 nchw n=1 c=3 h=1000 w=1000",
+    "global_avg_pool2d float32 nhwc n=1 c=3 h=1000 w=1000",
+]
+
+
+@pytest.mark.parametrize("text", DEEP)
+def test_deep_sums_stay_within_their_budget(text: str) -> None:
+    """Rounding must not grow with the number of terms: a kernel adds up in blocks."""
+    plan = plan_problem(text)
+    operands = plan.problem.random_operands(1)
+    want = plan.problem.reference(*(a.astype(np.float64) for a in operands))
+    assert relative_error(plan(*operands), want) <= plan.problem.error_budget(), plan
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_every_floating_dtype(case: Case, dtype: str) -> None:
