@@ -20,6 +20,9 @@ __all__ = ["Evolutionary"]
 # Answers to wait for where the tables of other devices already say where to look.
 _WARM = 3
 
+# Beyond this log of the ratio to the best, bad is bad: how bad would only distract the surrogate.
+_HOPELESS = 1.5
+
 
 class Evolutionary(Strategy):
     """Uniform draws first, then the offspring that a surrogate of what was told likes best.
@@ -32,7 +35,7 @@ class Evolutionary(Strategy):
 
     OPTIONS: ClassVar[Mapping[str, Option]] = {
         "start": Option(12, 1, "answers to collect before the surrogate chooses"),
-        "explore": Option(12, 2, "every how many-th Config is drawn uniformly all the same"),
+        "explore": Option(24, 2, "every how many-th Config is drawn uniformly all the same"),
         "pool": Option(5000, 10, "candidates that the surrogate looks at in one generation"),
         "elites": Option(8, 1, "best Configs that have offspring"),
         "memory": Option(300, 10, "answers that the surrogate keeps in mind, best ones first"),
@@ -105,6 +108,7 @@ class Evolutionary(Strategy):
         rows = np.array(list(self._told), np.int32)
         values = np.array(list(self._told.values()))
         self._worst = float(values[np.isfinite(values)].max())
+        self._worst = min(self._worst, float(values.min()) + _HOPELESS)
         values = np.minimum(values, self._worst)
         keep = self._kept(values)
         if len(self._told) >= 1.2 * self._fitted:
