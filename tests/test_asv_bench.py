@@ -62,6 +62,12 @@ def test_benchmarks_are_well_formed(name: str) -> None:
                 assert len(inspect.signature(function).parameters) == 1 + extra + count, method
 
 
+def test_every_file_of_benchmarks_has_a_row_in_the_readme() -> None:
+    """The README says how to read each."""
+    text = (ROOT / "asv_bench" / "README.md").read_text("utf-8")
+    assert not [name for name in MODULES if f"| `{name}.py` |" not in text]
+
+
 def test_defaults_are_ready_and_what_is_not_there_is_skipped() -> None:
     """A problem without a record and a device that is missing raise asv's own exception."""
     load("ops")
