@@ -15,6 +15,9 @@ from .op import Problem
 
 __all__ = ["Roofline"]
 
+# Shares of the roofline that count as having reached it.
+_LIGHT = 0.95, 1.05
+
 # Faster than the ceilings allow by more than this is impossible. Ceilings in wall time of the host
 # are too low by any factor that other processes took away, which is no fault of the candidate.
 # Algorithms that save arithmetic have another limit; memory says nothing about caches.
@@ -67,6 +70,12 @@ class Roofline:
         if not self.seconds or not math.isfinite(seconds):
             return None
         return self.seconds / seconds
+
+    def reached(self, seconds: float) -> bool:
+        """Whether a time is at the roofline, so that there is nothing more to gain."""
+        # A ceiling that was passed was measured too low, and says nothing.
+        share = self.share(seconds)
+        return share is not None and _LIGHT[0] <= share <= _LIGHT[1]
 
     def impossible(self, seconds: float, strict: bool) -> str:
         """Return why a time cannot be, or ``""``.

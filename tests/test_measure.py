@@ -171,6 +171,18 @@ def test_unranked_candidates_are_timed_only() -> None:
     assert "loose" not in race.finalists()
 
 
+def test_confirm_replaces_a_lucky_estimate() -> None:
+    """More samples take the place of what a few lucky ones said."""
+    track = Track({"a": 1.0})
+    track.factor = lambda number: 0.5
+    race: Race[str] = Race(track)
+    assert race.enter("a") == pytest.approx(0.5)
+    track.factor = lambda number: 1.0
+    assert race.confirm("a") == race.seconds("a") == pytest.approx(1.0)
+    race.leave("a")
+    assert race.confirm("a") == math.inf
+
+
 def test_who_leaves_in_the_middle_of_a_final_is_gone() -> None:
     """A candidate that dies in the final is left out, and the others go on."""
     track = Track({"a": 1.0, "b": 1.0})

@@ -69,6 +69,16 @@ def test_memory_does_not_bound_what_fits_the_cache(problem: Problem, device: Dev
     assert Roofline.of(problem, CEILINGS, device).memory == 0.0
 
 
+def test_reached(problem: Problem, device: Device) -> None:
+    """At 95 % the roofline is reached; a ceiling that was passed by far is not believed."""
+    roofline = Roofline.of(problem, CEILINGS, device)
+    assert roofline.reached(2e-3 / 0.96)
+    assert roofline.reached(2e-3 / 1.04)
+    assert not roofline.reached(2e-3 / 0.94)
+    assert not roofline.reached(2e-3 / 1.5)
+    assert not Roofline().reached(1e-9)
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
 def test_no_times_at_all(problem: Problem, device: Device, seconds: float) -> None:
     """Zero, negative, infinite and NaN are impossible whatever is known."""
