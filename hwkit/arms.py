@@ -10,9 +10,9 @@ from itertools import islice
 
 from .backend import Device, Kernel
 from .op import Problem
-from .ranking import stage, standings
-from .record import Record
 from .records import Database
+from .records.ranking import stage, standings
+from .records.record import Record
 from .selection import Tolerance
 from .space import Config, Space
 from .strategies import Strategy, portfolio

@@ -10,7 +10,7 @@ from .arms import Arm, may_win
 from .backend import Device
 from .measure import Measurement
 from .op import Problem
-from .record import Record
+from .records.record import Record
 from .selection import Tolerance
 from .space import Config
 

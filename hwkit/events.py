@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from .op import Problem
-from .record import Record
+from .records.record import Record
 
 __all__ = ["Event", "Note", "ProblemFinished", "ProblemStarted", "TrialFinished", "TuneResult"]
 

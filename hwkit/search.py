@@ -21,9 +21,9 @@ from .errors import HwkitError
 from .events import Event, Note, TrialFinished, TuneResult
 from .measure import Measurement, Race, Sample, level
 from .op import Problem
-from .ranking import pick
-from .record import Record
 from .records import Database
+from .records.ranking import pick
+from .records.record import Record
 from .roofline import Roofline
 from .runner import Lost, Runner
 from .selection import Tolerance
@@ -32,8 +32,6 @@ from .strategies import Strategy
 from .worker import Worker
 
 __all__ = ["Search"]
-
-SPEED_OF_LIGHT, _BELIEVED = 0.95, 1.05
 
 # Who is this close to the best stays built, to be raced again.
 _NEAR = 1.25
@@ -143,12 +141,18 @@ class Search:
         self._last = now
         if now + self._reserve() + self._step >= self.deadline:
             return "budget"
+        return "speed of light" if self._at_the_limit() else None
+
+    def _at_the_limit(self) -> bool:
+        """Whether the best reaches the roofline; not by a lucky sample, but by many."""
         best = self._race.best()
-        share = None if best is None else self.roofline.share(self._race.seconds(best))
-        # A ceiling that was passed was measured too low, and says nothing.
-        if self.arms.plain and share is not None and SPEED_OF_LIGHT <= share <= _BELIEVED:
-            return "speed of light"
-        return None
+        if (
+            best is None
+            or not self.arms.plain
+            or not self.roofline.reached(self._race.seconds(best))
+        ):
+            return False
+        return self.roofline.reached(self._race.confirm(best))
 
     def _reserve(self) -> float:
         """Return the seconds to keep for the final."""
@@ -300,7 +304,8 @@ class Search:
         left = self.deadline - time.monotonic()
         while len(field) > max(2, len(always)) and _LEAST_ROUNDS * self._round(field) > left:
             field.remove(next(k for k in reversed(field) if k not in always))
-        if not field or self._round(field) > left or self._settled(field):
+        alone = self._tried == 1 and field == [self._incumbent]
+        if not field or self._round(field) > left or alone:
             return
         taken = self._race.final(field, always, lambda: time.monotonic() > self.deadline)
         levels = level(taken)
@@ -308,10 +313,6 @@ class Search:
             candidate = self._candidates[key]
             measurement = Measurement.of(samples, candidate.error, levels[key])
             self.database.add(candidate.record(measurement))
-
-    def _settled(self, field: list[int]) -> bool:
-        """Whether nothing but what runs already was tried."""
-        return self._tried == 1 and field == [self._incumbent]
 
     def _result(self, stopped: str) -> TuneResult:
         default = None if self._default is None else self._candidates[self._default].result

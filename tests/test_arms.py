@@ -11,8 +11,8 @@ import pytest
 from hwkit.arms import Arm, Arms, may_win
 from hwkit.measure import Measurement
 from hwkit.op import Problem
-from hwkit.record import Record
 from hwkit.records import Database
+from hwkit.records.record import Record
 from hwkit.registry import registry
 from hwkit.space import Config
 from hwkit.strategies import Random

@@ -12,10 +12,10 @@ import pytest
 
 from hwkit import Fingerprint, hookspecs
 from hwkit.errors import FAILURE_CLASSES
-from hwkit.lines import read_lines
-from hwkit.record import FORMAT
+from hwkit.records.lines import read_lines
+from hwkit.records.record import FORMAT
 
-from .trials import trial
+from .records.trials import trial
 
 FOLDER = Path(__file__).parents[1] / "tuning_db"
 SCHEMA = json.loads((FOLDER / "schema.json").read_text("utf-8"))

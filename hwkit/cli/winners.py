@@ -50,7 +50,7 @@ class Group:
     @cached_property
     def standing(self) -> list[Record]:
         """The trial by which each candidate counts, the winner first, then by time."""
-        from ..ranking import score, standings
+        from ..records.ranking import score, standings
 
         found = sorted(standings(self.admitted), key=lambda r: (score(r), r.id))
         winner = self.winner
@@ -58,7 +58,7 @@ class Group:
 
     @cached_property
     def _picked(self) -> tuple[Record | None, tuple[Record, ...]]:
-        from ..ranking import pick
+        from ..records.ranking import pick
 
         return pick(self.admitted)
 
@@ -118,7 +118,7 @@ def _budget(problem: str, tolerance: float | str | None) -> float:
 
 def gathered(records: Iterable[Record], tolerance: float | str | None = None) -> list[Group]:
     """Return groups in the order of their device, then of their problem."""
-    from ..record import canonical
+    from ..records.record import canonical
 
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:

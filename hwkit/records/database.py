@@ -25,21 +25,21 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from ..backend import Fingerprint
+from ..errors import ArgumentError, DatabaseError, HwkitWarning
+from ..op import Problem
+from ..space import Config
 from .access import ADVICE
-from .backend import Fingerprint
 from .cleaning import clean, counts, verify
-from .errors import ArgumentError, DatabaseError, HwkitWarning
 from .layered import Layered
 from .lines import read_lines, write_lines
 from .matching import Layer, Match, nearest, on_identity, on_others
-from .op import Problem
 from .ranking import pick, score, standings
-from .record import Record, now
+from .record import Record
 from .rows import device_key
-from .space import Config
 from .store import NotKept, Store
 
-__all__ = ["Database", "Match", "Record", "now", "pick"]
+__all__ = ["Database"]
 
 _CHUNK = 1000
 _PORTFOLIO = 64

@@ -13,8 +13,8 @@ import pytest
 
 from hwkit import Config
 from hwkit.measure import Measurement
-from hwkit.quarantine import LEFT, alive, crash, host, started
 from hwkit.records import Database, now
+from hwkit.records.quarantine import LEFT, alive, crash, host, started
 
 from .trials import ARCH, HERE, OTHER, PROBLEM, trial
 

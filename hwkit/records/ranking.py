@@ -23,8 +23,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from statistics import median
 
+from ..space import Config
 from .record import Record
-from .space import Config
 
 __all__ = ["MARGINS", "MOST_TIE", "TIE", "pick", "rank", "score", "stage", "standings"]
 

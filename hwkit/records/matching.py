@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .backend import Fingerprint
+from ..backend import Fingerprint
 from .ranking import MOST_TIE, rank, score
 from .record import Record
 from .rows import Known

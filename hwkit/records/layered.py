@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import quarantine
+from ..backend import Fingerprint
+from ..measure import Measurement
+from ..op import Problem
+from ..space import Config
 from .access import ADVICE
-from .backend import Fingerprint
 from .lines import Shipped
 from .matching import Layer
-from .measure import Measurement
-from .op import Problem
 from .record import Record, now
-from .space import Config
 from .store import NotKept, Store
 
 __all__ = ["Layered"]

@@ -15,8 +15,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from .backend import Fingerprint
-from .errors import FAILURE_CLASSES, ArgumentError
+from ..backend import Fingerprint
+from ..errors import FAILURE_CLASSES, ArgumentError
 from .legal import check_facts
 from .ranking import score
 from .record import Record, canonical, device_digest

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hwkit.connection import SqliteFile
-from hwkit.rows import statements
-from hwkit.store import QUERIES, Near, NotKept, Store
+from hwkit.records.connection import SqliteFile
+from hwkit.records.rows import statements
+from hwkit.records.store import QUERIES, Near, NotKept, Store
 
 from .trials import ARCH, HERE, OTHER, PROBLEM, UPDATED, trial
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hwkit import Config, Fingerprint
-from hwkit.lines import write_lines
-from hwkit.matching import Match
 from hwkit.records import Database, pick
+from hwkit.records.lines import write_lines
+from hwkit.records.matching import Match
 
 from .trials import ARCH, ENVIRONMENT, HERE, IDENTITY, OTHER, PROBLEM, UPDATED, trial
 
@@ -188,7 +188,7 @@ def test_ties_come_along() -> None:
 
 def test_reading_by_parts_gives_the_same_order() -> None:
     """However many candidates there are, the order is that of ranking them all at once."""
-    from hwkit.ranking import rank
+    from hwkit.records.ranking import rank
 
     database = Database(None)
     trials = []

@@ -15,8 +15,10 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from .backend import Fingerprint
-from .errors import ArgumentError
+from ..backend import Fingerprint
+from ..errors import ArgumentError
+from ..measure import Measurement
+from ..space import Config
 from .legal import (
     MAX_CONFIG,
     MAX_PROBLEM,
@@ -29,8 +31,6 @@ from .legal import (
     is_whole,
     require,
 )
-from .measure import Measurement
-from .space import Config
 
 __all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "device_digest", "now"]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwkit.ranking import MOST_TIE, TIE, pick, rank, score, stage, standings
-from hwkit.record import Record
+from hwkit.records.ranking import MOST_TIE, TIE, pick, rank, score, stage, standings
+from hwkit.records.record import Record
 
 from .trials import trial
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from .errors import ArgumentError
-from .measure import Measurement
+from ..errors import ArgumentError
+from ..measure import Measurement
 
 __all__ = [
     "MAX_CONFIG",

@@ -6,7 +6,7 @@ from typing import Any
 
 from hwkit import Config, Fingerprint
 from hwkit.measure import Measurement
-from hwkit.record import Record
+from hwkit.records.record import Record
 
 PROBLEM = "gemm float32 nn m=64 n=64 k=64"
 ARCH = "x86-64-test"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from . import quarantine, rows
+from ..backend import Fingerprint
 from .access import CHUNK, Access, NotKept, insert
-from .backend import Fingerprint
 from .record import Record, canonical, device_digest
 
 __all__ = ["Near", "NotKept", "QUERIES", "ROW", "Store", "Top"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from hwkit import ArgumentError
-from hwkit.rows import (
+from hwkit.records.rows import (
     COLUMNS,
     device_row,
     read_device,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hwkit import ArgumentError, Config, Fingerprint
 from hwkit.errors import FAILURE_CLASSES
 from hwkit.measure import Measurement
-from hwkit.record import MAX_LINE, Record, now
+from hwkit.records.record import MAX_LINE, Record, now
 
 from .trials import HERE, trial
 

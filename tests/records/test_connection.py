@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hwkit import rows
-from hwkit.connection import Damaged, Later, SqliteFile, Stranger
-from hwkit.journal import journal_mode
+from hwkit.records import rows
+from hwkit.records.connection import Damaged, Later, SqliteFile, Stranger
+from hwkit.records.journal import journal_mode
 
 COUNT = "SELECT count(*) FROM pending"
 PUT = "INSERT INTO pending (problem_key, line, host, pid, started) VALUES (1, 'x', 'h', 1, '')"
@@ -121,7 +121,7 @@ def test_both_journals(path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -
     """Writing and reading work with either journal, and after a change from one to the other."""
     other = {"wal": "delete", "delete": "wal"}[mode]
     for number, now in enumerate((mode, other), start=1):
-        monkeypatch.setattr("hwkit.connection.journal_mode", lambda _path, now=now: now)
+        monkeypatch.setattr("hwkit.records.connection.journal_mode", lambda _path, now=now: now)
         file = SqliteFile(path)
         put(file)
         assert file.write(lambda c: c.execute("PRAGMA journal_mode").fetchone()[0]) == now

@@ -15,7 +15,7 @@ import pytest
 
 from hwkit import Config, HwkitWarning
 from hwkit.records import Database, Record
-from hwkit.store import Store
+from hwkit.records.store import Store
 
 from .trials import ARCH, HERE, OTHER, PROBLEM, trial
 

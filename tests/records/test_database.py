@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hwkit import ArgumentError, Config, DatabaseError, HwkitWarning
-from hwkit.lines import read_lines, write_lines
 from hwkit.records import Database, Record, pick
+from hwkit.records.lines import read_lines, write_lines
 
 from .trials import ARCH, HERE, OTHER, PROBLEM, UPDATED, trial
 
@@ -254,7 +254,7 @@ def test_a_full_disk(path: Path) -> None:
 
 def test_a_locked_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that another process keeps locked: reading goes on, writing waits once, then not."""
-    monkeypatch.setattr("hwkit.connection.PATIENCE", 0.2)
+    monkeypatch.setattr("hwkit.records.connection.PATIENCE", 0.2)
     database = Database(path)
     database._user._file.patience = 0.2
     database.add(trial(9, 9e-3))

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from . import connection as files
 from . import quarantine, rows
+from ..errors import ArgumentError, HwkitWarning
 from .connection import ERRORS, Damaged, Later, SqliteFile, Stranger
-from .errors import ArgumentError, HwkitWarning
 from .record import Record
 from .repair import salvage, set_aside
 

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 from .record import Record
 
 __all__ = ["LEFT", "alive", "crash", "host", "started"]

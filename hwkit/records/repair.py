@@ -16,8 +16,8 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 from . import rows
+from ..errors import ArgumentError
 from .connection import ERRORS
-from .errors import ArgumentError
 from .record import Record
 
 __all__ = ["salvage", "set_aside"]

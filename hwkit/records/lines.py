@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import ArgumentError, HwkitWarning
+from ..errors import ArgumentError, HwkitWarning
 from .record import MAX_LINE, Record
 from .store import Store
 
