@@ -58,9 +58,12 @@ def facts(double: bool) -> Facts:
     for rows, vectors in shapes:
         most[vectors] = max(rows, most.get(vectors, 0))
     # Fewer rows than a width allows are for edges, except 12 of 14: more numbers divide by them.
-    tiles = {(rows, vectors) for vectors, rows in most.items()}
-    tiles |= {(12, vectors) for vectors, rows in most.items() if rows > 12}
-    widest = sorted(tiles, key=lambda t: (-min(t[0] * t[1], 12), -t[0], t[1]))
+    found = {(rows, vectors) for vectors, rows in most.items()}
+    found |= {(12, vectors) for vectors, rows in most.items() if rows > 12}
+    # The more accumulators, the fewer loads for each multiply-add.
+    largest = max(rows * vectors for rows, vectors in found)
+    found = {tile for tile in found if 2 * tile[0] * tile[1] > largest}
+    widest = sorted(found, key=lambda tile: (-tile[0] * tile[1], -tile[0]))
     return Facts(isa, info["l1d"], info["l2"], info["threads"], vector, tuple(widest))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -185,6 +187,18 @@ def test_every_tile_of_the_table_is_right() -> None:
                 for kernel in (gemm.PackedGemm("gemm"), gemm.UnpackedGemm("gemm")):
                     tile = tiles.tile_text((rows, vectors), double)
                     check(kernel, p, Config({**kernel.default(p), "tile": tile}))
+
+
+def test_nothing_leaks_between_instruction_sets() -> None:
+    """No weak function is in the compiled module: the linker might keep the copy of another ISA."""
+    nm = shutil.which("nm")
+    if nm is None:
+        pytest.skip("nm is not installed: apt-get install binutils")
+    for option in ("--defined-only", "-D"):
+        done = subprocess.run(
+            [nm, option, _kernels.__file__], capture_output=True, text=True, check=False
+        )
+        assert not [line for line in done.stdout.splitlines() if " W " in line]
 
 
 @pytest.mark.slow
