@@ -171,15 +171,16 @@ def test_huge_spaces_are_not_enumerated(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_failures_repel(name: str) -> None:
-    """Where half of the space fails, a strategy that learns soon asks in the other half."""
+    """Where half of the space fails, a strategy that learns asks less there than chance would."""
     space = Space({"a": range(12), "b": range(12), "c": range(4)})
 
     def cost(config: Config) -> float:
-        return math.inf if float(config["a"]) < 6 else 1e-3 * (1 + float(config["b"]))
+        a, b, c = (float(config[name]) for name in "abc")
+        return math.inf if a < 6 else 1e-3 * (1 + b + c + abs(a - 7) / 2)
 
     asked = searched(made(name, space, explore=10), cost, 90)
     late = asked[45:]
-    assert sum(float(c["a"]) < 6 for c in late) < 0.35 * len(late)
+    assert sum(float(c["a"]) < 6 for c in late) < 0.42 * len(late)
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -23,6 +23,9 @@ _WARM = 3
 # Beyond this log of the ratio to the best, bad is bad: how bad would only distract the surrogate.
 _HOPELESS = 1.5
 
+# A failure counts as this much worse than hopeless.
+_FAILED = 1.0
+
 
 class Evolutionary(Strategy):
     """Uniform draws first, then the offspring that a surrogate of what was told likes best.
@@ -30,7 +33,7 @@ class Evolutionary(Strategy):
     A generation is a pool of candidates: mutations and crossings of the best Configs so far and
     draws from all over the space, or simply all Configs where there are few. Of these it asks for
     the one with the largest expected improvement, learns the answer, and asks for the next. Failed
-    Configs count as slow as the slowest, so that their surroundings repel.
+    Configs count as slower than the slowest, so that their surroundings repel.
     """
 
     OPTIONS: ClassVar[Mapping[str, Option]] = {
@@ -73,7 +76,8 @@ class Evolutionary(Strategy):
         if index is None:
             self._stale = True
         else:
-            self._surrogate.add(index, min(value, self._worst) - self._offset[index])
+            value = self._worst + _FAILED if math.isinf(value) else min(value, self._worst)
+            self._surrogate.add(index, value - self._offset[index])
 
     def ask(self) -> Config | None:
         """Return the most promising Config, or ``None`` when all are tried."""
@@ -109,7 +113,7 @@ class Evolutionary(Strategy):
         values = np.array(list(self._told.values()))
         self._worst = float(values[np.isfinite(values)].max())
         self._worst = min(self._worst, float(values.min()) + _HOPELESS)
-        values = np.minimum(values, self._worst)
+        values = np.where(np.isinf(values), self._worst + _FAILED, np.minimum(values, self._worst))
         keep = self._kept(values)
         if len(self._told) >= 1.2 * self._fitted:
             rounds = 2 if not self._fitted else 1
