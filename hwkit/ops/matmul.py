@@ -141,7 +141,7 @@ def matmul(
     Notes
     -----
     Two matrices run as ``gemm``, transposed views without a copy, and so does a stack times one
-    matrix. All else runs in the Op ``matmul``.
+    matrix or vector. All else runs in the Op ``matmul``.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def matmul(
     (5, 2)
     """
     if type(a) is np.ndarray and type(b) is np.ndarray:
-        if a.ndim == 2 and b.ndim == 2:
+        if a.ndim == 2 and b.ndim == 2 and b.shape[1] != 1:
             if a.flags.c_contiguous and b.flags.c_contiguous:
                 return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
             return _matrices(a, b, out, device, tolerance)
@@ -207,11 +207,25 @@ def _fold(
         rows = math.prod(a.shape[:-1])
         out = None if out is None else out.reshape(rows, n)
         a = a if a.ndim == 2 else a.reshape(rows, k)
+        if n == 1:
+            return _column(a, b, out, device, tolerance)
         result = _matrices(a, b.reshape(k, n) if b.ndim > 2 else b, out, device, tolerance)
         return result
     stack = (_stack(a, batch), _stack(b, batch))
     out = None if out is None else out.reshape(math.prod(batch), m, n)
     result = call(MATMUL, stack, (), out, device, tolerance)
+    return result
+
+
+def _column(a: Array, b: Array, out: Array | None, device: str | None, tolerance: Any) -> Array:
+    """Multiply a matrix by a column: the row times the transposed, which kernels read once."""
+    if a.dtype != b.dtype:
+        common_dtype(a=a, b=b)  # the message must name them as the caller did
+    row = b.reshape(1, a.shape[1])
+    out = None if out is None else out.reshape(1, a.shape[0])
+    fortran = a.flags.f_contiguous and not a.flags.c_contiguous
+    operands = (row, a.T if fortran else a, None, None, None)
+    result: Array = call(GEMM, operands, _GEMM[False, not fortran], out, device, tolerance)
     return result
 
 

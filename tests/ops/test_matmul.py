@@ -151,9 +151,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> _Calls:
     ("a", "b", "problem"),
     [
         ((3, 4), (4, 5), "gemm float32 nn m=3 n=5 k=4"),
-        ((3, 4), (4,), "gemm float32 nn m=3 n=1 k=4"),
+        ((3, 4), (4,), "gemm float32 nt m=1 n=3 k=4"),
+        ((3, 4), (4, 1), "gemm float32 nt m=1 n=3 k=4"),
+        ((2, 3, 4), (4,), "gemm float32 nt m=1 n=6 k=4"),
         ((4,), (4, 5), "gemm float32 nn m=1 n=5 k=4"),
-        ((4,), (4,), "gemm float32 nn m=1 n=1 k=4"),
+        ((4,), (4,), "gemm float32 nt m=1 n=1 k=4"),
         ((2, 3, 4), (4, 5), "gemm float32 nn m=6 n=5 k=4"),
         ((2, 7, 3, 4), (1, 4, 5), "gemm float32 nn m=42 n=5 k=4"),
         ((2, 3, 4), (2, 4, 5), "matmul float32 b=2 m=3 n=5 k=4"),
@@ -179,6 +181,10 @@ def test_transposed_views_are_not_copied(calls: _Calls) -> None:
         )
     layouts = [text.split()[2] for text in calls.problems]
     assert layouts == ["nn", "nt", "tn", "tt"]
+    vector = np.ones(4, np.float32)
+    hwkit.ops.matmul(np.asfortranarray(a), vector)
+    assert calls.problems[-1] == "gemm float32 nn m=1 n=3 k=4"
+    assert np.shares_memory(calls.operands[0], vector)
 
 
 @pytest.mark.parametrize(("a", "b"), [s for s in SHAPES if len(s[0]) + len(s[1]) > 2])
@@ -278,7 +284,10 @@ def test_matrices_that_do_not_fit(fortran: bool) -> None:
         hwkit.ops.matmul(a, b)
 
 
-@pytest.mark.parametrize(("a", "b"), [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((4,), (4, 5))])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((3, 4), (4, 1))],
+)
 def test_dtypes_that_do_not_fit(a: Any, b: Any) -> None:
     """Mixed and integer dtypes are refused by name."""
     with pytest.raises(DtypeError, match="b has dtype float64, but a has float32"):
