@@ -4,9 +4,10 @@ The rules, for trials of one Problem on one device:
 
 1. A candidate is a kernel, its version and a Config. What failed last is out: a failure outweighs
    every success of its candidate that is not later.
-2. A candidate counts with its measurement of the latest stage of the race (31 samples, 5, or
-   fewer); within a stage, one without contention before one with; then the latest.
-3. A measurement of an early stage must win by far (16 times and twice): a race leaves behind what
+2. A candidate counts with its measurement of the latest stage of the race (31 samples; 11,
+   of a final that was cut short; 5; or fewer); within a stage, one without contention before one
+   with; then the latest.
+3. A measurement of an early stage must win by far (16 times, twice, 5 %): a race leaves behind what
    does not come into its final, and on a busy machine a few lucky samples say little. The tuner
    brings such a candidate into the final of its next run.
 4. Candidates of the same stage that cannot be told apart from the best are ties: within 1 % of its
@@ -28,10 +29,10 @@ from .record import Record
 
 __all__ = ["MARGINS", "MOST_TIE", "TIE", "pick", "rank", "score", "stage", "standings"]
 
-STAGES = (5, 31)
-"""Samples from which on a measurement belongs to the second and the third stage of the race."""
+STAGES = (5, 11, 31)
+"""Samples from which on a measurement is of the second stage, a final cut short, a whole final."""
 
-MARGINS = (16.0, 2.0, 1.0)
+MARGINS = (16.0, 2.0, 1.05, 1.0)
 """What a measurement of each stage is multiplied with before it is compared."""
 
 TIE = 1.01
@@ -46,7 +47,7 @@ _MAD, _MEDIAN = 1.4826, 1.2533
 
 
 def stage(samples: int) -> int:
-    """Return the stage of the race, 0 to 2, that ends with this number of samples."""
+    """Return the stage of the race, 0 to 3, that ends with this number of samples."""
     return sum(samples >= least for least in STAGES)
 
 
