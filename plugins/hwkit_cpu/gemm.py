@@ -18,6 +18,8 @@ NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
 
 # The kernels for few rows do so many at a time.
 _ROWS_AT_A_TIME = 4
+# The rounding of sums of positive terms grows with their number; 8e-7 in float32 for these.
+_DEEPEST = 1 << 14
 # Up to this size both operands lie in the first cache, and nothing is gained by moving them.
 _SMALL = 56
 
@@ -160,6 +162,8 @@ class UnpackedGemm(_Gemm):
         """Whether both operands run along the rows."""
         if any(_transposes(problem)):
             return "takes no transposed operand"
+        if problem["k"] > _DEEPEST:
+            return f"adds up at most {_DEEPEST} terms one after the other, for their rounding"
         return super().supports(problem)
 
     def space(self, problem: Problem) -> Space:
@@ -265,6 +269,8 @@ class StreamGemm(_FewRows):
         """Whether both operands run along the rows."""
         if any(_transposes(problem)):
             return "takes no transposed operand"
+        if problem["k"] > _DEEPEST:
+            return f"adds up at most {_DEEPEST} terms one after the other, for their rounding"
         return super().supports(problem)
 
 
