@@ -175,6 +175,6 @@ def test_wheel_declares_extras_and_only_five_dependencies(distributions: Distrib
         (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
         text = wheel.read(name).decode()
     provided = set(re.findall(r"^Provides-Extra: (.+)$", text, re.MULTILINE))
-    required = names(re.findall(r"^Requires-Dist: ([^;]+)$", text, re.MULTILINE))
+    required = names(re.findall(r"^Requires-Dist: ([^;\n]+)$", text, re.MULTILINE))
     assert provided == EXTRAS
     assert {name.strip() for name in required} == DEPENDENCIES
