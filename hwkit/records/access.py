@@ -16,9 +16,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..errors import ArgumentError, HwkitWarning
 from . import connection as files
 from . import quarantine, rows
-from ..errors import ArgumentError, HwkitWarning
 from .connection import ERRORS, Damaged, Later, SqliteFile, Stranger
 from .record import Record
 from .repair import salvage, set_aside

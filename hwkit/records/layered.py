@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from . import quarantine
 from ..backend import Fingerprint
 from ..measure import Measurement
 from ..op import Problem
 from ..space import Config
+from . import quarantine
 from .access import ADVICE
 from .lines import Shipped
 from .matching import Layer

@@ -15,8 +15,8 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-from . import rows
 from ..errors import ArgumentError
+from . import rows
 from .connection import ERRORS
 from .record import Record
 

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from . import quarantine, rows
 from ..backend import Fingerprint
+from . import quarantine, rows
 from .access import CHUNK, Access, NotKept, insert
 from .record import Record, canonical, device_digest
 
