@@ -239,7 +239,7 @@ class _FewRows(_Gemm):
 
     def rank(self, problem: Problem) -> int:
         """Before the packed kernel for few rows."""
-        return 2 if problem["m"] <= self.few else -1
+        return 2 if problem["m"] <= self.few or problem["n"] == 1 else -1
 
 
 class DotGemm(_FewRows):
@@ -283,9 +283,13 @@ def _batch(problem: Problem) -> int:
 
 
 def _transposes(problem: Problem) -> tuple[bool, bool]:
+    """Return how a and b are read; a vector is the same either way, and takes the faster one."""
     if problem.op.name == "matmul":
         return False, False
-    return problem.layout[0] == "t", problem.layout[1] == "t"
+    return (
+        problem.layout[0] == "t" and problem["m"] > 1,
+        problem.layout[1] == "t" or problem["n"] == 1,
+    )
 
 
 def _operation(problem: Problem) -> dict[str, Any]:
