@@ -182,8 +182,9 @@ def test_every_tile_of_the_table_is_right() -> None:
     for dtype, double in (("float32", False), ("float64", True)):
         shapes, vector, _ = _kernels.tiles(double)
         for rows, vectors in shapes:
-            for n in (vectors * vector, vectors * vector - 1):
-                p = problem(f"gemm {dtype} nn m={rows} n={max(n, 1)} k=19 +bias+relu")
+            width = vectors * vector
+            for n in (2 * width, 2 * width + max(width - 1, 1)):
+                p = problem(f"gemm {dtype} nn m={rows} n={n} k=19 +bias+relu")
                 for kernel in (gemm.PackedGemm("gemm"), gemm.UnpackedGemm("gemm")):
                     tile = tiles.tile_text((rows, vectors), double)
                     check(kernel, p, Config({**kernel.default(p), "tile": tile}))
