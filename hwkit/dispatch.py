@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,7 @@ def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance) -> Plan:
             made = Plan(
                 problem, device, chosen.kernel, chosen.config,
                 source=chosen.source, match=chosen.match,
+                replan=partial(plan_problem, device=device_name, tolerance=tolerance),
             )  # fmt: skip
         except KernelFailure as error:
             failed.add(chosen.kernel.name)

@@ -5,9 +5,10 @@ benchmark name::
 
     conv2d float32 nchw n=1 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1 +bias+relu
 
-The words are: op, dtypes, layout (if the Op has layouts), sizes, attributes, fused epilogue. Where
-the four dtypes are not one floating type and its usual accumulator, all are written, as
-``uint8,int8,int32,int32`` for input, weight, output and accumulator.
+The words are: op, dtypes, layout (if the Op has layouts), sizes, attributes, fused epilogue, and
+``packed`` if the constant operands are packed before the call. Where the four dtypes are not one
+floating type and its usual accumulator, all are written, as ``uint8,int8,int32,int32`` for input,
+weight, output and accumulator.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Union
 
@@ -155,6 +156,8 @@ class Problem:
         attributes: ``op.attributes`` to their values, all of them.
         epilogue: words such as ``"bias"``, ``"residual"``, ``"relu"``, ``"clip:0.0,6.0"``, in the
             order in which they are applied.
+        packed: whether calls come with their constants packed beforehand, as by ``Plan.prepack``:
+            packing takes none of their time, which can make another kernel the fastest.
     """
 
     op: Op
@@ -163,9 +166,12 @@ class Problem:
     sizes: Mapping[str, int]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     epilogue: tuple[str, ...] = ()
+    packed: bool = False
 
     def __post_init__(self) -> None:
         self.op.check(self)
+        if self.packed and not self.constants:
+            raise ArgumentError(f"{self.op.name} has no constant operands: leave 'packed' away")
         for operand in (*self.operands, self.output):
             if operand.nbytes > _MAX_BYTES:
                 raise ArgumentError(
@@ -186,6 +192,16 @@ class Problem:
     def output(self) -> Operand:
         """The array that comes out."""
         return self.op.output(self)
+
+    @cached_property
+    def constants(self) -> tuple[int, ...]:
+        """Positions of the operands that usually do not change, such as weights and bias."""
+        names = self.op.constants
+        return tuple(i for i, operand in enumerate(self.operands) if operand.name in names)
+
+    def with_packed(self, packed: bool = True) -> Problem:
+        """Return the same Problem with its constants packed beforehand, or not."""
+        return self if packed == self.packed else replace(self, packed=packed)
 
     @property
     def activation(self) -> tuple[str, tuple[float, ...]] | None:
@@ -230,7 +246,8 @@ class Problem:
             for name, default in self.op.attributes.items()
             if name in self.op.shown or self.attributes[name] != default
         ]
-        return " ".join(words + (["+" + "+".join(self.epilogue)] if self.epilogue else []))
+        words += ["+" + "+".join(self.epilogue)] if self.epilogue else []
+        return " ".join(words + ["packed"] * self.packed)
 
     def __str__(self) -> str:
         return self.text
@@ -340,6 +357,7 @@ class Op(ABC):
         sizes: Mapping[str, int],
         attributes: Mapping[str, Any] | None = None,
         epilogue: tuple[str, ...] = (),
+        packed: bool = False,
     ) -> Problem:
         """Return a Problem from its parts, attributes completed with their defaults."""
         given = dict(attributes or {})
@@ -356,6 +374,7 @@ class Op(ABC):
             {name: int(sizes[name]) for name in self.sizes},
             {n: _canonical(n, given.get(n, d), d) for n, d in self.attributes.items()},
             epilogue_words(epilogue),
+            packed,
         )
 
     def _layout(self, layout: str) -> str:
@@ -374,7 +393,8 @@ class Op(ABC):
         words = text.split()
         if len(words) < 2 or words[0] != self.name:
             raise ArgumentError(f"problem {text!r} must begin with '{self.name} <dtype>'")
-        dtypes, rest = Dtypes.parse(words[1]), words[2:]
+        packed = words[-1] == "packed"
+        dtypes, rest = Dtypes.parse(words[1]), words[2 : -1 if packed else None]
         layout = rest.pop(0) if self.layouts and rest and "=" not in rest[0] else ""
         epilogue: list[str] = []
         sizes: dict[str, int] = {}
@@ -399,7 +419,7 @@ class Op(ABC):
             raise ArgumentError(
                 f"problem {text!r} lacks {', '.join(missing)}: add {missing[0]}=..."
             )
-        return self.make(dtypes, layout, sizes, attributes, tuple(epilogue))
+        return self.make(dtypes, layout, sizes, attributes, tuple(epilogue), packed)
 
     def __str__(self) -> str:
         return self.name

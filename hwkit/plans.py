@@ -38,7 +38,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_direct", "_run", "config", "device", "kernel", "match", "operands", "problem", "source",
+        "_direct", "_replan", "_run", "config", "device", "kernel", "match", "operands", "problem",
+        "source",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Plan:
         source: str = "default",
         match: Match | None = None,
         operands: tuple[Operand, ...] | None = None,
+        replan: Callable[[Problem], Plan] | None = None,
     ) -> None:
         self.problem = problem
         self.device = device
@@ -60,6 +62,7 @@ class Plan:
         self.source = source
         self.match = match
         self.operands = problem.operands if operands is None else operands
+        self._replan = replan
         self._run: Run = kernel.build(problem, config) if run is None else run
         self._direct: Callable[[tuple[Any, ...], Any], Any]
         self._direct = getattr(self._run, "direct", _no_fast_path)
@@ -140,8 +143,8 @@ class Plan:
             named: the same by name.
 
         Returns:
-            A plan that takes the other operands. Later changes to the arrays given here are not
-            seen by it.
+            A plan that takes the other operands, by the kernel that is fastest when packing takes
+            no time. Later changes to the arrays given here are not seen by it.
 
         Raises:
             ArgumentError: too many, unknown or ill-shaped arrays.
@@ -153,6 +156,9 @@ class Plan:
                 f"{len(constants)} arrays{' and ' + ', '.join(named) if named else ''}"
             )
         given = {**dict(zip(names, constants, strict=False)), **named}
+        # The first constant is the large one; packing it decides what is fastest.
+        if self._replan is not None and names[:1] == list(given)[:1] and not self.problem.packed:
+            return self._replan(self.problem.with_packed()).prepack(*constants, **named)
         held = {
             position: as_operand(given[operand.name], operand)
             for position, operand in enumerate(self.operands)
@@ -160,7 +166,10 @@ class Plan:
         }
         rest = tuple(o for o in self.operands if o.name not in given)
         pack = getattr(self._run, "prepack", None)
-        run = _Held(self._run, held, self.device) if pack is None else pack(held)
+        if pack is None:
+            run: Run = _Held(self._run, held, self.device)
+        else:
+            run = pack({position: self.device.put(array) for position, array in held.items()})
         return Plan(
             self.problem, self.device, self.kernel, self.config,
             run=run, source=self.source, match=self.match, operands=rest,

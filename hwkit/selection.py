@@ -126,6 +126,8 @@ def _why_not(
         return (
             f"kernel {kernel.name} is version {kernel.version}, the record is of {record.version}"
         )
+    if not problem.packed and record.problem.endswith(" packed"):
+        return "it was measured with packed constants"
     if match.source == "nearest record" and match.distance > NEAREST:
         return f"its sizes are too far away (distance {match.distance:.2f})"
     illegal = kernel.space(problem).why_not(record.config)

@@ -7,7 +7,8 @@ cannot take it down (emulators, recorded times). A candidate is never timed befo
 * its output lies between guard zones and is filled with NaN, or with a pattern for integers, so
   that what it does not write and what it writes elsewhere shows; scratch memory that the run
   exposes is filled likewise;
-* its operands must be unchanged, and a claim to be deterministic must hold.
+* its operands must be unchanged, and a claim to be deterministic must hold;
+* if the problem says that its constants are packed beforehand, the packed run is checked and timed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class _Input:
 
 @dataclass
 class _Built:
-    run: Run
+    call: Callable[..., Any]
     repeats: int
 
 
@@ -157,13 +158,23 @@ class Bench:
             self._judge(error)
             if kernel.deterministic(self.problem, config):
                 self._repeat(built)
-            repeats = self._repeats(built, self._taken)
+            call = self._bound(built, self._inputs[0])
+            repeats = self._repeats(call, self._taken)
         except BaseException as caught:
             return Checked(error, build, run, 1, *_failure(caught, phase))
         finally:
             self._progress("idle", -1)
-        self._built[key] = _Built(built, repeats)
+        self._built[key] = _Built(call, repeats)
         return Checked(error, build, run, repeats)
+
+    def _bound(self, run: Run, given: _Input) -> partial[Any]:
+        """Return ``run`` on these operands, those that are constant packed if the problem says so."""
+        pack = getattr(run, "prepack", None)
+        if not self.problem.packed or pack is None:
+            return partial(run, *given.buffers)
+        held = {i: given.buffers[i] for i in self.problem.constants}
+        rest = [b for i, b in enumerate(given.buffers) if i not in held]
+        return partial(pack(held), *rest)
 
     def _build(self, kernel: Kernel, config: Config) -> _Ahead:
         run: Run | None = None
@@ -192,7 +203,8 @@ class Bench:
         """
         try:
             self._progress("build", key)
-            self._built[key] = _Built(kernel.build(self.problem, config), repeats)
+            call = self._bound(kernel.build(self.problem, config), self._inputs[0])
+            self._built[key] = _Built(call, repeats)
         except BaseException as caught:
             raise Lost(key, *_failure(caught, "compile")) from caught
         finally:
@@ -200,10 +212,9 @@ class Bench:
 
     def _errors(self, run: Run) -> Iterable[float]:
         for number, given in enumerate(self._inputs):
-            poison(run)
-            out = self._out.fresh(number)
-            call = partial(run, *given.buffers, out=out)
-            self._taken = self.device.time(call)
+            bound = self._bound(run, given)
+            poison(bound.func)
+            self._taken = self.device.time(partial(bound, out=self._out.fresh(number)))
             outside = self._out.broken()
             if outside:
                 raise KernelFailure("wrong", f"it wrote {outside} its output")
@@ -229,24 +240,20 @@ class Bench:
 
     def _repeat(self, run: Run) -> None:
         first = self._out.result().tobytes()
-        run(*self._inputs[-1].buffers, out=self._out.fresh(0))
+        self._bound(run, self._inputs[-1])(out=self._out.fresh(0))
         if self._out.result().tobytes() != first:
             raise KernelFailure("wrong", "it claims to be deterministic, but two runs differ")
 
-    def _repeats(self, run: Run, seconds: float) -> int:
+    def _repeats(self, bound: Callable[..., Any], seconds: float) -> int:
         """Return how many runs make a sample, from what checking one took."""
         if seconds > 8 * _SHORT:
             return 1
-        call = self._call(run)
+        call = partial(bound, out=self._out.buffer)
         call()
         seconds = min(self.device.time(call), self.device.time(call))
         if not seconds < _SHORT:
             return 1
         return min(_MOST_REPEATS, math.ceil(_BATCH / max(seconds, 1e-9)))
-
-    def _call(self, run: Run) -> Callable[[], None]:
-        buffers, out = self._inputs[0].buffers, self._out.buffer
-        return lambda: run(*buffers, out=out)
 
     def sample(self, keys: Sequence[int]) -> list[Sample]:
         """Take one sample of each, in this order."""
@@ -259,7 +266,7 @@ class Bench:
     def _sample(self, key: int) -> Sample:
         self._progress("run", key)
         built = self._built[key]
-        call, repeats = self._call(built.run), built.repeats
+        call, repeats = partial(built.call, out=self._out.buffer), built.repeats
 
         def batch() -> None:
             for _ in range(repeats):

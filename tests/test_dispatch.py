@@ -76,6 +76,17 @@ def test_plan_is_the_same_call(kernel: ToyKernel) -> None:
         hwkit.plan("gem", A, B)
 
 
+def test_prepack_plans_for_packed_constants(kernel: ToyKernel) -> None:
+    """With its weights packed, a call is another problem, with records of its own."""
+    a, b = np.ones((2, 3), "f4"), np.ones((3, 4), "f4")
+    plan = hwkit.plan("gemm", a, b, bias=np.ones(4, "f4"))
+    packed = plan.prepack(b)
+    assert str(packed.problem) == f"{plan.problem} packed"
+    assert [o.name for o in packed.operands] == ["a", "bias"]
+    assert plan.prepack(bias=np.ones(4, "f4")).problem == plan.problem
+    np.testing.assert_array_equal(packed(a, np.ones(4, "f4")), np.full((2, 4), 4.0))
+
+
 def test_devices_in_order(world: Registry, kernel: ToyKernel) -> None:
     """The first device that can runs the call; ``fallback`` says how loudly the others step in."""
     with hwkit.use("toy:9", "toy:1", fallback="silent"), warnings.catch_warnings():

@@ -25,6 +25,7 @@ from hwkit.op import (
     relative_error,
 )
 from hwkit.ops import hwkit_ops
+from hwkit.ops.pool2d import MAX_POOL2D
 
 OPS = list(hwkit_ops())
 SAMPLES = [(op, text) for op in OPS for text in op.samples]
@@ -45,6 +46,7 @@ class Scale(Op):
     }
     shown = ("edge",)
     fusable = True
+    constants = ("x",)
 
     def problem(self, *operands: Any, **arguments: Any) -> Problem:
         """Return the Problem of one matrix."""
@@ -95,22 +97,30 @@ DTYPES = st.one_of(
         },
     ),
     st.lists(st.one_of(st.just("bias"), st.just("residual"), ACTIVATION_WORDS), max_size=3),
+    st.booleans(),
 )
 def test_problem_reads_back_what_it_prints(
-    dtypes: Any, m: int, n: int, attributes: dict[str, Any], words: list[str]
+    dtypes: Any, m: int, n: int, attributes: dict[str, Any], words: list[str], packed: bool
 ) -> None:
     """Whatever the parts, the line parses to an equal Problem that prints the same line."""
     dtypes = dtypes if isinstance(dtypes, str) else ",".join(dtypes)
     epilogue = tuple(dict.fromkeys(words))
     if len([w for w in epilogue if w not in ("bias", "residual")]) > 1:
         epilogue = ()
-    problem = SCALE.make(dtypes, "", {"m": m, "n": n}, attributes, epilogue)
+    problem = SCALE.make(dtypes, "", {"m": m, "n": n}, attributes, epilogue, packed)
     again = SCALE.parse(str(problem))
     assert again == problem
     assert str(again) == str(problem)
     assert again.dtypes == problem.dtypes
     assert (again.sizes, again.attributes) == (problem.sizes, problem.attributes)
-    assert again.epilogue == problem.epilogue
+    assert (again.epilogue, again.packed) == (problem.epilogue, packed)
+    assert again.with_packed(not packed) != problem
+
+
+def test_packed_needs_something_to_pack() -> None:
+    """An operator without constant operands is told so."""
+    with pytest.raises(ArgumentError, match="leave 'packed' away"):
+        MAX_POOL2D.parse("max_pool2d float32 nchw n=1 c=1 h=4 w=4 r=2 s=2 packed")
 
 
 @pytest.mark.parametrize(("op", "text"), SAMPLES, ids=[text for _, text in SAMPLES])

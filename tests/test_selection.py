@@ -45,14 +45,23 @@ def test_the_first_record_that_fits() -> None:
         (match_of(error=1e-3), "relative error 1.0e-03 exceeds 2.0e-06"),
         (match_of(error=float("nan")), "exceeds"),
         (match_of("nearest record", 9.0), "too far away"),
+        (match_of("nearest record", 0.1, problem=f"{PROBLEM} packed"), "packed constants"),
     ],
-    ids=["kernel", "version", "value", "names", "error", "unchecked", "distance"],
+    ids=["kernel", "version", "value", "names", "error", "unchecked", "distance", "packed"],
 )
 def test_a_record_that_does_not_count(match: Match, reason: str) -> None:
     """A record whose kernel, version, config or error does not fit is passed over, with why."""
     chosen = select(PROBLEM, DEVICE, [ToyKernel()], [match, match_of("shipped record")])
     assert chosen.source == "shipped record"
     assert reason in chosen.rejected[0][1]
+
+
+def test_packed_constants_take_records_of_both_kinds() -> None:
+    """What is fast with packing in each call is a good guess without it."""
+    packed = PROBLEM.with_packed()
+    for text in (str(PROBLEM), str(packed)):
+        found = match_of("nearest record", 0.1, problem=text)
+        assert select(packed, DEVICE, [ToyKernel()], [found]).match is found
 
 
 def test_the_default_of_the_highest_rank() -> None:

@@ -115,6 +115,40 @@ def test_faults_are_named(bench: Bench, problem: Problem, fault: str) -> None:
     assert bench.check(1, kernel, kernel.default(problem)).failure is None
 
 
+class Packing:
+    """A run that offers prepack; counts, and spoils its answer where ``wrong``."""
+
+    def __init__(self, wrong: bool = False) -> None:
+        self.calls, self.wrong = 0, wrong
+
+    def __call__(self, a: Array, b: Array, *, out: Array) -> None:
+        np.matmul(a, b, out=out)
+
+    def prepack(self, constants: dict[int, Array]) -> Callable[..., Any]:
+        (b,) = (array.copy() for array in constants.values())
+
+        def run(a: Array, *, out: Array) -> None:
+            self.calls += 1
+            np.matmul(a, b * 2 if self.wrong else b, out=out)
+
+        return run
+
+
+def test_packed_problem_is_checked_and_timed_packed(problem: Problem) -> None:
+    """With constants packed beforehand it is the packed run that counts."""
+    bench = Bench(FakeBackend().open(0))
+    for packed in (False, True):
+        bench.prepare(problem.with_packed(packed), 3)
+        run = Packing()
+        assert checked(bench, run, claims=True) == (None, "")
+        before = run.calls
+        bench.sample([0])
+        assert (run.calls > before) == packed
+        assert checked(bench, Packing(wrong=True))[0] == ("wrong" if packed else None)
+        assert checked(bench, multiply) == (None, "")
+    bench.close()
+
+
 def test_answer_learnt_by_heart_is_wrong_on_the_second_input(bench: Bench) -> None:
     """Being right once is not enough: there is a second random input."""
     kept: list[Array] = []

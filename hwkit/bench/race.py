@@ -97,12 +97,12 @@ def race(
         problem: what to compute.
         peers: processes of one number of threads.
         rounds: turns of each.
-        packed: whether weights are packed beforehand; ``None``: yes for convolution, whose weights
-            do not change in use, no for matrix products.
+        packed: whether weights are packed beforehand; ``None``: if the problem says so, and for
+            convolution, whose weights do not change in use.
         warm: seconds of warming per library.
     """
     problem = parse_problem(problem)
-    packed = problem.op.name == "conv2d" if packed is None else packed
+    packed = (problem.packed or problem.op.name == "conv2d") if packed is None else packed
     built: dict[str, Built] = {}
     failed: dict[str, str] = {}
     with reference_file(problem) as reference:

@@ -181,6 +181,10 @@ def candidate_key(kernel: str, version: int, config: object) -> int:
     return text_key(kernel, str(version), str(config))
 
 
+# Of the same sizes, but with or without packing: nearer than other sizes, if not the same.
+_PACKED = 0.01
+
+
 @dataclass(frozen=True)
 class Shape:
     """The numbers of a Problem's text, for distances between Problems of one op, dtype and layout.
@@ -189,19 +193,21 @@ class Shape:
         family: op, dtypes and layout.
         numbers: sizes and whole-number attributes.
         others: the other attributes.
+        packed: whether the constants are packed beforehand.
         volume: sum of the logarithms of the numbers, by which Shapes are indexed.
     """
 
     family: str
     numbers: Mapping[str, int]
     others: Mapping[str, str]
+    packed: bool
     volume: float
 
     def distance(self, other: Shape) -> float:
         """Return the root of the summed squares of the natural logarithms of ratios.
 
         A number that one of them lacks counts as 1, as does 0; each other attribute that differs
-        adds 1 to the sum. The epilogue does not count.
+        adds 1 to the sum, packed constants little. The epilogue does not count.
         """
         total = 0.0
         for name in {*self.numbers, *other.numbers}:
@@ -209,6 +215,7 @@ class Shape:
             total += math.log(max(mine, 1) / max(theirs, 1)) ** 2
         names = {*self.others, *other.others}
         total += sum(self.others.get(n) != other.others.get(n) for n in names)
+        total += _PACKED * (self.packed != other.packed)
         return math.sqrt(total)
 
 
@@ -226,7 +233,7 @@ def shape(problem: str) -> Shape:
         elif equals:
             others[name] = value
     volume = sum(math.log(max(n, 1)) for n in numbers.values())
-    return Shape(" ".join(family), numbers, others, volume)
+    return Shape(" ".join(family), numbers, others, words[-1] == "packed", volume)
 
 
 def shape_key(arch: str, family: str) -> int:

@@ -81,13 +81,14 @@ def test_each_change_of_the_fingerprint(
     [
         ("gemm float32 nn m=128 n=64 k=64", "nearest"),
         ("gemm float32 nn m=64 n=64 k=64 +relu", "nearest"),
+        ("gemm float32 nn m=64 n=64 k=64 packed", "nearest"),
         ("gemm float32 nt m=64 n=64 k=64", "miss"),
         ("gemm float64 nn m=64 n=64 k=64", "miss"),
         ("matmul float32 nn m=64 n=64 k=64", "miss"),
     ],
 )
 def test_each_change_of_the_problem(problem: str, expected: str) -> None:
-    """Other sizes or epilogue are near, another op, dtype or layout is a miss."""
+    """Other sizes, epilogue or packing are near, another op, dtype or layout is a miss."""
     database = Database(None)
     database.add(trial(problem=problem))
     assert outcome(database) == expected
