@@ -168,7 +168,7 @@ class Bench:
         return Checked(error, build, run, repeats)
 
     def _bound(self, run: Run, given: _Input) -> partial[Any]:
-        """Return ``run`` on these operands, those that are constant packed if the problem says so."""
+        """Return ``run`` on these operands, the constants packed if the problem says so."""
         pack = getattr(run, "prepack", None)
         if not self.problem.packed or pack is None:
             return partial(run, *given.buffers)
