@@ -575,18 +575,17 @@ static void set_sizes(plan *p)
     p->depth = p->whole / p->segments;
     c->kc = hwkit_min(c->kc, p->whole);
     if (c->algorithm == HWKIT_CONV_DIRECT) {
-        c->channels = hwkit_round_up(hwkit_min(c->channels, p->kg), p->width);
-        c->pixels = hwkit_round_up(hwkit_min(c->pixels, p->out_area), c->rows);
+        c->channels = hwkit_even(p->kg, c->channels, p->width);
+        c->pixels = hwkit_even(p->out_area, c->pixels, c->rows);
         p->group_bytes = hwkit_panels_bytes(p->kg, p->whole, p->width, p->kernels->vl, p->size);
         if (c->merge) {
-            p->out_rows = hwkit_max(c->pixels / c->q, 1);
-            p->out_rows = hwkit_min(p->out_rows, c->p);
+            p->out_rows = hwkit_even(c->p, hwkit_max(c->pixels / c->q, 1), 1);
             c->pixels = p->out_rows * c->q;
             p->strip_width = (c->q - 1) * c->stride_x + c->s;
         }
     } else {
-        c->channels = hwkit_round_up(hwkit_min(c->channels, p->kg), c->rows);
-        c->pixels = hwkit_round_up(hwkit_min(c->pixels, p->out_area), p->width);
+        c->channels = hwkit_even(p->kg, c->channels, c->rows);
+        c->pixels = hwkit_even(p->out_area, c->pixels, p->width);
         p->group_bytes = p->kg * p->whole * p->size;
     }
     p->group_bytes = hwkit_round_up(p->group_bytes, 64);

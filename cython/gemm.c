@@ -412,9 +412,9 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
     p->ldb = g->transpose_b ? g->k : g->n;
     p->panels_bytes = hwkit_round_up(
         hwkit_panels_bytes(g->n, g->k, p->width, p->kernels->vl, p->size), 64);
-    g->kc = hwkit_min(g->kc, g->k);
-    g->mc = hwkit_round_up(hwkit_min(g->mc, g->m), g->rows);
-    g->nc = hwkit_round_up(hwkit_min(g->nc, g->n), p->width);
+    g->kc = hwkit_even(g->k, g->kc, 1);
+    g->mc = hwkit_even(g->m, g->mc, g->rows);
+    g->nc = hwkit_even(g->n, g->nc, p->width);
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;

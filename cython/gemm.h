@@ -27,8 +27,8 @@ typedef struct {
     /* tunables */
     int algorithm;
     int rows, vectors; /* of the tile */
-    int64_t kc;        /* depth of a block: its panels stay in the caches */
-    int64_t mc, nc;    /* rows and columns of a chunk, the unit of work of a thread */
+    int64_t kc;        /* most depth of a block: its panels stay in the caches */
+    int64_t mc, nc;    /* most rows and columns of a chunk, the unit of work of a thread */
     int pack_a;
     int threads;
 } hwkit_gemm;
@@ -52,6 +52,12 @@ static inline int64_t hwkit_parts(int64_t whole, int64_t part)
     return whole / part + (whole % part != 0);
 }
 static inline int64_t hwkit_round_up(int64_t x, int64_t unit) { return hwkit_parts(x, unit) * unit; }
+/* The block nearest to `block` that cuts `whole` into equal parts of whole units, and no more parts:
+ * what is left over for a last part would leave a thread waiting. */
+static inline int64_t hwkit_even(int64_t whole, int64_t block, int64_t unit)
+{
+    return hwkit_round_up(hwkit_parts(whole, hwkit_parts(whole, hwkit_min(block, whole))), unit);
+}
 /* Rough time of a product, for the decision whether threads are worth waking. */
 double hwkit_product_seconds(double multiply_adds, int vl);
 

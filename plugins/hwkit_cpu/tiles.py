@@ -114,8 +114,8 @@ def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: 
     for rung in ladder:
         if rung > most and rung != ladder[0]:
             break
-        block = min(rung, size)
-        chunks = -(-size // block) * others
+        parts = -(-size // rung)
+        block, chunks = -(-size // parts), parts * others
         # What a block reads again costs as much as a few of its rows or columns; rounds that are
         # not full leave threads idle.
         rounds = -(-chunks // threads)
