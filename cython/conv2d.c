@@ -174,35 +174,62 @@ static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, in
     }
 }
 
+/* merge: pointers of `some` output pixels of a tile of `count`, the first to the runs at `strip`. */
+static void point_strip(const plan *p, const char *strip, const void **to, int64_t some,
+                        int64_t count, int64_t step)
+{
+    const int64_t down = p->c.dilation_y * p->strip_width * p->c.c * p->size;
+    for (int64_t r = 0; r < p->c.r; r++, strip += down, to += count) {
+        const char *at = strip;
+        for (int64_t i = 0; i < some; i++, at += step)
+            to[i] = at;
+    }
+}
+
+/* Pointers of `some` output pixels of a tile of `count`, from (oy, ox) on, to what their taps see. */
+static void point_taps(const plan *p, const char *x, const void **to, int64_t some, int64_t count,
+                       int64_t oy, int64_t ox)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t pixel = c->c * p->size, x0 = ox * c->stride_x - c->left;
+    int64_t y = oy * c->stride_y - c->top;
+    for (int64_t r = 0; r < c->r; r++, y += c->dilation_y) {
+        const int outside = y < 0 || y >= c->h;
+        const char *line = outside ? p->zeros : x + y * c->w * pixel;
+        for (int64_t t = 0; t < c->s; t++, to += count) {
+            int64_t at = x0 + t * c->dilation_x;
+            for (int64_t i = 0; i < some; i++, at += c->stride_x)
+                to[i] = outside || at < 0 || at >= c->w ? p->zeros : line + at * pixel;
+        }
+    }
+}
+
 /* Pointers of output pixels [i0, i1) of an image, tile by tile. x: the image, at the group. */
 static void point(const plan *p, const char *x, const space *s, int64_t i0, int64_t i1)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = c->c * p->size;
-    int64_t oy = i0 / c->q, ox = i0 % c->q;
-    const int64_t first = oy;
-    for (int64_t i = i0; i < i1; i++) {
-        const int64_t tile = (i - i0) / c->rows * c->rows, row = i - i0 - tile;
-        const int64_t count = hwkit_min(c->rows, i1 - i0 - tile);
-        const void **to = s->rows + tile * p->segments + row;
-        const int64_t x0 = ox * c->stride_x - c->left;
-        for (int64_t r = 0; r < c->r; r++) {
-            if (c->merge) {
-                *to = s->strip + (((oy - first) * c->stride_y + r * c->dilation_y) * p->strip_width +
-                                  ox * c->stride_x) * pixel;
-                to += count;
-                continue;
+    const int64_t pixel = c->c * p->size, step = c->stride_x * pixel;
+    const int64_t first = i0 / c->q;
+    int64_t oy = first, ox = i0 % c->q;
+    const void **to = s->rows;
+    for (int64_t i = i0; i < i1; i += c->rows) {
+        const int64_t count = hwkit_min(c->rows, i1 - i);
+        for (int64_t row = 0; row < count;) {
+            /* What is left of this tile and of this line of the image. */
+            const int64_t some = hwkit_min(count - row, c->q - ox);
+            const char *strip = s->strip + (oy - first) * c->stride_y * p->strip_width * pixel;
+            if (c->merge)
+                point_strip(p, strip + ox * step, to + row, some, count, step);
+            else
+                point_taps(p, x, to + row, some, count, oy, ox);
+            row += some;
+            ox += some;
+            if (ox == c->q) {
+                ox = 0;
+                oy++;
             }
-            const int64_t y = oy * c->stride_y - c->top + r * c->dilation_y;
-            const int outside = y < 0 || y >= c->h;
-            const char *line = outside ? p->zeros : x + y * c->w * pixel;
-            for (int64_t t = 0, at = x0; t < c->s; t++, at += c->dilation_x, to += count)
-                *to = outside || at < 0 || at >= c->w ? p->zeros : line + at * pixel;
         }
-        if (++ox == c->q) {
-            ox = 0;
-            oy++;
-        }
+        to += count * p->segments;
     }
 }
 
