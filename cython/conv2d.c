@@ -212,8 +212,9 @@ static void point(const plan *p, const char *x, const space *s, int64_t i0, int6
     const int64_t first = i0 / c->q;
     int64_t oy = first, ox = i0 % c->q;
     const void **to = s->rows;
-    for (int64_t i = i0; i < i1; i += c->rows) {
-        const int64_t count = hwkit_min(c->rows, i1 - i);
+    int count;
+    for (int64_t i = i0; i < i1; i += count) {
+        count = hwkit_tile_rows(i1 - i, c->rows);
         for (int64_t row = 0; row < count;) {
             /* What is left of this tile and of this line of the image. */
             const int64_t some = hwkit_min(count - row, c->q - ox);
@@ -248,8 +249,9 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
     t->segments = d->segments;
     t->depth = p->c.pack_a ? deep : d->depth;
     t->skip = d->skip;
-    for (int64_t i = 0; p->c.pack_a && i < pixels; i += rows) {
-        const int count = (int)hwkit_min(rows, pixels - i);
+    int count;
+    for (int64_t i = 0; p->c.pack_a && i < pixels; i += count) {
+        count = hwkit_tile_rows(pixels - i, rows);
         for (int64_t g = 0; g < d->segments; g++)
             p->table->pack_rows(s->panels + (i * deep + g * d->depth * count) * p->size,
                                 s->rows + i * p->segments + (d->segment + g) * count, d->skip,
@@ -261,8 +263,8 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
         t->ldb = vectors * p->kernels->vl;
         t->b = weights + (j * p->whole + at * t->ldb) * p->size;
         t->column = column + j;
-        for (int64_t i = 0; i < pixels; i += rows) {
-            const int count = (int)hwkit_min(rows, pixels - i);
+        for (int64_t i = 0; i < pixels; i += count) {
+            count = hwkit_tile_rows(pixels - i, rows);
             t->c = out + (i * t->ldc + j) * p->size;
             t->row = row + i;
             if (p->c.pack_a) {

@@ -85,8 +85,9 @@ static void pack_chunk(void *ctx, int64_t chunk)
 static void pack_rows(const product *x, char *to, int64_t m0, int64_t m1, int64_t k0, int64_t depth)
 {
     const plan *p = x->p;
-    for (int64_t i = m0; i < m1; i += p->g.rows) {
-        int count = (int)hwkit_min(p->g.rows, m1 - i);
+    int count;
+    for (int64_t i = m0; i < m1; i += count) {
+        count = hwkit_tile_rows(m1 - i, p->g.rows);
         if (p->g.transpose_a)
             p->table->pack(to, count, x->a + (k0 * p->lda + i) * p->size, p->lda, 1, depth, count,
                            0);
@@ -112,8 +113,9 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
         t.ldb = vectors * p->kernels->vl;
         t.b = x->panels + (j * p->g.k + k0 * t.ldb) * size;
         t.column = x->column + j;
-        for (int64_t i = m0; i < m1; i += rows) {
-            const int count = (int)hwkit_min(rows, m1 - i);
+        int count;
+        for (int64_t i = m0; i < m1; i += count) {
+            count = hwkit_tile_rows(m1 - i, rows);
             const void *row[HWKIT_MAX_ROWS];
             t.c = x->out + (i * p->g.n + t.column) * size;
             t.row = i;
@@ -203,8 +205,9 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
         const int masked = t.columns % p->kernels->vl != 0;
         t.b = x->b + j * p->size;
         t.column = j;
-        for (int64_t i = m0; i < m1; i += g->rows) {
-            const int count = (int)hwkit_min(g->rows, m1 - i);
+        int count;
+        for (int64_t i = m0; i < m1; i += count) {
+            count = hwkit_tile_rows(m1 - i, g->rows);
             for (int r = 0; r < count; r++)
                 row[r] = x->a + (i + r) * g->k * p->size;
             t.c = x->out + (i * g->n + j) * p->size;

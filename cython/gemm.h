@@ -58,6 +58,12 @@ static inline int64_t hwkit_even(int64_t whole, int64_t block, int64_t unit)
 {
     return hwkit_round_up(hwkit_parts(whole, hwkit_parts(whole, hwkit_min(block, whole))), unit);
 }
+/* Rows of the next tile, of which there are `left` until the end: full tiles, and the last two alike,
+ * because a tile of a row or two takes hardly less time than a full one. */
+static inline int hwkit_tile_rows(int64_t left, int rows)
+{
+    return (int)(left >= 2 * (int64_t)rows ? rows : left > rows ? (left + 1) / 2 : left);
+}
 /* Rough time of a product, for the decision whether threads are worth waking. */
 double hwkit_product_seconds(double multiply_adds, int vl);
 
