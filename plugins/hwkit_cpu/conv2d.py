@@ -19,6 +19,15 @@ CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
 # A segment as short as this spends more time on its start than on its elements.
 _SHORT = 16
 
+# Products no deeper than this are bound by the start and the end of their tiles: wide ones are few.
+_SHALLOW = 64
+
+# Of a few channels and taps (3 x 3 x 3), packed pixels are cheaper than a transposed result.
+_FIRST_LAYER = 32
+
+# An image of fewer pixels leaves columns of the last panel empty.
+_FEW_PIXELS = 128
+
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
@@ -186,7 +195,8 @@ class PackedConv2d(_Conv2d):
         groups, images = problem["groups"], problem["n"]
         kg = problem["k"] // groups
         threads = tiles.threads_for(problem, double)
-        width = known.tiles[0][1] * known.vector
+        tile = known.tiles[0] if _depth(problem) > _SHALLOW else max(known.tiles, key=_vectors)
+        width = tile[1] * known.vector
         kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
         kc = min(kc, tiles.covering(KC, _depth(problem)))
         most = known.l2 / 2 / (kc * size)
@@ -196,7 +206,7 @@ class PackedConv2d(_Conv2d):
         while chunks * -(-kg // channels) < threads and channels > CHANNELS[0]:
             channels = CHANNELS[CHANNELS.index(channels) - 1]
         values: dict[str, Value] = {
-            "tile": tiles.tile_text(known.tiles[0], double),
+            "tile": tiles.tile_text(tile, double),
             "kc": kc,
             "pixels": pixels,
             "channels": channels,
@@ -205,8 +215,14 @@ class PackedConv2d(_Conv2d):
         return Config(values)
 
     def rank(self, problem: Problem) -> int:
-        """First for 1x1, whose pixels are packed by plain copies."""
-        return 2 if problem["r"] * problem["s"] == 1 else 0
+        """First for 1x1, whose pixels are packed by plain copies, and for the first layers."""
+        p, q = _out_size(problem)
+        plain = problem["r"] * problem["s"] == 1 and p * q >= _FEW_PIXELS
+        return 2 if plain or _depth(problem) <= _FIRST_LAYER else 0
+
+
+def _vectors(tile: tuple[int, int]) -> int:
+    return tile[1]
 
 
 def _out_size(problem: Problem) -> tuple[int, int]:
