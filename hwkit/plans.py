@@ -157,7 +157,8 @@ class Plan:
             )
         given = {**dict(zip(names, constants, strict=False)), **named}
         # The first constant is the large one; packing it decides what is fastest.
-        if self._replan is not None and names[:1] == list(given)[:1] and not self.problem.packed:
+        whole = bool(names) and names[0] in given
+        if self._replan is not None and whole and not self.problem.packed:
             return self._replan(self.problem.with_packed()).prepack(*constants, **named)
         held = {
             position: as_operand(given[operand.name], operand)

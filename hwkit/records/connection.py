@@ -113,8 +113,11 @@ class SqliteFile:
                     opened.connection.close()
             self._reader = self._writer = None
 
-    def __del__(self) -> None:
-        if self._pid == os.getpid() and not sys.is_finalizing():
+    # Bound here, because the interpreter takes this module's names away before its last objects.
+    def __del__(
+        self, pid: Callable[[], int] = os.getpid, ending: Callable[[], bool] = sys.is_finalizing
+    ) -> None:
+        if not ending() and self._pid == pid():
             for opened in (self._reader, self._writer):
                 if opened is not None:
                     opened.connection.close()

@@ -215,7 +215,9 @@ def test_a_closed_pipe_is_silent() -> None:
 def test_interrupt_is_130() -> None:
     """Ctrl-C is one word and the shell's own exit code."""
     code = (
-        "import sys, hwkit.cli.run as run\n"
+        "import signal, sys, hwkit.cli.run as run\n"
+        # A shell's background jobs, and so these tests, may have inherited that it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(*a, **k):\n"
         "    print('ready', flush=True)\n"
         "    import time; time.sleep(60)\n"

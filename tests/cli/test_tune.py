@@ -129,7 +129,9 @@ def test_a_real_interrupt_keeps_everything(tmp_path: Path) -> None:
     """SIGINT in the middle of a run: the trials are in the database, and 130 is returned."""
     db = tmp_path / "tuning.db"
     code = (
-        "import sys\n"
+        "import signal, sys\n"
+        # A shell's background jobs, and so these tests, may have inherited that it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from hwkit.registry import registry\n"
         "from hwkit.testing import fake\n"
         "registry().register(fake.fake, 'fake')\n"
