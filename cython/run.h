@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum { HWKIT_OK = 0, HWKIT_NO_MEMORY = 1 };
-enum { HWKIT_MAX_OPERANDS = 8 };
+enum { HWKIT_MAX_OPERANDS = 12 };
 
 /* Immutable and re-entrant: several threads may run one plan at the same time. Whoever makes a plan
  * puts this struct first into his own. */

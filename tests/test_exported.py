@@ -19,7 +19,7 @@ PUBLIC: dict[str, set[str]] = {
     },
     "hwkit.ops": {
         "avg_pool2d", "conv2d", "gemm", "global_avg_pool2d", "global_max_pool2d", "hwkit_ops",
-        "matmul", "max_pool2d",
+        "matmul", "max_pool2d", "qconv2d", "qmatmul",
     },
     "hwkit.testing": {
         "BackendSuite", "FAULTS", "FakeBackend", "FaultyBackend", "ReplayBackend", "unavailable",

@@ -45,6 +45,18 @@ PROBLEMS = {
     ],
     "global_avg_pool2d": ["global_avg_pool2d float32 nchw n=1 c=2048 h=7 w=7"],
     "global_max_pool2d": ["global_max_pool2d float32 nchw n=1 c=2048 h=7 w=7"],
+    "qconv2d": [
+        "qconv2d uint8,int8,uint8,int32 nchw n=1 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1 "
+        "per_channel=true +bias",
+        "qconv2d int8,int8,int8,int32 nhwc n=1 c=128 h=28 w=28 k=128 r=3 s=3 pad=1 stride=1 "
+        "per_channel=true +bias",
+        "qconv2d uint8,int8,uint8,int32 nchw n=1 c=128 h=28 w=28 k=128 r=3 s=3 pad=1 stride=1 "
+        "groups=128 per_channel=true +bias",
+    ],
+    "qmatmul": [
+        "qmatmul uint8,int8,int32,int32 nn b=1 m=512 n=512 k=512",
+        "qmatmul uint8,int8,uint8,int32 nt b=1 m=1 n=1000 k=2048 per_channel=true +bias",
+    ],
 }
 
 
@@ -93,7 +105,7 @@ class Ready:
         problem, device = plan.problem, plan.device
         names = [operand.name for operand in problem.operands]
         arrays = dict(zip(names, problem.random_operands(), strict=True))
-        if problem.op.name == "conv2d":
+        if problem.op.name in ("conv2d", "qconv2d"):
             plan = plan.prepack(*(arrays.pop(n) for n in names if n in problem.op.constants))
         self.plan = plan
         self.operands = tuple(device.put(array) for array in arrays.values())

@@ -72,6 +72,7 @@ class Model:
     Attributes:
         inputs: arrays to feed, by name.
         output: name of the last node's output.
+        dtype: of that output; by default that of the input added last.
     """
 
     def __init__(self) -> None:
@@ -79,12 +80,12 @@ class Model:
         self.output = ""
         self._constants: list[bytes] = []
         self._nodes: list[bytes] = []
-        self._dtype = "float32"
+        self.dtype = "float32"
 
     def input(self, name: str, array: Array) -> None:
         """Add an array that is fed at each run."""
         self.inputs[name] = array
-        self._dtype = array.dtype.name
+        self.dtype = array.dtype.name
 
     def constant(self, name: str, array: Array) -> None:
         """Add an array that is part of the model."""
@@ -101,7 +102,7 @@ class Model:
     def serialise(self) -> bytes:
         """Return the model's message."""
         # An output needs its element type only; the shape is inferred.
-        result = _bytes(1, self.output) + _bytes(2, _bytes(1, _number(1, _TYPES[self._dtype])))
+        result = _bytes(1, self.output) + _bytes(2, _bytes(1, _number(1, _TYPES[self.dtype])))
         graph = b"".join(self._nodes) + _bytes(2, "hwkit") + b"".join(self._constants)
         graph += b"".join(_bytes(11, _value(n, a)) for n, a in self.inputs.items())
         graph += _bytes(12, result)

@@ -19,6 +19,8 @@ from .global_pool2d import (
 )
 from .matmul import MATMUL, matmul
 from .pool2d import AVG_POOL2D, MAX_POOL2D, avg_pool2d, max_pool2d
+from .qconv2d import QCONV2D, qconv2d
+from .qmatmul import QMATMUL, qmatmul
 
 __all__ = [
     "avg_pool2d",
@@ -29,10 +31,13 @@ __all__ = [
     "hwkit_ops",
     "matmul",
     "max_pool2d",
+    "qconv2d",
+    "qmatmul",
 ]
 
 
 @hookimpl
 def hwkit_ops() -> Iterable[Op]:
     """Return the contracts of the operators above."""
-    return [CONV2D, GEMM, MATMUL, MAX_POOL2D, AVG_POOL2D, GLOBAL_MAX_POOL2D, GLOBAL_AVG_POOL2D]
+    pools = [MAX_POOL2D, AVG_POOL2D, GLOBAL_MAX_POOL2D, GLOBAL_AVG_POOL2D]
+    return [CONV2D, GEMM, MATMUL, *pools, QCONV2D, QMATMUL]

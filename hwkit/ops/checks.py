@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import ArgumentError, DtypeError
 from ..op import Dtypes, Problem, dtype_name
 
@@ -15,6 +17,8 @@ __all__ = [
     "check_shape",
     "common_dtype",
     "is_integer",
+    "product_dtypes",
+    "sum_dtype",
 ]
 
 _INTEGER_ACTIVATIONS = (None, "relu", "relu6")
@@ -36,6 +40,30 @@ def common_dtype(**arrays: Any) -> Dtypes:
                 f"convert one of them, as in {other}.astype('{name}')"
             )
     return Dtypes.of(name)
+
+
+def product_dtypes(**arrays: Any) -> Dtypes:
+    """Return the dtypes of a product: as :func:`common_dtype`, or 8-bit integers with int32 sums.
+
+    Args:
+        arrays: the two operands first, then those that are added; ``None`` where left out.
+
+    Raises:
+        DtypeError: as there; or what is added to 8-bit products is not int32.
+    """
+    names = list(arrays)
+    found = [str(getattr(arrays[n].dtype, "name", arrays[n].dtype)) for n in names[:2]]
+    if not set(found) <= {"int8", "uint8"}:
+        return common_dtype(**arrays)
+    for name in names[2:]:
+        if arrays[name] is not None:
+            dtype_name(arrays[name].dtype, name, ("int32",))
+    return Dtypes(found[0], found[1], "int32", "int32")
+
+
+def sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a result from that of the first operand."""
+    return np.dtype(np.int32) if dtype.kind in "iu" else dtype
 
 
 def check_rank(name: str, array: Any, sizes: Sequence[str]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from .checks import (
     check_integer_epilogue,
     check_rank,
     check_shape,
-    common_dtype,
+    product_dtypes,
 )
 from .epilogue import Activation, compute_dtype, epilogue_operands, epilogue_text, result_dtype
 from .window import LAYOUTS, Padding, image_shape, output_size, padding_of, pair
@@ -44,9 +44,9 @@ class Conv2d(Op):
     }
     shown = ("pad", "stride")
     fusable = True
-    arguments = ("stride", "padding", "dilation", "groups", "layout", "activation")
-    constants = ("w", "bias")
-    samples = (
+    arguments: tuple[str, ...] = ("stride", "padding", "dilation", "groups", "layout", "activation")
+    constants: tuple[str, ...] = ("w", "bias")
+    samples: tuple[str, ...] = (
         # ResNet-50
         "conv2d float32 nchw n=1 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1",
         "conv2d float32 nchw n=1 c=3 h=224 w=224 k=64 r=7 s=7 pad=3 stride=2 +bias+relu",
@@ -64,6 +64,7 @@ class Conv2d(Op):
         "conv2d float32 nchw n=2 c=6 h=17 w=13 k=8 r=3 s=5 pad=1,2,0,3 stride=2,1 dilation=1,2 "
         "groups=2 +bias+residual+leaky_relu:0.1",
         "conv2d float64 nhwc n=2 c=8 h=15 w=15 k=16 r=5 s=5 pad=2 stride=1 groups=8 +hard_swish",
+        "conv2d uint8,int8,int32,int32 nhwc n=1 c=24 h=14 w=14 k=40 r=3 s=3 pad=1 stride=1 +bias",
         "conv2d float16 nchw n=1 c=32 h=20 w=20 k=48 r=3 s=3 pad=1 stride=1 +bias+silu",
     )
 
@@ -82,7 +83,7 @@ class Conv2d(Op):
         activation: Activation = None,
     ) -> Problem:
         """Return the Problem of a call of :func:`conv2d`."""
-        dtypes = common_dtype(x=x, w=w, bias=bias, residual=residual)
+        dtypes = product_dtypes(x=x, w=w, bias=bias, residual=residual)
         layout = self._layout(layout)
         sizes = self._sizes(x, w, layout, groups)
         stride, dilation = pair("stride", stride), pair("dilation", dilation)
@@ -128,6 +129,9 @@ class Conv2d(Op):
         check_at_least(problem, 0, "pad")
         self._groups(problem["groups"], problem["c"], problem["k"])
         window.check_window(problem)
+        self._check_epilogue(problem)
+
+    def _check_epilogue(self, problem: Problem) -> None:
         check_integer_epilogue(problem)
 
     def operands(self, problem: Problem) -> tuple[Operand, ...]:
@@ -217,7 +221,8 @@ def conv2d(
         float16 or bfloat16. The two narrow types are stored so, and accumulated in float32.
     w : array
         Filters of the same dtype: ``(k, c / groups, r, s)``, or ``(k, r, s, c / groups)`` with
-        ``layout="nhwc"``.
+        ``layout="nhwc"``. Or ``x`` and ``w`` are each int8 or uint8: then ``bias``, ``residual``
+        and the result are int32 (for scales and zero points see :func:`hwkit.ops.qconv2d`).
     bias : array, optional
         ``(k,)``, added to every pixel of a channel.
     residual : array, optional
@@ -248,7 +253,8 @@ def conv2d(
     Returns
     -------
     array
-        ``(n, k, p, q)`` or ``(n, p, q, k)``, of the dtype and library of ``x``.
+        ``(n, k, p, q)`` or ``(n, p, q, k)``, of the library of ``x``, and of its dtype, or int32
+        for integers.
 
     Raises
     ------

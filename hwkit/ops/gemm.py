@@ -11,7 +11,7 @@ from ..dispatch import call
 from ..errors import ArgumentError
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
 from . import epilogue
-from .checks import check_integer_epilogue, check_rank, check_shape, common_dtype, is_integer
+from .checks import check_integer_epilogue, check_rank, check_shape, is_integer, product_dtypes
 from .epilogue import Activation, compute_dtype, epilogue_operands, epilogue_text, result_dtype
 
 __all__ = ["GEMM", "Gemm", "gemm"]
@@ -44,6 +44,7 @@ class Gemm(Op):
         "gemm float32 tn m=100 n=60 k=300 beta=1.0",
         "gemm float32 tt m=17 n=13 k=29 alpha=0.5 beta=-2.0 +bias+residual+leaky_relu:0.1",
         "gemm float64 nn m=200 n=200 k=200",
+        "gemm int8,uint8,int32,int32 tn m=70 n=90 k=110 +bias+relu",
         "gemm float16 nn m=64 n=96 k=128 +bias+silu",
     )
 
@@ -64,7 +65,7 @@ class Gemm(Op):
         """Return the Problem of a call of :func:`gemm`."""
         beta = _beta(beta, c)
         c = None if beta == 0 else c
-        dtypes = common_dtype(a=a, b=b, c=c, bias=bias, residual=residual)
+        dtypes = product_dtypes(a=a, b=b, c=c, bias=bias, residual=residual)
         m, n, k = _sizes(a, b, transpose_a, transpose_b)
         problem = self.make(
             dtypes,
@@ -178,7 +179,9 @@ def gemm(
         ``(m, k)``, or ``(k, m)`` with ``transpose_a``; float32, float64, float16 or bfloat16. The
         two narrow types are stored so, and accumulated in float32.
     b : array
-        ``(k, n)``, or ``(n, k)`` with ``transpose_b``; of the same dtype, as all that follow.
+        ``(k, n)``, or ``(n, k)`` with ``transpose_b``; of the same dtype, as all that follow. Or
+        ``a`` and ``b`` are each int8 or uint8: then all that follow and the result are int32, and
+        ``alpha`` and ``beta`` whole.
     c : array, optional
         ``(m, n)``, added after it is scaled by ``beta``.
     alpha : float
@@ -203,7 +206,7 @@ def gemm(
     Returns
     -------
     array
-        ``(m, n)``, of the dtype and library of ``a``.
+        ``(m, n)``, of the library of ``a``, and of its dtype, or int32 for integers.
 
     Raises
     ------

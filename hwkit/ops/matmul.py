@@ -12,11 +12,11 @@ from ..arrays import host_view, like, writable_view
 from ..dispatch import call
 from ..errors import ArgumentError, DtypeError
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
-from .checks import check_rank, common_dtype
+from .checks import check_rank, product_dtypes, sum_dtype
 from .epilogue import compute_dtype, result_dtype
 from .gemm import GEMM
 
-__all__ = ["MATMUL", "Matmul", "matmul"]
+__all__ = ["MATMUL", "Matmul", "matmul", "result_shape", "stack_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -35,8 +35,8 @@ class Matmul(Op):
     name = "matmul"
     sizes = ("b", "m", "n", "k")
     attributes: Mapping[str, Attribute] = {"shared": "none"}
-    constants = ("b",)
-    samples = (
+    constants: tuple[str, ...] = ("b",)
+    samples: tuple[str, ...] = (
         # Attention: scores and values of 12 heads, 128 tokens
         "matmul float32 b=12 m=128 n=128 k=64",
         "matmul float32 b=12 m=128 n=64 k=128",
@@ -45,6 +45,7 @@ class Matmul(Op):
         "matmul float32 b=8 m=64 n=196 k=64 shared=a",
         "matmul float32 b=3 m=17 n=5 k=31 shared=b",
         "matmul float64 b=4 m=33 n=65 k=40",
+        "matmul uint8,int8,int32,int32 b=4 m=33 n=40 k=50",
         "matmul float16 b=6 m=48 n=48 k=64",
     )
 
@@ -55,7 +56,7 @@ class Matmul(Op):
             ArgumentError: the shapes do not fit; :func:`matmul` folds numpy's rules into this.
             DtypeError: a dtype is not legal.
         """
-        dtypes = common_dtype(a=a, b=b)
+        dtypes = product_dtypes(a=a, b=b)
         batch, m, k = check_rank("a", a, ("batch", "m", "k"))
         other, depth, n = check_rank("b", b, ("batch", "k", "n"))
         if depth != k:
@@ -70,7 +71,7 @@ class Matmul(Op):
         """Check the attribute ``shared``."""
         super().check(problem)
         if problem["shared"] not in ("none", "a", "b"):
-            raise ArgumentError(f"shared={problem['shared']} of matmul must be none, a or b")
+            raise ArgumentError(f"shared={problem['shared']} of {self.name} must be none, a or b")
 
     def operands(self, problem: Problem) -> tuple[Operand, ...]:
         """Return a ``(b, m, k)`` and b ``(b, k, n)``; the shared one has a batch of 1."""
@@ -114,7 +115,8 @@ def matmul(
     Parameters
     ----------
     a, b : array
-        ``(..., m, k)`` and ``(..., k, n)`` of one dtype: float32, float64, float16 or bfloat16.
+        ``(..., m, k)`` and ``(..., k, n)`` of one dtype: float32, float64, float16 or bfloat16;
+        or each int8 or uint8, for int32 sums.
         The leading sizes broadcast. A vector as ``a`` is a row, as ``b`` a column, and that size is
         missing in the result.
     out : array, optional
@@ -127,7 +129,8 @@ def matmul(
     Returns
     -------
     array
-        ``(..., m, n)``, of the dtype and library of ``a``; a scalar for two vectors.
+        ``(..., m, n)``, of the library of ``a``, and of its dtype or int32; a scalar for two
+        vectors.
 
     Raises
     ------
@@ -175,9 +178,9 @@ def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> An
         # Matrices of another library stay where they are.
         return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
     a, b = (x if type(x) is np.ndarray else host_view(x) for x in (a, b))
-    batch, shape = _result_shape(a.shape, b.shape)
+    batch, shape = result_shape(a.shape, b.shape)
     if out is not None:
-        view = _out_view(out, shape, a.dtype)
+        view = _out_view(out, shape, sum_dtype(a.dtype))
         # A reshape that copies would lose the result; it goes there in a second step instead.
         folded = view if view.flags.c_contiguous else None
         result = _fold(a, b, batch, folded, device, tolerance).reshape(shape)
@@ -211,7 +214,7 @@ def _fold(
             return _column(a, b, out, device, tolerance)
         result = _matrices(a, b.reshape(k, n) if b.ndim > 2 else b, out, device, tolerance)
         return result
-    stack = (_stack(a, batch), _stack(b, batch))
+    stack = (stack_of(a, batch), stack_of(b, batch))
     out = None if out is None else out.reshape(math.prod(batch), m, n)
     result = call(MATMUL, stack, (), out, device, tolerance)
     return result
@@ -220,7 +223,7 @@ def _fold(
 def _column(a: Array, b: Array, out: Array | None, device: str | None, tolerance: Any) -> Array:
     """Multiply a matrix by a column: the row times the transposed, which kernels read once."""
     if a.dtype != b.dtype:
-        common_dtype(a=a, b=b)  # the message must name them as the caller did
+        product_dtypes(a=a, b=b)  # the message must name them as the caller did
     row = b.reshape(1, a.shape[1])
     out = None if out is None else out.reshape(1, a.shape[0])
     fortran = a.flags.f_contiguous and not a.flags.c_contiguous
@@ -229,7 +232,7 @@ def _column(a: Array, b: Array, out: Array | None, device: str | None, tolerance
     return result
 
 
-def _stack(array: Array, batch: tuple[int, ...]) -> Array:
+def stack_of(array: Array, batch: tuple[int, ...]) -> Array:
     """Return ``array`` with one leading size: 1 if all share it, otherwise the whole batch."""
     sizes = array.shape[-2:]
     if math.prod(array.shape[:-2]) == 1:
@@ -239,9 +242,7 @@ def _stack(array: Array, batch: tuple[int, ...]) -> Array:
     return array.reshape(math.prod(batch), *sizes)
 
 
-def _result_shape(
-    a: tuple[int, ...], b: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the leading sizes of the result, and its whole shape."""
     for name, shape in (("a", a), ("b", b)):
         if not shape:

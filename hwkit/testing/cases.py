@@ -120,7 +120,7 @@ class Guarded:
         start = _GUARD_BYTES + (dtype.itemsize if on_host else 0)
         host = np.full(start + size + _GUARD_BYTES, 0xA5, np.uint8)
         array = host[start : start + size].view(dtype).reshape(output.shape)
-        array[...] = (101 if np.isnan(fill) else int(fill)) if dtype.kind in "iu" else fill
+        array[...] = (101 if np.isnan(fill) else abs(int(fill))) if dtype.kind in "iu" else fill
         whole = device.put(host)
         part = device.part(whole, start, output.shape, dtype)
         self.buffer = device.put(array) if part is None else part

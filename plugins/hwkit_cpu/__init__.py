@@ -26,7 +26,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     """Return the kernels of the host."""
     if device.backend != "cpu":
         return []
-    from . import conv2d, depthwise, gemm, half, pool2d, reference
+    from . import conv2d, depthwise, gemm, half, int8, pool2d, reference
 
     plain = [*gemm.kernels(), *conv2d.kernels(), *depthwise.kernels(), *pool2d.kernels()]
-    return [*plain, *half.kernels(plain), *reference.kernels()]
+    return [*plain, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

@@ -12,6 +12,7 @@
 #include "half.h"
 #include "isa.h"
 #include "pool2d.h"
+#include "kernels_test.h"
 #include "threads.h"
 
 #include <math.h>
@@ -32,7 +33,7 @@ enum { MOST_BLOCKS = 16 };
 static block blocks[MOST_BLOCKS];
 static int block_count, open_pages;
 
-static void *guarded(size_t bytes)
+void *guarded(size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
     block *b = &blocks[block_count++];
@@ -55,7 +56,7 @@ static void release_all(void)
     block_count = 0;
 }
 
-static int64_t upto(int64_t most)
+int64_t upto(int64_t most)
 {
     return 1 + rand() % most;
 }
@@ -420,7 +421,7 @@ static int test_half(void)
 int main(int argc, char **argv)
 {
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
-                                         test_half};
+                                         test_half, test_int8};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_get()->name;
     if (argc > 2 && strcmp(argv[2], isa)) {
@@ -431,7 +432,7 @@ int main(int argc, char **argv)
     hwkit_threads_limit(3);
     for (int i = 0; i < problems; i++) {
         srand((unsigned)i + 1);
-        int good = tests[i % 5]();
+        int good = tests[i % (int)(sizeof tests / sizeof tests[0])]();
         release_all();
         if (!good) {
             printf("%s: problem %d is wrong\n", isa, i);

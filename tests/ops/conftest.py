@@ -29,7 +29,10 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def onnx_node() -> Callable[..., Array]:
-    """Run one ONNX node with onnxruntime: ``onnx_node("MaxPool", x, kernel_shape=[2, 2])``."""
+    """Run one ONNX node with onnxruntime: ``onnx_node("MaxPool", x, kernel_shape=[2, 2])``.
+
+    ``dtype`` is that of the result, where it is not that of the last input.
+    """
     runtime = pytest.importorskip(
         "onnxruntime", reason="onnxruntime is not installed: pip install hwkit[peers]"
     )
@@ -37,11 +40,12 @@ def onnx_node() -> Callable[..., Array]:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
 
-    def run(kind: str, *inputs: Array, **attributes: Any) -> Array:
+    def run(kind: str, *inputs: Array, dtype: str = "", **attributes: Any) -> Array:
         model = Model()
         for position, array in enumerate(inputs):
             model.input(f"x{position}", array)
         model.node(kind, [*model.inputs], **attributes)
+        model.dtype = dtype or model.dtype
         session = runtime.InferenceSession(
             model.serialise(), options, providers=["CPUExecutionProvider"]
         )

@@ -20,6 +20,8 @@ def test_the_public_names() -> None:
         "hwkit_ops",
         "matmul",
         "max_pool2d",
+        "qconv2d",
+        "qmatmul",
     ]
     assert all(callable(getattr(hwkit.ops, name)) for name in hwkit.ops.__all__)
 

@@ -92,8 +92,8 @@ def _check(case: Case, got: Any, operands: dict[str, Array]) -> None:
 
 
 def test_every_op_has_a_case() -> None:
-    """A new Op must be added to the table above."""
-    assert {case.op for case in CASES} == set(OPS)
+    """A new Op must be added to the table above; those of 8-bit integers have their own tests."""
+    assert {case.op for case in CASES} == set(OPS) - {"qconv2d", "qmatmul"}
     assert set(OPS) <= set(hwkit.ops.__all__)
 
 

@@ -1,6 +1,6 @@
 """The C sources by themselves: under sanitizers, and for other processors under an emulator.
 
-The driver ``tests/c/kernels_test.c`` compares all kernels with plain loops, its arrays between
+The driver of ``tests/c/`` compares all kernels with plain loops, its arrays between
 pages that may not be touched.
 """
 
@@ -17,12 +17,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "cython"
-DRIVER = ROOT / "tests" / "c" / "kernels_test.c"
+DRIVERS = [ROOT / "tests" / "c" / name for name in ("kernels_test.c", "int8_test.c")]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 # The largest table takes longer to compile than all others; where it cannot run it is left empty.
-NO_AVX512 = '#include "isa.h"\nconst hwkit_isa hwkit_isa_avx512 = {.name = "avx512"};\n'
+NO_AVX512 = """#include "int8_kernels.h"
+#include "isa.h"
+const hwkit_isa hwkit_isa_avx512 = {.name = "avx512"};
+const hwkit_int8_kernels hwkit_int8_avx512 = {.name = "avx512"};
+const hwkit_int8_kernels hwkit_int8_avx512vnni = {.name = "avx512vnni"};
+"""
 
 # The 512-bit algorithm, its tiles and edges, on a processor that has AVX2 only.
 LOWERED = "-DHWKIT_LOWER_AVX512"
@@ -46,12 +51,14 @@ def build(folder: Path, compiler: str, *flags: str) -> Path:
     """Return the driver, compiled with all C sources, as many at a time as there are CPUs."""
     stub = folder / "isa_avx512_stub.c"
     stub.write_text(NO_AVX512)
-    left_out = ["_kernels.c"] if LOWERED in flags else ["isa_avx512.c", "_kernels.c"]
+    left_out = ["_kernels.c"]
+    if LOWERED not in flags:
+        left_out += ["isa_avx512.c", "int8_avx512.c"]
     sources = [s for s in sorted(SOURCES.glob("*.c")) if s.name not in left_out]
     if LOWERED not in flags:
         sources.append(stub)
     objects: dict[Path, Path] = {
-        source: folder / f"{source.stem}.o" for source in (*sources, DRIVER)
+        source: folder / f"{source.stem}.o" for source in (*sources, *DRIVERS)
     }
 
     def compile_one(source: Path) -> None:
@@ -126,6 +133,8 @@ def test_neon_is_right_under_an_emulator(tmp_path: Path) -> None:
     emulator, compiler = tool("qemu-aarch64", "qemu-aarch64-static"), tool("aarch64-linux-gnu-gcc")
     program = build(tmp_path, compiler, "-O1", "-static")
     assert "400 problems ok" in run(emulator, program, 400, "neon")
+    # one that has no dot product of bytes
+    assert "200 problems ok" in run(emulator, "-cpu", "cortex-a57", program, 200, "neon")
     assert "100 problems ok" in run(emulator, program, 100, "scalar", isa="scalar")
 
 

@@ -17,4 +17,6 @@ class TestCpu(BackendSuite):
         "global_max_pool2d",
         "matmul",
         "max_pool2d",
+        "qconv2d",
+        "qmatmul",
     )

@@ -1,0 +1,90 @@
+/* Micro-kernels of 8-bit products; int8.inc makes them for each instruction set.
+ *
+ * Pixels (rows of a matrix) are read from a strip, where each element of x has its own width:
+ *   a_size 2   int16, the zero point subtracted: multiply-add of int16, exact for all operands
+ *   a_size 1   the bits of x with the sign bit turned where the instruction wants the other sign
+ * Weights are int8 (uint8 with the sign bit turned) in panels [depth / group][columns][group], as
+ * int8 (narrow) or as int16 (wide). A step of the depth takes `group` elements of a row, so depths
+ * are rounded up to it, and the weights are 0 there.
+ *
+ * A table for tiles (AMX) would have a_size 1, group 4 and 16 columns in a vector: the same panels. */
+#ifndef HWKIT_INT8_KERNELS_H
+#define HWKIT_INT8_KERNELS_H
+
+#include <stdint.h>
+
+enum { HWKIT_INT8_ROWS = 14, HWKIT_INT8_VECTORS = 2 };
+/* Channels that depthwise takes at a time: strips and weights are filled up to a multiple of it. */
+enum { HWKIT_INT8_DEPTHWISE = 16 };
+
+typedef enum {
+    HWKIT_INT8_TO_INT32,
+    HWKIT_INT8_TO_FLOAT32,
+    HWKIT_INT8_TO_INT8,
+    HWKIT_INT8_TO_UINT8,
+} hwkit_int8_output;
+
+typedef struct {
+    const void *const *rows;  /* [segments][rows] */
+    int64_t skip;             /* bytes at the start of each segment that belong to an earlier part */
+    int64_t segments, groups; /* each segment is so many groups long */
+    const void *b;
+    int32_t *c; /* [rows][columns of the panel] */
+    int accumulate;
+} hwkit_int8_tile;
+
+typedef void (*hwkit_int8_tile_fn)(const hwkit_int8_tile *tile);
+
+/* Accumulators to results: sum = acc + shift[j] - sums[i] * w_zero[j], then
+ *   int32     clamp(sum, least, most)
+ *   float32   clamp(float(sum) * scale[j], lo, hi)
+ *   8 bits    round_half_even(clamp(float(sum) * scale[j], lo, hi)) + y_zero, where lo and hi are
+ *             such that it fits */
+typedef struct {
+    int32_t *acc; /* [rows][ld], may be changed */
+    int64_t ld, rows, columns;
+    const int32_t *shift;  /* NULL: none */
+    const int32_t *w_zero; /* NULL: none, with sums */
+    const int32_t *sums;
+    const float *scale;
+    int kind; /* hwkit_int8_output */
+    int32_t least, most, y_zero;
+    float lo, hi;
+    void *to;
+    int64_t to_ld; /* elements */
+} hwkit_int8_finish;
+
+typedef struct {
+    const char *name;
+    uint32_t features; /* bits of cpuinfo.h that the table needs beside those of its ISA */
+    int vl;            /* columns of a vector; 0: this table is for another architecture */
+    int group, a_size;
+    int a_signed; /* a_size 1: which sign the bytes of the strip have */
+    /* [narrow][vectors - 1][rows - 1]; NULL where there is none */
+    hwkit_int8_tile_fn tiles[2][HWKIT_INT8_VECTORS][HWKIT_INT8_ROWS];
+    /* dst[i] = src[i] - zero, of bytes with or without sign */
+    void (*widen)(int16_t *dst, const void *src, int64_t n, int is_signed, int zero);
+    /* dst[i] = src[i] ^ flip */
+    void (*flip)(void *dst, const void *src, int64_t n, int flip);
+    /* sum of the elements of a strip, of a_size */
+    int32_t (*sum)(const void *row, int64_t n);
+    /* acc[j] = sum over t of rows[t][j] * w[..], j < columns, a multiple of HWKIT_INT8_DEPTHWISE;
+     * w as hwkit_int8_depthwise_index says; taps is even, rows[taps] exist */
+    void (*depthwise)(const int16_t *const *rows, const int16_t *w, int64_t taps, int64_t columns,
+                      int32_t *acc);
+    void (*finish)(const hwkit_int8_finish *f);
+} hwkit_int8_kernels;
+
+/* Where the weight of an (even number of) tap and channel lies: two taps beside each other. */
+static inline int64_t hwkit_int8_depthwise_index(int64_t tap, int64_t taps, int64_t channel)
+{
+    const int64_t block = channel / HWKIT_INT8_DEPTHWISE, lane = channel % HWKIT_INT8_DEPTHWISE;
+    /* as 256-bit unpacking orders lanes: 0-3 8-11, then 4-7 12-15 */
+    const int64_t place = (lane & 3) | (lane & 8) >> 1 | (lane & 4) << 1;
+    return (block * taps + tap / 2 * 2) * HWKIT_INT8_DEPTHWISE + place * 2 + tap % 2;
+}
+
+extern const hwkit_int8_kernels hwkit_int8_scalar, hwkit_int8_avx2, hwkit_int8_avxvnni,
+    hwkit_int8_avx512, hwkit_int8_avx512vnni, hwkit_int8_neon, hwkit_int8_dotprod;
+
+#endif

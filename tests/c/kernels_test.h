@@ -1,0 +1,17 @@
+/* What the files of the driver share. */
+#ifndef KERNELS_TEST_H
+#define KERNELS_TEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* An array right before or right behind a page that may not be touched, until the test ends. */
+void *guarded(size_t bytes);
+
+/* A random whole number in [1, most]. */
+int64_t upto(int64_t most);
+
+/* One random problem; 1 if the answer is right. */
+int test_int8(void);
+
+#endif
