@@ -33,11 +33,8 @@ class Config(Mapping[str, Value]):
     __slots__ = ("_hash", "_items")
 
     def __init__(self, values: Mapping[str, Value] | Iterable[tuple[str, Value]] = ()) -> None:
-        self._items: dict[str, Value] = dict(sorted(dict(values).items()))
-        for name, value in self._items.items():
-            _check(name, value)
-            if value == 0 and type(value) is float:
-                self._items[name] = 0.0  # -0.0 is equal, and equal Configs print alike
+        given = sorted(dict(values).items())
+        self._items: dict[str, Value] = {name: _checked(name, value) for name, value in given}
         # type() keeps apart what == does not: True, 1 and 1.0.
         self._hash = hash(tuple((n, type(v), v) for n, v in self._items.items()))
 
@@ -91,7 +88,7 @@ class Config(Mapping[str, Value]):
         return cls(values)
 
 
-def _check(name: str, value: Value) -> None:
+def _checked(name: str, value: Value) -> Value:
     if not isinstance(name, str) or not _NAME.match(name):
         raise ArgumentError(f"tunable name {name!r} must be lower-case letters, digits and _")
     # Exact types: a numpy float64 prints alike, but would not equal what is read back.
@@ -102,6 +99,8 @@ def _check(name: str, value: Value) -> None:
             )
     elif type(value) not in (bool, int, float) or value != value:  # noqa: PLR0124  (NaN)
         raise ArgumentError(f"tunable {name} is {value!r}, but must be a bool, int, float or str")
+    # -0.0 is equal to 0.0, and equal Configs print alike.
+    return 0.0 if value == 0 and type(value) is float else value
 
 
 def _print(value: Value) -> str:
@@ -145,10 +144,11 @@ class Space:
         values: Mapping[str, Sequence[Value]],
         constraints: Iterable[Callable[..., bool] | tuple[Callable[..., bool], str]] = (),
     ) -> None:
-        self.values: dict[str, tuple[Value, ...]] = {n: tuple(v) for n, v in values.items()}
+        self.values: dict[str, tuple[Value, ...]] = {
+            name: tuple(_checked(name, value) for value in choices)
+            for name, choices in values.items()
+        }
         for name, choices in self.values.items():
-            for value in choices:
-                _check(name, value)
             if len({(type(v), v) for v in choices}) != len(choices):
                 raise ArgumentError(f"tunable {name} lists a value twice: {choices}")
         self.constraints = tuple(self._constraint(c) for c in constraints)

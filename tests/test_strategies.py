@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hwkit import ArgumentError, Config, Space, Unavailable
@@ -77,6 +77,7 @@ def spaces(draw: st.DrawFn) -> Space:
 
 @pytest.mark.parametrize("name", ["exhaustive", "random", "evolutionary"])
 @given(space=spaces(), seed=st.integers(0, 99))
+@example(space=Space({"p": [1], "q": [-0.0]}, [lambda q: str(q) == "0.0"]), seed=0)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_asks_every_legal_config_once_and_ends(name: str, space: Space, seed: int) -> None:
     """Until it is exhausted, a strategy asks exactly the legal Configs, each once."""

@@ -85,6 +85,11 @@ def test_avg_agrees_with_torch(
     assert np.allclose(other.reference(_nhwc(x)), _nhwc(want), 1e-13, 1e-13)
 
 
+def _onnxruntime() -> tuple[int, ...]:
+    runtime = pytest.importorskip("onnxruntime")
+    return tuple(map(int, runtime.__version__.split(".")[:2]))
+
+
 @pytest.mark.parametrize("padding", [(0, 1, 2, 0), (1, 2, 0, 1), (2, 2, 1, 1)])
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (2, 3)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
@@ -98,6 +103,8 @@ def test_asymmetric_and_dilated_pools_agree_with_onnxruntime(
     count_include_pad: bool,
 ) -> None:
     """ONNX has padding for each side, and dilation in both pools."""
+    if count_include_pad and _onnxruntime() < (1, 31):
+        pytest.skip("onnxruntime 1.23 divides otherwise than 1.31 does")
     x = rng.standard_normal((1, 2, 9, 11)).astype(np.float32)
     top, bottom, left, right = padding
     node = {
