@@ -33,7 +33,12 @@ EXTRAS = {
 }  # fmt: skip
 
 # Where the wheel's packages come from.
-FOLDERS = {"hwkit": "hwkit", "hwkit_cpu": "plugins/hwkit_cpu", "hwkit_tuning_db": "tuning_db"}
+FOLDERS = {
+    "hwkit": "hwkit",
+    "hwkit_cpu": "plugins/hwkit_cpu",
+    "hwkit_opencl": "plugins/hwkit_opencl",
+    "hwkit_tuning_db": "tuning_db",
+}
 
 
 def package_files() -> set[str]:
@@ -101,6 +106,7 @@ def test_entry_points_lead_to_our_own_parts() -> None:
     assert PROJECT["project"]["entry-points"]["hwkit"] == {
         "ops": "hwkit.ops",
         "cpu": "hwkit_cpu",
+        "opencl": "hwkit_opencl",
         "tuning_db": "hwkit_tuning_db",
     }
 

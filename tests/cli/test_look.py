@@ -55,8 +55,9 @@ def test_devices(hwkit: Hwkit, fake: None, absent: None) -> None:
     rows = [line.split() for line in answer.out.splitlines()]
     assert rows[0][:2] == ["device", "arch"]
     (row,) = [row for row in rows if row[:1] == ["fake:0"]]
-    assert row == ["fake:0", "fake-0", "-", "-", "-", "1.00", "GFLOP/s", "1.00", "GFLOP/s",
-                   "1.00", "TB/s"]  # fmt: skip
+    # What it does not know is a dash, in as many columns as the other devices here ask for.
+    known = [word for word in row if word != "-"]
+    assert known == ["fake:0", "fake-0", "1.00", "GFLOP/s", "1.00", "GFLOP/s", "1.00", "TB/s"]
     assert "pip install pyabsent" in answer.out
 
 

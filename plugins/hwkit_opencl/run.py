@@ -1,0 +1,137 @@
+"""A built kernel: launches in order, some of which pack what does not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .failures import translated
+
+if TYPE_CHECKING:
+    from .device import OpenclDevice
+
+__all__ = ["OUT", "Launch", "OpenclRun", "Slot"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An argument that comes with the call: operand number ``number``, or the output."""
+
+    number: int
+
+
+OUT = Slot(-1)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel and what it is given.
+
+    Attributes:
+        kernel: the ``pyopencl.Kernel``, for this launch alone: its arguments are its state.
+        groups: number of groups along three axes.
+        threads: work-items of a group.
+        arguments: values, buffers, and Slots for what comes with the call.
+    """
+
+    kernel: Any
+    groups: tuple[int, int, int]
+    threads: int
+    arguments: tuple[Any, ...]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Work-items along three axes."""
+        return self.groups[0] * self.threads, self.groups[1], self.groups[2]
+
+
+@dataclass
+class OpenclRun:
+    """A run: first the launches that only read constants, then the others.
+
+    Attributes:
+        device: where.
+        launches: in order.
+        packing: how many of them read only constants, and are done by :meth:`prepack`.
+        held: constants that were given beforehand, by position.
+        packed: whether the packing has been done.
+        scratch_buffers: what is kept between launches.
+    """
+
+    device: OpenclDevice
+    launches: Sequence[Launch]
+    packing: int = 0
+    scratch_buffers: tuple[Any, ...] = ()
+    held: Mapping[int, Any] = field(default_factory=dict)
+    packed: bool = False
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of scratch memory."""
+        return sum(int(buffer.nbytes) for buffer in self.scratch_buffers)
+
+    @property
+    def scratch(self) -> tuple[Any, ...]:
+        """The scratch memory as arrays, where the host shares it."""
+        if self.packed:
+            return ()  # what is packed already must stay
+        hosts = [getattr(buffer, "hwkit_host", None) for buffer in self.scratch_buffers]
+        return tuple(host for host in hosts if host is not None)
+
+    def __call__(self, *operands: Any, out: Any) -> None:
+        """Launch all, and wait for the last."""
+        given = iter(operands)
+        total = len(operands) + len(self.held)
+        slots = {i: self.held[i] if i in self.held else next(given) for i in range(total)}
+        slots[OUT.number] = out
+        self._launch(self.launches[self.packing if self.packed else 0 :], slots)
+
+    def _launch(self, launches: Sequence[Launch], slots: Mapping[int, Any]) -> None:
+        import pyopencl as cl
+
+        # Arguments are a kernel's state, and scratch memory is shared by all calls of this run.
+        with self.device.lock, translated(str(self.device), "a kernel ran"):
+            event = None
+            for launch in launches:
+                if 0 in launch.groups:
+                    continue
+                values = [
+                    slots[a.number].base_data if isinstance(a, Slot) else a
+                    for a in launch.arguments
+                ]
+                launch.kernel.set_args(*values)
+                event = cl.enqueue_nd_range_kernel(
+                    self.device.queue, launch.kernel, launch.size, (launch.threads, 1, 1)
+                )
+                self.device.keep(event)
+            if event is not None:
+                event.wait()
+
+    def prepack(self, constants: Mapping[int, Any]) -> OpenclRun:
+        """Return the same run with these operands kept; weights in the kernel's own layout."""
+        held = {i: self.device.copy(buffer) for i, buffer in constants.items()}
+        fresh = tuple(self.device.empty(b.shape, b.dtype) for b in self.scratch_buffers)
+        pairs = zip(self.scratch_buffers, fresh, strict=True)
+        moved = {id(old.base_data): new.base_data for old, new in pairs}
+        launches = [
+            Launch(
+                _another(launch.kernel),
+                launch.groups,
+                launch.threads,
+                tuple(moved.get(id(a), a) for a in launch.arguments),
+            )
+            for launch in self.launches
+        ]
+        first = launches[: self.packing]
+        needed = {a.number for launch in first for a in launch.arguments if isinstance(a, Slot)}
+        run = OpenclRun(self.device, launches, self.packing, fresh, held, needed <= {*held})
+        if run.packed:
+            run._launch(first, held)
+        return run
+
+
+def _another(kernel: Any) -> Any:
+    import pyopencl as cl
+
+    return cl.Kernel(kernel.program, kernel.function_name)

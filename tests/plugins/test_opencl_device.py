@@ -1,0 +1,154 @@
+"""OpenCL devices: choice by name, memory, clocks, and failures in one sentence."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwkit
+from hwkit.dispatch import parse_problem
+from hwkit.errors import KernelFailure, Unavailable
+from hwkit.registry import registry
+from hwkit.testing import unavailable
+from hwkit_opencl.backend import PLATFORM_VARIABLE, OpenclBackend
+from hwkit_opencl.device import OpenclDevice
+from hwkit_opencl.failures import translated
+from hwkit_opencl.gemm import PackedGemm
+
+needs_opencl = pytest.mark.skipif(bool(unavailable("opencl:0")), reason=unavailable("opencl:0"))
+
+
+def opened() -> Any:
+    return registry().device("opencl:0")
+
+
+@needs_opencl
+def test_shared_memory_is_not_copied() -> None:
+    """On a device that shares the host's memory, put and get are views."""
+    device = opened()
+    if not device.shares_memory:
+        pytest.skip("the device has memory of its own")
+    given = np.arange(64, dtype=np.float32)
+    buffer = device.put(given)
+    assert np.shares_memory(device.get(buffer), given)
+
+
+@needs_opencl
+def test_pyopencl_arrays_stay_on_the_device() -> None:
+    """A pyopencl array in gives a pyopencl array out, with the right values."""
+    import pyopencl.array as cl_array
+
+    device = opened()
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((33, 33), np.float32) for _ in range(2))
+    x, y = (cl_array.to_device(device.queue, m) for m in (a, b))
+    result = hwkit.ops.gemm(x, y, device="opencl:0")
+    assert isinstance(result, cl_array.Array)
+    np.testing.assert_allclose(device.get(result), a @ b, rtol=1e-4, atol=1e-4)
+
+
+@needs_opencl
+def test_arrays_of_other_libraries_come_back_as_such() -> None:
+    """A torch tensor, which has DLPack, gives a torch tensor."""
+    torch = pytest.importorskip("torch")
+    a = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    result = hwkit.ops.gemm(a, a, transpose_b=True, device="opencl:0")
+    assert isinstance(result, torch.Tensor)
+    assert torch.allclose(result, a @ a.T)
+
+
+@needs_opencl
+def test_device_clock_gives_the_time_of_kernels() -> None:
+    """Profiling events give seconds that are no longer than the host's clock saw."""
+    events = OpenclDevice(opened().found, 0)
+    problem = parse_problem("gemm float32 nn m=64 n=64 k=64")
+    kernel = PackedGemm(events, "gemm")
+    run = kernel.build(problem, kernel.default(problem))
+    a, b, out = (events.put(np.ones((64, 64), np.float32)) for _ in range(3))
+    run(a, b, out=out)
+    start = time.perf_counter()
+    seconds = events.time(lambda: run(a, b, out=out))
+    assert 0 < seconds < time.perf_counter() - start
+
+
+@needs_opencl
+def test_a_platform_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message lists the platforms there are, and what to type."""
+    monkeypatch.setenv(PLATFORM_VARIABLE, "no such platform")
+    with pytest.raises(Unavailable, match=f"there are .*: unset {PLATFORM_VARIABLE}"):
+        OpenclBackend().count()
+
+
+@needs_opencl
+def test_platforms_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part of the platform's name finds the same device."""
+    name = opened().fingerprint.identity["platform"]
+    monkeypatch.setenv(PLATFORM_VARIABLE, str(name).lower()[:8])
+    assert OpenclBackend().count() >= 1
+
+
+def test_missing_pyopencl_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyopencl, count says what to install."""
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "pyopencl":
+            raise ImportError("No module named 'pyopencl'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(Unavailable, match=r"pip install 'hwkit\[opencl\]'"):
+        OpenclBackend().count()
+
+
+class _Error(Exception):
+    """What pyopencl raises: a class that says little, and a code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("clSomething failed")
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"), [(-4, "memory"), (-6, "memory"), (-11, "compile"), (-54, "launch")]
+)
+def test_error_codes_have_a_failure_class(code: int, failure: str) -> None:
+    """The code decides, not the class that was raised."""
+    with (
+        pytest.raises(KernelFailure, match="opencl:0 failed while it ran") as caught,
+        translated("opencl:0", "it ran"),
+    ):
+        raise _Error(code)
+    assert caught.value.failure == failure
+
+
+def test_a_lost_device_says_what_to_type() -> None:
+    """A device that is gone is Unavailable, with two ways out."""
+    with (
+        pytest.raises(Unavailable, match=r"type 'hwkit devices'.*hwkit\.use"),
+        translated("opencl:0", "a kernel ran"),
+    ):
+        raise _Error(-2)
+
+
+@needs_opencl
+def test_too_large_a_buffer_is_a_memory_failure() -> None:
+    """More memory than the device has is refused with the class memory."""
+    device = opened()
+    with pytest.raises(KernelFailure) as caught:
+        device._new((1 << 46,), np.dtype(np.uint8), device._cl.mem_flags.READ_WRITE, None)
+    assert caught.value.failure == "memory"
+
+
+@needs_opencl
+def test_text_that_does_not_compile_is_a_compile_failure() -> None:
+    """A macro that makes the text illegal ends in the class compile."""
+    from hwkit_opencl.programs import build
+
+    with pytest.raises(KernelFailure, match=r"gemm\.cl was compiled") as caught:
+        build(opened(), "gemm.cl", {"THREADS": 1, "DTYPE": 32, "VEC": 5})
+    assert caught.value.failure == "compile"
