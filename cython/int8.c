@@ -34,6 +34,8 @@ typedef struct {
     int64_t rows, columns;           /* output pixels of a chunk */
     int64_t strip_h, strip_w, pitch; /* strip_w and pitch: pixels of a row, elements of a pixel */
     int64_t group_bytes, w_bytes;    /* packed weights of a group, of all with their sums */
+    hwkit_int8 given;
+    int64_t extras, extras_at; /* how many; where they lie behind packed weights */
     void *held[KINDS];
     int w_packed;
 } plan;
@@ -256,6 +258,106 @@ static int pack_weights(const plan *p, void *to, const void *w, const void *zero
     x.share = hwkit_parts(panels, 4 * (int64_t)threads);
     hwkit_parallel_work(hwkit_parts(panels, x.share), pack_chunk, &x, threads, p->g.k * p->whole);
     return !x.failed;
+}
+
+/* ---- extras ------------------------------------------------------------------------------------ */
+
+/* Bytes that saturate are worth it while there is less than one extra for so many groups. */
+enum { GROUPS_OF_EXTRA = 10 };
+
+static int64_t vectors_of_group(const plan *p) { return hwkit_parts(p->kg, p->table->vl); }
+
+/* Where one vector of columns lies in packed weights: its first group, and bytes to the next. */
+static int8_t *vector_at(const plan *p, char *packed, int64_t vector, int64_t *step)
+{
+    const int64_t group = vector / vectors_of_group(p);
+    const int64_t n = vector % vectors_of_group(p) * p->table->vl, panel = n / p->width * p->width;
+    const int64_t wide = hwkit_round_up(hwkit_min(p->width, p->kg - panel), p->table->vl);
+    *step = wide * p->table->group;
+    return (int8_t *)packed + group * p->group_bytes + panel * p->whole +
+           (n - panel) * p->table->group;
+}
+
+/* What the second of two weights must give away so that they fit; 0 if they do. */
+static int excess(int first, int second)
+{
+    const int sum = first + second;
+    if (first > 0 && second > 0 && sum > HWKIT_INT8_PAIR)
+        return sum - HWKIT_INT8_PAIR;
+    if (first < 0 && second < 0 && sum < -HWKIT_INT8_PAIR)
+        return sum + HWKIT_INT8_PAIR;
+    return 0;
+}
+
+/* Whether a group of a vector needs an extra. With `to`, which is 0, what is too much goes there. */
+static int split(int8_t *weights, int bytes, int8_t *to)
+{
+    int any = 0;
+    for (int i = 0; i < bytes; i += 2) {
+        const int more = excess(weights[i], weights[i + 1]);
+        any |= more;
+        if (to && more) {
+            weights[i + 1] = (int8_t)(weights[i + 1] - more);
+            to[i + 1] = (int8_t)more;
+        }
+    }
+    return any != 0;
+}
+
+static int64_t count_extras(const plan *p, char *packed)
+{
+    const int64_t vectors = p->g.groups * vectors_of_group(p), groups = p->whole / p->table->group;
+    int64_t count = 0, step;
+    for (int64_t v = 0; v < vectors; v++) {
+        int8_t *at = vector_at(p, packed, v, &step);
+        for (int64_t k = 0; k < groups; k++)
+            count += split(at + k * step, p->table->vl * p->table->group, NULL);
+    }
+    return count;
+}
+
+/* Behind the weights: [vectors + 1] where the extras of each start, the extras, their weights. */
+static void lay_out_extras(plan *p)
+{
+    const int64_t vectors = p->g.groups * vectors_of_group(p);
+    p->extras_at = p->w_bytes;
+    p->w_bytes += hwkit_round_up((vectors + 1 + p->extras) * 8, 64);
+    p->w_bytes += p->extras * p->table->vl * p->table->group;
+}
+
+typedef struct {
+    int64_t *from;
+    hwkit_int8_extra *extras;
+    int8_t *weights;
+} extra_space;
+
+static extra_space extras_of(const plan *p, char *packed)
+{
+    const int64_t vectors = p->g.groups * vectors_of_group(p);
+    int64_t *from = (int64_t *)(void *)(packed + p->extras_at);
+    return (extra_space){from, (hwkit_int8_extra *)(void *)(from + vectors + 1),
+                         (int8_t *)from + hwkit_round_up((vectors + 1 + p->extras) * 8, 64)};
+}
+
+static void move_extras(const plan *p, char *packed)
+{
+    const int64_t vectors = p->g.groups * vectors_of_group(p), groups = p->whole / p->table->group;
+    const int bytes = p->table->vl * p->table->group;
+    const extra_space to = extras_of(p, packed);
+    int64_t count = 0, step;
+    memset(to.weights, 0, (size_t)(p->extras * bytes));
+    for (int64_t v = 0; v < vectors; v++) {
+        int8_t *at = vector_at(p, packed, v, &step);
+        to.from[v] = count;
+        for (int64_t k = 0; k < groups; k++)
+            if (split(at + k * step, bytes, NULL)) {
+                const int64_t depth = k * p->table->group;
+                to.extras[count] = (hwkit_int8_extra){(int32_t)(depth / p->deep),
+                                                      (int32_t)(depth % p->deep)};
+                split(at + k * step, bytes, to.weights + count++ * bytes);
+            }
+    }
+    to.from[vectors] = count;
 }
 
 /* ---- strips ------------------------------------------------------------------------------------ */
@@ -504,8 +606,9 @@ static void add_up(const product *x, const space *s, int64_t count)
 
 /* One part of the depth of one panel: segments [segment, segment + segments), elements [skip,
  * skip + depth) of each. */
-static void multiply(const product *x, const space *s, const char *panel, int64_t wide,
-                     int64_t count, int64_t segment, int64_t segments, int64_t skip, int64_t depth)
+static void multiply(const product *x, const space *s, const char *panel, int64_t vector,
+                     int64_t wide, int64_t count, int64_t segment, int64_t segments, int64_t skip,
+                     int64_t depth)
 {
     const plan *p = x->p;
     const int rows = p->g.rows;
@@ -513,18 +616,25 @@ static void multiply(const product *x, const space *s, const char *panel, int64_
     t.skip = skip * strip_size(p);
     t.accumulate = segment > 0 || skip > 0;
     t.b = panel + (segment * p->deep + skip) * wide * p->b_size;
+    if (p->extras && segment + segments == p->segments && skip + depth == p->deep) {
+        const extra_space e = extras_of(p, (char *)x->weights);
+        t.from = e.from + vector;
+        t.extras = e.extras;
+        t.extra_weights = (const char *)e.weights;
+    }
     const hwkit_int8_tile_fn *tiles = p->table->tiles[p->b_size == 1][wide / p->table->vl - 1];
     for (int64_t i = 0; i < count; i += rows) {
         const int64_t some = hwkit_min(rows, count - i);
-        t.rows = s->rows + i * p->segments + segment * some;
+        t.all_rows = s->rows + i * p->segments;
+        t.rows = t.all_rows + segment * some;
         t.c = s->block + i * wide;
         tiles[some - 1](&t);
     }
 }
 
 /* The depth in parts of about kc, so that a part of a panel stays in the first cache. */
-static void multiply_panel(const product *x, const space *s, const char *panel, int64_t wide,
-                           int64_t count)
+static void multiply_panel(const product *x, const space *s, const char *panel, int64_t vector,
+                           int64_t wide, int64_t count)
 {
     const plan *p = x->p;
     const int64_t cuts = hwkit_parts(p->deep, p->g.kc);
@@ -533,7 +643,7 @@ static void multiply_panel(const product *x, const space *s, const char *panel, 
     const int64_t step = hwkit_round_up(hwkit_parts(p->deep, cuts), p->table->group);
     for (int64_t t = 0; t < p->segments; t += even)
         for (int64_t d = 0; d < p->deep; d += step)
-            multiply(x, s, panel, wide, count, t, hwkit_min(even, p->segments - t), d,
+            multiply(x, s, panel, vector, wide, count, t, hwkit_min(even, p->segments - t), d,
                      hwkit_min(step, p->deep - d));
 }
 
@@ -556,7 +666,7 @@ static void product_chunk(void *ctx, int64_t chunk)
         const int64_t columns = hwkit_min(p->width, at.n1 - n);
         const int64_t wide = hwkit_round_up(columns, p->table->vl);
         multiply_panel(x, &s, x->weights + at.group * p->group_bytes + n * p->whole * p->b_size,
-                       wide, count);
+                       at.group * vectors_of_group(p) + n / p->table->vl, wide, count);
         finish(x, &s, at.image, at.y0 * p->g.q + at.x0, count, at.group * p->kg + n, columns, wide);
     }
 }
@@ -770,8 +880,10 @@ static int64_t operand_bytes(const plan *p, int kind)
     }
 }
 
-/* Replace plain weights that are held by packed ones; 0 if memory is short. */
-static int pack_held(plan *p)
+static void set_sizes(plan *p);
+
+/* All weights that are held, packed; NULL if memory is short. */
+static char *packed_copy(const plan *p)
 {
     const int64_t count = p->g.w_shared ? 1 : p->g.batch;
     char *packed = hwkit_alloc(count * p->w_bytes);
@@ -779,10 +891,54 @@ static int pack_held(plan *p)
     for (int64_t i = 0; done && i < count; i++)
         done = pack_weights(p, packed + i * p->w_bytes, (const char *)p->held[W] + i * w_elements(p),
                             p->held[W_ZERO], 1);
-    if (!done) {
+    if (done)
+        return packed;
+    hwkit_free(packed);
+    return NULL;
+}
+
+/* The same for the table of bytes, if the weights have few extras; p is changed then only. */
+static char *packed_bytes(plan *p)
+{
+    plan other = *p;
+    if (!p->table->bytes || p->g.depthwise || p->g.batch > 1)
+        return NULL;
+    other.table = p->table->bytes;
+    other.g = p->given;
+    other.g.narrow = 1;
+    set_sizes(&other);
+    const int64_t plain = other.w_bytes;
+    char *packed = packed_copy(&other);
+    if (!packed)
+        return NULL;
+    other.extras = count_extras(&other, packed);
+    const int64_t all = other.g.groups * vectors_of_group(&other) * other.whole / other.table->group;
+    if (other.extras * GROUPS_OF_EXTRA > all) {
         hwkit_free(packed);
-        return 0;
+        return NULL;
     }
+    if (other.extras) {
+        lay_out_extras(&other);
+        char *more = hwkit_alloc(other.w_bytes);
+        if (more)
+            memcpy(more, packed, (size_t)plain);
+        hwkit_free(packed);
+        if (!(packed = more))
+            return NULL;
+        move_extras(&other, packed);
+    }
+    *p = other;
+    return packed;
+}
+
+/* Replace plain weights that are held by packed ones; 0 if memory is short. */
+static int pack_held(plan *p)
+{
+    char *packed = packed_bytes(p);
+    if (!packed)
+        packed = packed_copy(p);
+    if (!packed)
+        return 0;
     hwkit_free(p->held[W]);
     p->held[W] = packed;
     p->w_packed = 1;
@@ -914,6 +1070,7 @@ hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given)
     p->table = hwkit_int8_table();
     p->floats = hwkit_isa_get()->f32.gemm;
     simplify(&p->g);
+    p->given = p->g;
     set_sizes(p);
     p->base.run = run;
     p->base.prepack = prepack;

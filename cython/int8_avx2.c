@@ -1,4 +1,4 @@
-/* AVX2: multiply-add of int16 pairs, since the one of bytes saturates; and AVX-VNNI. */
+/* AVX2: multiply-add of int16 pairs, or of bytes where it cannot saturate; and AVX-VNNI. */
 #include "int8_kernels.h"
 
 #if defined(__x86_64__)
@@ -13,25 +13,33 @@
 
 HWKIT_TARGET_BEGIN
 
+#define HWKIT_TYPE pairs
+#define HWKIT_INT8_GROUP 4
+#define HWKIT_INT8_A 1
+#define HWKIT_INT8_A_SIGNED 0
+#define HWKIT_INT8_SATURATES
+#include "int8_256.inc"
+static inline HWKIT_INLINE __m256i NAME(dot)(__m256i acc, __m256i a, __m256i b)
+{
+    __m256i pairs = _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1));
+    return _mm256_add_epi32(acc, pairs);
+}
+#include "int8.inc"
+
+static const hwkit_int8_kernels bytes = {
+    .name = "avx2", .vl = HWKIT_INT8_VL, .group = HWKIT_INT8_GROUP, .a_size = HWKIT_INT8_A,
+    .tiles = {HWKIT_INT8_TABLE}, .widen = NAME(widen), .flip = NAME(flip), .sum = NAME(sum),
+    .depthwise = NAME(depthwise), .finish = NAME(finish),
+};
+
+#undef HWKIT_TYPE
+#undef HWKIT_INT8_GROUP
+#undef HWKIT_INT8_A
+#undef HWKIT_INT8_SATURATES
 #define HWKIT_TYPE i8
 #define HWKIT_INT8_GROUP 2
 #define HWKIT_INT8_A 2
-typedef __m256i NAME(acc), NAME(avec), NAME(bvec);
-static inline HWKIT_INLINE __m256i NAME(acc_zero)(void) { return _mm256_setzero_si256(); }
-static inline HWKIT_INLINE __m256i NAME(acc_load)(const int32_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-static inline HWKIT_INLINE void NAME(acc_store)(int32_t *p, __m256i v)
-{
-    _mm256_storeu_si256((__m256i *)p, v);
-}
-static inline HWKIT_INLINE __m256i NAME(a_set)(const char *p)
-{
-    int32_t pair;
-    memcpy(&pair, p, sizeof pair);
-    return _mm256_set1_epi32(pair);
-}
+#include "int8_256.inc"
 static inline HWKIT_INLINE __m256i NAME(b_wide)(const char *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
@@ -47,9 +55,9 @@ static inline HWKIT_INLINE __m256i NAME(dot)(__m256i acc, __m256i a, __m256i b)
 #include "int8.inc"
 
 const hwkit_int8_kernels hwkit_int8_avx2 = {
-    .name = "avx2", .vl = HWKIT_INT8_VL, .group = HWKIT_INT8_GROUP, .a_size = HWKIT_INT8_A,
-    .tiles = {HWKIT_INT8_TABLE}, .widen = NAME(widen), .flip = NAME(flip), .sum = NAME(sum),
-    .depthwise = NAME(depthwise), .finish = NAME(finish),
+    .name = "avx2", .bytes = &bytes, .vl = HWKIT_INT8_VL, .group = HWKIT_INT8_GROUP,
+    .a_size = HWKIT_INT8_A, .tiles = {HWKIT_INT8_TABLE}, .widen = NAME(widen), .flip = NAME(flip),
+    .sum = NAME(sum), .depthwise = NAME(depthwise), .finish = NAME(finish),
 };
 
 HWKIT_TARGET_END
@@ -66,27 +74,7 @@ HWKIT_TARGET_BEGIN
 #define HWKIT_TYPE vnni
 #define HWKIT_INT8_GROUP 4
 #define HWKIT_INT8_A 1
-#define HWKIT_INT8_A_SIGNED 0
-typedef __m256i NAME(acc), NAME(avec), NAME(bvec);
-static inline HWKIT_INLINE __m256i NAME(acc_zero)(void) { return _mm256_setzero_si256(); }
-static inline HWKIT_INLINE __m256i NAME(acc_load)(const int32_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-static inline HWKIT_INLINE void NAME(acc_store)(int32_t *p, __m256i v)
-{
-    _mm256_storeu_si256((__m256i *)p, v);
-}
-static inline HWKIT_INLINE __m256i NAME(a_set)(const char *p)
-{
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    return _mm256_set1_epi32(four);
-}
-static inline HWKIT_INLINE __m256i NAME(b_narrow)(const char *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
+#include "int8_256.inc"
 static inline HWKIT_INLINE __m256i NAME(dot)(__m256i acc, __m256i a, __m256i b)
 {
     return _mm256_dpbusd_avx_epi32(acc, a, b);

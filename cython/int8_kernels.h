@@ -24,6 +24,17 @@ typedef enum {
     HWKIT_INT8_TO_UINT8,
 } hwkit_int8_output;
 
+/* A table may have a faster one beside it, `bytes`, whose instruction adds products of two bytes in 16
+ * bits that saturate. It is exact for weights of which two neighbours of one sign never add up to more
+ * than 128; what is more is split off into extras: groups with weights of their own. Few extras cost
+ * less than the faster instruction saves, and most weights have none. */
+typedef struct {
+    int32_t segment, offset; /* offset: bytes from the start of the segment */
+} hwkit_int8_extra;
+
+/* The largest sum of two weights of one sign: 128 * 255 < 2^15. */
+enum { HWKIT_INT8_PAIR = 128 };
+
 typedef struct {
     const void *const *rows;  /* [segments][rows] */
     int64_t skip;             /* bytes at the start of each segment that belong to an earlier part */
@@ -31,6 +42,11 @@ typedef struct {
     const void *b;
     int32_t *c; /* [rows][columns of the panel] */
     int accumulate;
+    /* tables that saturate, last part only: extras [from[v], from[v + 1]) are for vector v */
+    const int64_t *from; /* NULL: none */
+    const hwkit_int8_extra *extras;
+    const char *extra_weights;    /* [extra][columns of a vector][group] */
+    const void *const *all_rows;  /* as rows, of all segments */
 } hwkit_int8_tile;
 
 typedef void (*hwkit_int8_tile_fn)(const hwkit_int8_tile *tile);
@@ -54,8 +70,10 @@ typedef struct {
     int64_t to_ld; /* elements */
 } hwkit_int8_finish;
 
-typedef struct {
+typedef struct hwkit_int8_kernels hwkit_int8_kernels;
+struct hwkit_int8_kernels {
     const char *name;
+    const hwkit_int8_kernels *bytes; /* NULL: none; of the same tiles and vl */
     uint32_t features; /* bits of cpuinfo.h that the table needs beside those of its ISA */
     int vl;            /* columns of a vector; 0: this table is for another architecture */
     int group, a_size;
@@ -73,7 +91,7 @@ typedef struct {
     void (*depthwise)(const int16_t *const *rows, const int16_t *w, int64_t taps, int64_t columns,
                       int32_t *acc);
     void (*finish)(const hwkit_int8_finish *f);
-} hwkit_int8_kernels;
+};
 
 /* Where the weight of an (even number of) tap and channel lies: two taps beside each other. */
 static inline int64_t hwkit_int8_depthwise_index(int64_t tap, int64_t taps, int64_t channel)

@@ -36,6 +36,16 @@ static const void *random_bytes(operands *o, int64_t n, int size)
     return o->all[o->count++] = bytes;
 }
 
+/* Weights whose sums of two fit 16 bits beside any x, but for a few, or for none. */
+static void make_small(uint8_t *w, int64_t n, int is_signed)
+{
+    const int rare = rand() % 2 ? 50 : 1 << 30;
+    for (int64_t i = 0; i < n; i++) {
+        const int v = rand() % rare ? rand() % 129 - 64 : rand() % 2 ? 127 : -128;
+        w[i] = (uint8_t)(is_signed ? v : v + 128);
+    }
+}
+
 static const void *random_scales(operands *o, int64_t n, double middle)
 {
     float *scales = guarded((size_t)n * sizeof(float));
@@ -87,6 +97,8 @@ static operands any_operands(const hwkit_int8 *g)
     const int64_t each = g->per_channel ? g->k : 1, depth = g->c / g->groups * g->r * g->s;
     o.x = random_bytes(&o, images * g->n * g->c * g->h * g->w, 1);
     o.w = random_bytes(&o, filters * g->k * depth, 1);
+    if (rand() % 3)
+        make_small((uint8_t *)(uintptr_t)o.w, filters * g->k * depth, g->w_signed);
     o.bias = g->has_bias ? random_bytes(&o, g->k, 4) : NULL;
     o.x_scale = g->has_scale ? random_scales(&o, 1, 0.02) : NULL;
     o.x_zero = g->has_zero ? random_bytes(&o, 1, 1) : NULL;

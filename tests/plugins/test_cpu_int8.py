@@ -31,9 +31,22 @@ def supporting(p: Problem) -> list[Any]:
 
 
 def operands_of(p: Problem, seed: int) -> list[np.ndarray[Any, Any]]:
-    """Return random operands, their zero points anywhere in the range or at its ends."""
+    """Return random operands, their zero points anywhere in the range or at its ends.
+
+    Weights are as in real networks, small, small but for a few, or of any value: kernels may choose
+    another instruction by it.
+    """
     rng = np.random.default_rng(seed)
     found = list(p.random_operands(seed))
+    shape, dtype = p.operands[1].shape, p.operands[1].dtype
+    weights = [
+        rng.normal(0, 30, shape),
+        rng.integers(-64, 64, shape),
+        np.where(rng.random(shape) < 0.02, rng.choice([-128, 127], shape), 1),
+        rng.integers(-128, 128, shape),
+    ][seed % 4]
+    middle = 128 if dtype == np.uint8 else 0
+    found[1] = (np.clip(np.rint(weights), -128, 127) + middle).astype(dtype)
     for i, operand in enumerate(p.operands):
         if operand.name.endswith("zero"):
             limits = np.iinfo(operand.dtype)
