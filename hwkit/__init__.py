@@ -47,6 +47,7 @@ __all__ = [
     "__version__",
     "explain",
     "hookimpl",
+    "load",
     "ops",
     "plan",
     "tune",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .arrays import Spec
     from .dispatch import plan, use
     from .explanation import explain
+    from .graph import load
     from .plans import Plan
     from .tuner import tune
 
@@ -66,6 +68,7 @@ _LATE = {
     "Plan": "plans",
     "Spec": "arrays",
     "explain": "explanation",
+    "load": "graph",
     "plan": "dispatch",
     "tune": "tuner",
     "use": "dispatch",

@@ -1,4 +1,4 @@
-"""The five hooks. Each returns data, is called off the path of a call, and has an example.
+"""The seven hooks. Each returns data, is called off the path of a call, and has an example.
 
 A plugin is a module named by an entry point of the group ``hwkit``; its functions carry
 :data:`hookimpl`. Registering is all there is to it::
@@ -17,6 +17,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from .backend import Backend, Device, Kernel
+    from .graph import NodeType, Pass
     from .op import Op
     from .strategies import Strategy
 
@@ -25,7 +26,9 @@ __all__ = [
     "hookspec",
     "hwkit_backends",
     "hwkit_kernels",
+    "hwkit_nodes",
     "hwkit_ops",
+    "hwkit_passes",
     "hwkit_records",
     "hwkit_strategies",
 ]
@@ -78,6 +81,45 @@ def hwkit_ops() -> Iterable[Op]:  # type: ignore[empty-body]
         @hookimpl
         def hwkit_ops():
             return [Softmax()]
+    """
+
+
+@hookspec
+def hwkit_nodes() -> Iterable[NodeType]:  # type: ignore[empty-body]
+    """Return how types of ONNX nodes run: glue in numpy, or Plans of an Op.
+
+    Called once. Two NodeTypes of one type and domain are an error.
+
+    Example::
+
+        import numpy as np
+        from hwkit import hookimpl
+        from hwkit.graph import Glue
+
+        @hookimpl
+        def hwkit_nodes():
+            return [Glue("Cube", function=lambda node, x: x * x * x, domain="abacus")]
+    """
+
+
+@hookspec
+def hwkit_passes() -> Iterable[Pass]:  # type: ignore[empty-body]
+    """Return passes, each of which rewrites the Graph of a network in place. Called once.
+
+    Example::
+
+        from hwkit import hookimpl
+        from hwkit.graph import Pass
+
+        def drop_dropout(graph, setting):
+            for node in [n for n in graph.nodes if n.type == "Dropout"]:
+                if node.output() not in graph.outputs:
+                    graph.replace(node.output(), node.input(0))
+                    graph.remove([node])
+
+        @hookimpl
+        def hwkit_passes():
+            return [Pass("dropout", 15, drop_dropout)]
     """
 
 

@@ -270,6 +270,26 @@ class Registry:
             found = self._collect("hwkit_strategies", tuple)
             return unique([(plugin, name, made) for plugin, (name, made) in found], "Strategy")
 
+    def node_types(self) -> dict[tuple[str, str], Any]:
+        """Return how ONNX node types run, by domain and type."""
+        with self._lock:
+            if "nodes" not in self._cache:
+                found = self._collect("hwkit_nodes", object)
+                items = [(p, (k.domain, name), k) for p, k in found for name in k.types]  # type: ignore[attr-defined]
+                self._cache["nodes"] = unique(items, "NodeType")
+            result: dict[tuple[str, str], Any] = self._cache["nodes"]
+            return result
+
+    def passes(self) -> dict[str, Any]:
+        """Return the passes over a Graph, by name."""
+        with self._lock:
+            if "passes" not in self._cache:
+                found = self._collect("hwkit_passes", object)
+                items = [(plugin, p.name, p) for plugin, p in found]  # type: ignore[attr-defined]
+                self._cache["passes"] = unique(items, "Pass")
+            result: dict[str, Any] = self._cache["passes"]
+            return result
+
     def implements(self, hook: str) -> list[str]:
         """Return the names of the plugins that implement a hook."""
         return [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]

@@ -43,16 +43,20 @@ PARTS: dict[str, tuple[str, str]] = {
         f"dispatch registry records measure worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),
+    "graph": (
+        "graph",
+        f"dispatch ops hookspecs registry backend settings {BASE}",
+    ),
     "bench": ("bench", f"dispatch registry backend settings version {BASE}"),
     "testing": (
         "testing",
-        f"dispatch hookspecs registry records measure strategies tuner worker backend settings "
-        f"{BASE}",
+        f"dispatch graph hookspecs registry records measure strategies tuner worker backend "
+        f"settings {BASE}",
     ),
     "cli": (
         "cli __main__",
-        f"bench dispatch registry records measure strategies tuner worker backend settings version "
-        f"{BASE}",
+        f"bench dispatch graph registry records measure strategies tuner worker backend settings "
+        f"version {BASE}",
     ),
 }
 """Mirrors the arrows of the design: registry says what exists, dispatch says what runs, the tuner

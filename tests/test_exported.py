@@ -15,18 +15,23 @@ PUBLIC: dict[str, set[str]] = {
         "ArgumentError", "Backend", "Config", "DatabaseError", "Device", "DtypeError",
         "Fingerprint", "HwkitError", "HwkitWarning", "Kernel", "KernelFailure", "NoKernel", "Op",
         "Operand", "Plan", "PluginError", "Problem", "Run", "Space", "Spec", "Unavailable",
-        "__version__", "explain", "hookimpl", "ops", "plan", "tune", "use",
+        "__version__", "explain", "hookimpl", "load", "ops", "plan", "tune", "use",
     },
     "hwkit.ops": {
         "avg_pool2d", "conv2d", "gemm", "global_avg_pool2d", "global_max_pool2d", "hwkit_ops",
         "matmul", "max_pool2d", "qconv2d", "qmatmul",
     },
     "hwkit.testing": {
-        "BackendSuite", "FAULTS", "FakeBackend", "FaultyBackend", "ReplayBackend", "unavailable",
+        "BackendSuite", "FAULTS", "FakeBackend", "FaultyBackend", "OnnxBackend", "ReplayBackend",
+        "unavailable",
     },
     "hwkit.hookspecs": {
-        "hookimpl", "hookspec", "hwkit_backends", "hwkit_kernels", "hwkit_ops", "hwkit_records",
-        "hwkit_strategies",
+        "hookimpl", "hookspec", "hwkit_backends", "hwkit_kernels", "hwkit_nodes", "hwkit_ops",
+        "hwkit_passes", "hwkit_records", "hwkit_strategies",
+    },
+    "hwkit.graph": {
+        "Built", "Glue", "Graph", "Model", "Node", "NodeType", "Pass", "Setting", "Value", "View",
+        "hwkit_nodes", "hwkit_passes", "load",
     },
     "hwkit.registry": {"GROUP", "LoadedPlugin", "Registry", "registry"},
 }  # fmt: skip
@@ -62,7 +67,7 @@ def test_public_names_are_documented(module: str) -> None:
                 assert inspect.getdoc(function), f"{module}.{name}.{member}"
 
 
-@pytest.mark.parametrize("name", ["tune", "plan", "use", "explain"])
+@pytest.mark.parametrize("name", ["tune", "plan", "use", "explain", "load"])
 def test_public_verbs_are_fully_annotated(name: str) -> None:
     """Every argument and the answer have a type."""
     function = inspect.unwrap(getattr(hwkit, name))

@@ -18,8 +18,9 @@ from hwkit.registry import Registry
 from hwkit.strategies import Strategy
 
 HOOKS = [name for name in hookspecs.__all__ if name.startswith("hwkit_")]
-ARGUMENTS = {"hwkit_backends": [], "hwkit_kernels": ["device"], "hwkit_ops": [],
-             "hwkit_records": [], "hwkit_strategies": []}  # fmt: skip
+ARGUMENTS = {"hwkit_backends": [], "hwkit_kernels": ["device"], "hwkit_nodes": [],
+             "hwkit_ops": [], "hwkit_passes": [], "hwkit_records": [],
+             "hwkit_strategies": []}  # fmt: skip
 
 
 class Softmax(Op):
@@ -111,6 +112,25 @@ def test_example_of_ops_runs(tmp_path: Path) -> None:
     """The Op is listed."""
     found = Registry([("example", example("hwkit_ops", tmp_path))], entry_points=False)
     assert list(found.ops()) == ["softmax"]
+
+
+def test_example_of_nodes_runs(tmp_path: Path) -> None:
+    """The node type is listed by its domain and type."""
+    found = Registry([("example", example("hwkit_nodes", tmp_path))], entry_points=False)
+    assert list(found.node_types()) == [("abacus", "Cube")]
+
+
+def test_example_of_passes_runs(tmp_path: Path) -> None:
+    """The pass is listed, and takes the node out that it says."""
+    from hwkit.graph import Graph, Node, Setting, Value
+
+    found = Registry([("example", example("hwkit_passes", tmp_path))], entry_points=False)
+    assert list(found.passes()) == ["dropout"]
+    x, y, z = Value("x"), Value("y"), Value("z")
+    graph = Graph([Node("Dropout", [x], [y]), Node("Neg", [y], [z])], [x], [z])
+    found.passes()["dropout"].run(graph, Setting())
+    assert [node.type for node in graph.nodes] == ["Neg"]
+    assert graph.nodes[0].inputs == [x]
 
 
 def test_example_of_records_runs(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_entry_points_lead_to_our_own_parts() -> None:
     """They come through the same door as a stranger's."""
     assert PROJECT["project"]["entry-points"]["hwkit"] == {
         "ops": "hwkit.ops",
+        "graph": "hwkit.graph",
         "cpu": "hwkit_cpu",
         "opencl": "hwkit_opencl",
         "tuning_db": "hwkit_tuning_db",
@@ -169,7 +170,7 @@ def test_installed_wheel_works_outside_the_checkout(
         "python", "-c",
         "from hwkit.registry import registry as r; print(*sorted(p.name for p in r().plugins))",
     )  # fmt: skip
-    assert plugins.split() == ["cpu", "ops", "tuning_db"]
+    assert plugins.split() == ["cpu", "graph", "ops", "tuning_db"]
     installed = fresh.run("pip", "list", "--format", "freeze").lower()
     assert not re.search(r"^(torch|pycuda|pyopencl|triton|onnx|scipy)", installed, re.MULTILINE)
 

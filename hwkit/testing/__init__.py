@@ -4,6 +4,7 @@
 * :class:`FakeBackend`: a device without hardware whose times follow a known formula.
 * :class:`FaultyBackend`: kernels that fail in every way a kernel can.
 * :class:`ReplayBackend`: a device that answers from recorded measurements.
+* :class:`OnnxBackend`: hwkit as a backend of the tests that the package onnx brings.
 """
 
 from __future__ import annotations
@@ -14,16 +15,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .fake import FakeBackend
     from .faulty import FAULTS, FaultyBackend
+    from .onnx_backend import OnnxBackend
     from .replay import ReplayBackend
     from .suite import BackendSuite, unavailable
 
-__all__ = ["FAULTS", "BackendSuite", "FakeBackend", "FaultyBackend", "ReplayBackend", "unavailable"]
+__all__ = [
+    "FAULTS",
+    "BackendSuite",
+    "FakeBackend",
+    "FaultyBackend",
+    "OnnxBackend",
+    "ReplayBackend",
+    "unavailable",
+]
 
 _LATE = {
     "FAULTS": "faulty",
     "BackendSuite": "suite",
     "FakeBackend": "fake",
     "FaultyBackend": "faulty",
+    "OnnxBackend": "onnx_backend",
     "ReplayBackend": "replay",
     "unavailable": "suite",
 }

@@ -1,0 +1,72 @@
+"""Where activations lie: one block of memory, places by lifetime.
+
+Placing by decreasing size at the lowest free offset is the greedy-by-size strategy of Pisarchyk and
+Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv:2001.03288, section 5.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["ALIGNMENT", "Block", "lower_bound", "place"]
+
+ALIGNMENT = 64
+
+
+class Block(NamedTuple):
+    """Memory that is needed from one step to another, both counted.
+
+    Attributes:
+        nbytes: size.
+        first: the step that writes it.
+        last: the last step that reads it.
+    """
+
+    nbytes: int
+    first: int
+    last: int
+
+    @property
+    def padded(self) -> int:
+        """Size up to the next boundary of a cache line."""
+        return -(-self.nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def place(blocks: list[Block]) -> tuple[list[int], int]:
+    """Return an offset for each block, so that no two that live together overlap; and the total."""
+    best = _place(blocks, sorted(range(len(blocks)), key=lambda i: (-blocks[i].padded, i)))
+    # Where large blocks come late in life, placing by time can be tighter.
+    other = _place(
+        blocks, sorted(range(len(blocks)), key=lambda i: (blocks[i].first, -blocks[i].padded))
+    )
+    return min(best, other, key=lambda found: found[1])
+
+
+def _place(blocks: list[Block], order: list[int]) -> tuple[list[int], int]:
+    offsets = [0] * len(blocks)
+    done: list[int] = []
+    total = 0
+    for index in order:
+        block = blocks[index]
+        beside = sorted(
+            (offsets[i], offsets[i] + blocks[i].padded)
+            for i in done
+            if blocks[i].first <= block.last and block.first <= blocks[i].last
+        )
+        start = 0
+        for low, high in beside:
+            if low - start >= block.padded:
+                break
+            start = max(start, high)
+        offsets[index] = start
+        total = max(total, start + block.padded)
+        done.append(index)
+    return offsets, total
+
+
+def lower_bound(blocks: list[Block]) -> int:
+    """Return the bytes that live at once at the worst step: no placement needs less."""
+    steps = {block.first for block in blocks}
+    return max(
+        (sum(b.padded for b in blocks if b.first <= step <= b.last) for step in steps), default=0
+    )

@@ -1,0 +1,298 @@
+"""Model: a network that has been loaded; ``load`` makes it from a file."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+
+from ..arrays import host_view, like
+from ..errors import ArgumentError, DtypeError
+from ..op import Problem
+from ..registry import registry
+from ..settings import settings
+from .inference import deciding_inputs, infer
+from .ir import Array, Graph, Value
+from .nodetype import Setting
+from .passes import Pass
+from .program import Memory, Program
+from .reading import default_limit, read
+
+__all__ = ["Model", "load"]
+
+# Shapes that never repeat must not fill the memory with packed weights.
+_MOST_PROGRAMS = 8
+_MOST_DECIDING = 4096
+
+Shape = tuple[int, ...]
+
+
+def load(
+    model: Union[str, Path, bytes, Any],
+    device: str | None = None,
+    *,
+    tolerance: float | str | None = None,
+    without: Collection[str] = (),
+    memory: int | None = None,
+) -> Model:
+    """Load an ONNX model, ready to run if its input shapes are fixed.
+
+    Args:
+        model: path of the file, its bytes, or an ``onnx.ModelProto``. External data are read from
+            the file's own folder only.
+        device: device name; the default device if ``None``.
+        tolerance: relative error that each operator may have, as of a call.
+        without: names of passes to leave out, as ``"layout"``.
+        memory: most bytes for constants, and for what lies between nodes; half of the machine's
+            memory if ``None``.
+
+    Raises:
+        ArgumentError: the model is damaged, contradicts itself or is too large, or there is no
+            pass of a name.
+        NoKernel: nodes are of types that are not supported; the message lists all of them.
+        Unavailable: the package ``onnx`` is missing, or the device.
+    """
+    limit = default_limit() if memory is None else int(memory)
+    if limit < 1:
+        raise ArgumentError(f"memory={memory!r} must be a number of bytes above 0")
+    known = registry().passes()
+    unknown = [name for name in without if name not in known]
+    if unknown:
+        raise ArgumentError(
+            f"there is no pass {unknown[0]!r} to leave out: there are {', '.join(known)}"
+        )
+    name = device or settings().device
+    registry().device(name)
+    chosen = [p for p in known.values() if p.name not in without]
+    return Model(read(model, limit), Setting(name, tolerance, limit), chosen)
+
+
+class Model:
+    """A network on a device: ``model(x)``.
+
+    Attributes:
+        name: the graph's name, or the file's.
+        device: name of the device.
+        inputs: names of the inputs, in order.
+        outputs: names of the outputs, in order.
+    """
+
+    def __init__(self, graph: Graph, setting: Setting, passes: Sequence[Pass]) -> None:
+        self._graph = graph
+        self._setting = setting
+        self._passes = sorted(passes, key=lambda p: (p.rank, p.name))
+        self._deciding = deciding_inputs(graph)
+        self._programs: dict[Any, Program] = {}
+        self._lock = threading.Lock()
+        self.name = graph.name
+        self.device = setting.device or settings().device
+        self.inputs = [value.name for value in graph.inputs]
+        self.outputs = [value.name for value in graph.outputs]
+        if self.fixed_shapes is not None and not self._deciding:
+            self.program(self.fixed_shapes)
+
+    @property
+    def fixed_shapes(self) -> tuple[Shape, ...] | None:
+        """The input shapes, if the model fixes all of them."""
+        shapes = [value.shape for value in self._graph.inputs]
+        fixed = all(s is not None and all(isinstance(n, int) for n in s) for s in shapes)
+        return tuple(tuple(s or ()) for s in shapes) if fixed else None
+
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        """Run.
+
+        Args:
+            arrays: inputs in order: numpy arrays, or those of another library by DLPack.
+            named: inputs by name.
+
+        Returns:
+            The output, as an array of the library of the first input; a dictionary by name if
+            there are several.
+
+        Raises:
+            ArgumentError: an input is missing, unknown, or of another shape than the model's.
+            DtypeError: an input is of another dtype.
+        """
+        found = self.run(self._by_name(arrays, named))
+        first = arrays[0] if arrays else next(iter(named.values()), None)
+        if first is not None and hasattr(first, "dtype"):
+            found = {name: like(first, array) for name, array in found.items()}
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run on inputs by name, and return all outputs by name."""
+        arrays, program = self.prepared(inputs)
+        return dict(zip(self.outputs, program(arrays), strict=True))
+
+    def prepared(self, inputs: Mapping[str, Any]) -> tuple[list[Array], Program]:
+        """Return inputs, checked and in order, and what runs for their shapes."""
+        if set(inputs) != set(self.inputs):
+            raise ArgumentError(
+                f"the model takes {', '.join(self.inputs) or 'no inputs'}, not "
+                f"{', '.join(inputs) or 'none'}"
+            )
+        arrays = [self._checked(value, inputs[value.name]) for value in self._graph.inputs]
+        deciding = {
+            value.name: array
+            for value, array in zip(self._graph.inputs, arrays, strict=True)
+            if value.name in self._deciding
+        }
+        return arrays, self.program(tuple(a.shape for a in arrays), deciding)
+
+    def _by_name(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+        if len(arrays) > len(self.inputs):
+            raise ArgumentError(
+                f"the model takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), "
+                f"not {len(arrays)}"
+            )
+        found = dict(zip(self.inputs, arrays, strict=False))
+        twice = [name for name in named if name in found]
+        if twice:
+            raise ArgumentError(f"input {twice[0]!r} is given twice, by position and by name")
+        return {**found, **named}
+
+    def _checked(self, value: Value, array: Any) -> Array:
+        view = host_view(array)
+        given = view.dtype if view.dtype.isnative else view.dtype.newbyteorder("=")
+        if given != value.dtype:
+            raise DtypeError(
+                f"input {value.name!r} has dtype {view.dtype.name}, but the model takes "
+                f"{value.kind.name}: convert it, as in x.astype('{value.kind.name}')"
+            )
+        fits = value.shape is None or (
+            len(value.shape) == view.ndim
+            and all(
+                not isinstance(want, int) or want == got
+                for want, got in zip(value.shape, view.shape, strict=True)
+            )
+        )
+        if not fits:
+            raise ArgumentError(
+                f"input {value.name!r} has shape {view.shape}, but the model takes {value.shape}"
+            )
+        found: Array = np.require(view, value.dtype, ("C", "A")).reshape(view.shape)
+        return found
+
+    def program(
+        self, shapes: tuple[Shape, ...] | None = None, deciding: Mapping[str, Array] | None = None
+    ) -> Program:
+        """Return what runs for these input shapes, made on first use.
+
+        Args:
+            shapes: of the inputs, in order; those of the last run, or of the model, if ``None``.
+            deciding: values of the inputs that decide about other shapes.
+
+        Raises:
+            ArgumentError: ``shapes`` is left out, and the model fixes none and was never run.
+        """
+        if shapes is None and self._programs:
+            return next(reversed(self._programs.values()))
+        wanted = self.fixed_shapes if shapes is None else shapes
+        if wanted is None or (self._deciding and deciding is None):
+            raise ArgumentError(
+                "the model leaves its input shapes open: run it once, then ask again"
+            )
+        values = dict(deciding or {})
+        for name, array in values.items():
+            if array.size > _MOST_DECIDING:
+                raise ArgumentError(
+                    f"input {name!r} decides about shapes, and has {array.size} elements: hwkit "
+                    f"plans for at most {_MOST_DECIDING}"
+                )
+        key = wanted, *((name, array.tobytes()) for name, array in values.items())
+        with self._lock:
+            found = self._programs.pop(key, None)
+            if found is None:
+                while len(self._programs) >= _MOST_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
+                found = Program(self.rewritten(wanted, values), self._setting)
+            self._programs[key] = found  # the one used last is the last
+            return found
+
+    def rewritten(
+        self, shapes: tuple[Shape, ...], deciding: Mapping[str, Array] | None = None
+    ) -> Graph:
+        """Return the Graph for these input shapes, after all passes."""
+        graph = self._graph.clone()
+        for value in graph.inputs:
+            value.data = (deciding or {}).get(value.name)
+        names = [value.name for value in graph.inputs]
+        infer(graph, dict(zip(names, shapes, strict=True)), self._setting)
+        for one in self._passes:
+            one.run(graph, self._setting)
+        return graph
+
+    def problems(self, shapes: tuple[Shape, ...] | None = None) -> dict[Problem, int]:
+        """Return the distinct Problems of a run, and how often each is called."""
+        counts: dict[Problem, int] = {}
+        for step in self.program(shapes).steps:
+            for plan in step.plans:
+                counts[plan.problem] = counts.get(plan.problem, 0) + 1
+        return counts
+
+    def explain(self, shapes: tuple[Shape, ...] | None = None) -> str:
+        """Return what runs, a line for each step: node, kernel, config and source."""
+        program = self.program(shapes)
+        lines = [
+            f"{self.name} on {self.device}, {len(program.steps)} steps, {_memory(program.memory)}"
+        ]
+        for step in program.steps:
+            what = "; ".join(
+                f"{p.kernel.name} {p.config} ({p.source}) {p.problem}" for p in step.plans
+            )
+            lines.append(f"{step.node.type:<20} {step.node.name:<28} {what or 'numpy'}")
+        return "\n".join(lines)
+
+    def profile(self, *arrays: Any, rounds: int = 10, **named: Any) -> Any:
+        """Run several times and return how long each step took.
+
+        Args:
+            arrays: inputs in order; random ones if none is given.
+            rounds: runs that count, after two that do not.
+            named: inputs by name.
+
+        Returns:
+            A :class:`hwkit.graph.profile.Profile`; it prints as a table.
+        """
+        from .profile import profile
+
+        given = self._by_name(arrays, named) if arrays or named else self.random_inputs()
+        return profile(self, given, rounds)
+
+    def random_inputs(self, seed: int = 0, batch: int = 1) -> dict[str, Array]:
+        """Return inputs to try the model with; open sizes are 1, the first is ``batch``."""
+        rng = np.random.default_rng(seed)
+        found = {}
+        for value in self._graph.inputs:
+            shape = tuple(
+                n if isinstance(n, int) else (batch if i == 0 else 1)
+                for i, n in enumerate(value.shape or ())
+            )
+            if math.prod(shape) * value.kind.itemsize > self._setting.limit:
+                raise ArgumentError(f"input {value.name!r} of shape {shape} is too large")
+            if value.kind.kind in "iub":
+                found[value.name] = rng.integers(0, 2, shape).astype(value.kind)
+            else:
+                found[value.name] = rng.standard_normal(shape, np.float32).astype(value.kind)
+        return found
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes of the program used last."""
+        return self.program().memory
+
+    def forget(self) -> None:
+        """Drop what has been built, so that the next run asks the records again."""
+        with self._lock:
+            self._programs.clear()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name!r} on {self.device}: {len(self._graph.nodes)} nodes>"
+
+
+def _memory(memory: Memory) -> str:
+    return f"{memory.arena} bytes between nodes (at least {memory.bound})"

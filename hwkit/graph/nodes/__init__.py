@@ -1,0 +1,24 @@
+"""How hwkit's own ONNX node types run."""
+
+from __future__ import annotations
+
+from ..nodetype import NodeType
+from . import (
+    convolution,
+    elementwise,
+    pooling,
+    products,
+    quantised,
+    reductions,
+    resize,
+    shapes,
+)
+
+__all__ = ["node_types"]
+
+_MODULES = (convolution, elementwise, pooling, products, quantised, reductions, resize, shapes)
+
+
+def node_types() -> list[NodeType]:
+    """Return the node types of the modules of this package."""
+    return [kind for module in _MODULES for kind in module.node_types()]

@@ -1,0 +1,234 @@
+"""Quantised nodes: exact sums of whole numbers, then one rounding, as ONNX defines them.
+
+The sums run in float64, by the Ops conv2d and gemm or by numpy: products of two bytes are exact in
+it, and so are sums of up to 2**37 of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ..ir import Array, Node, Value
+from ..nodetype import Built, Glue, NodeType, Setting, Spec2
+from .convolution import Conv
+
+__all__ = ["node_types"]
+
+_BYTES = ("int8", "uint8")
+
+
+def _along(parameter: Array, shape: Sequence[int], node: Node) -> Array:
+    """Return a scale or zero point so that it broadcasts to ``shape``."""
+    if parameter.size == 1 and parameter.ndim <= 1:
+        return parameter.reshape(())
+    axis = int(node.get("axis", 1))
+    axis += len(shape) if axis < 0 else 0
+    block = int(node.get("block_size", 0))
+    if parameter.ndim == len(shape) and (block or parameter.ndim > 1):
+        block = block or -(-shape[axis] // parameter.shape[axis])
+        wide = np.repeat(parameter, block, axis)
+        return wide[tuple(slice(0, s) for s in shape)]
+    if axis >= len(shape) or parameter.shape != (shape[axis],):
+        raise ArgumentError(
+            f"node {node} has {parameter.shape} scales for the axis {axis} of {tuple(shape)}"
+        )
+    return parameter.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
+def _target(node: Node, zero: Array | None) -> np.dtype[Any]:
+    from ..tensors import numpy_type
+
+    if zero is not None:
+        found: np.dtype[Any] = zero.dtype
+        return found
+    code = int(node.get("output_dtype", 0))
+    return numpy_type(code, f"node {node}") if code else np.dtype(np.uint8)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    import ml_dtypes
+
+    whole = dtype.kind in "iu" or "int" in dtype.name
+    ask: Any = ml_dtypes.iinfo if whole else ml_dtypes.finfo
+    info = ask(dtype)
+    return float(info.min), float(info.max)
+
+
+def _to_range(values: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return np.clip(values, info.min, info.max).astype(dtype)
+    low, high = _limits(dtype)
+    return np.clip(values, low, high).astype(dtype)
+
+
+def _quantise(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Any:
+    dtype = _target(node, zero)
+    wide = np.float32 if x.dtype.itemsize <= 4 else x.dtype
+    values = x.astype(wide) / _along(scale, x.shape, node).astype(wide)
+    whole = "int" in dtype.name
+    values = np.rint(values) if whole else values
+    if zero is not None:
+        values = values + _along(zero, x.shape, node).astype(wide)
+    return _to_range(values, dtype)
+
+
+def _dequantise(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Any:
+    from ..tensors import numpy_type
+
+    code = int(node.get("output_dtype", 0))
+    dtype = numpy_type(code, f"node {node}") if code else scale.dtype
+    values = x.astype(np.float32)
+    if zero is not None:
+        values = values - _along(zero, x.shape, node).astype(np.float32)
+    return (values * _along(scale, x.shape, node).astype(np.float32)).astype(dtype)
+
+
+def _dynamic(node: Node, x: Array) -> Any:
+    low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+    scale = np.float32((np.float32(high) - np.float32(low)) / np.float32(255)) or np.float32(1)
+    zero = np.uint8(np.clip(np.rint(-np.float32(low) / scale), 0, 255))
+    y = np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8)
+    return y, np.float32(scale), zero
+
+
+def _rows_or_columns(zero: Array | None, rows: bool) -> Any:
+    """Return the zero point of a matrix: one number, or one a row (or column)."""
+    if zero is None:
+        return np.float64(0)
+    wide = zero.astype(np.float64)
+    if zero.ndim == 0 or zero.size == 1:
+        return wide.reshape(())
+    return wide.reshape(*zero.shape, 1) if rows and zero.ndim == 1 else wide
+
+
+def _matmul_integer(
+    node: Node, a: Array, b: Array, za: Array | None = None, zb: Array | None = None
+) -> Any:
+    left = a.astype(np.float64) - _rows_or_columns(za, True)
+    right = b.astype(np.float64) - _rows_or_columns(zb, False)
+    return np.matmul(left, right).astype(np.int64).astype(np.int32)
+
+
+def _qlinear_matmul(
+    node: Node, a: Array, sa: Array, za: Array, b: Array, sb: Array, zb: Array, sy: Array, zy: Array
+) -> Any:
+    left = a.astype(np.float64) - _rows_or_columns(za, True)
+    right = b.astype(np.float64) - _rows_or_columns(zb, False)
+    scale = _rows_or_columns(sa, True) * _rows_or_columns(sb, False) / sy.astype(np.float64)
+    return _to_range(np.rint(np.matmul(left, right) * scale) + zy.astype(np.float64), zy.dtype)
+
+
+class _IntegerConv(NodeType):
+    """What ConvInteger and QLinearConv share: the convolution of numbers without zero point."""
+
+    def _parts(self, node: Node) -> dict[str, Value | None]:
+        raise NotImplementedError
+
+    def _plain(self, node: Node) -> Node:
+        """Return the convolution as a Conv of float64."""
+        parts = self._parts(node)
+        wide = []
+        for name in ("x", "w"):
+            value = parts[name]
+            if value is None or value.kind.name not in _BYTES:
+                raise ArgumentError(f"node {node} needs bytes for its image and weights")
+            wide.append(Value(value.name, value.shape, np.dtype(np.float64)))
+        out = Value(node.output().name, None, np.dtype(np.float64))
+        return replace(node, type="Conv", inputs=[*wide], outputs=[out])
+
+    def infer(self, node: Node, setting: Setting) -> list[Spec2]:
+        """Return the shape of the convolution."""
+        ((shape, _),) = Conv().infer(self._plain(node), setting)
+        return [(shape, self._output(node))]
+
+    def _output(self, node: Node) -> np.dtype[Any]:
+        return np.dtype(np.int32)
+
+    def _convolve(self, node: Node, setting: Setting) -> tuple[Callable[..., Array], Built]:
+        """Return a function of image, weights and their zero points that gives exact sums."""
+        plain = self._plain(node)
+        built = Conv().build(plain, setting)
+        ((shape, _),) = Conv().infer(plain, setting)
+
+        def sums(x: Array, w: Array, zx: Array | None, zw: Array | None) -> Array:
+            left = x.astype(np.float64) - (0.0 if zx is None else zx.astype(np.float64).reshape(()))
+            right = w.astype(np.float64)
+            if zw is not None:
+                channels = zw.astype(np.float64).reshape(-1, *(1,) * (w.ndim - 1))
+                right = right - channels
+            found = np.empty(shape)
+            built.bind([left, np.ascontiguousarray(right)], [found])()
+            return np.rint(found)
+
+        return sums, built
+
+
+class ConvInteger(_IntegerConv):
+    """Sums of bytes as int32."""
+
+    types = ("ConvInteger",)
+
+    def _parts(self, node: Node) -> dict[str, Value | None]:
+        return {"x": node.input(0), "w": node.input(1)}
+
+    def build(self, node: Node, setting: Setting) -> Built:
+        """Plan the sums."""
+        sums, built = self._convolve(node, setting)
+
+        def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+            given = iter(ins[2:])
+            zx, zw = (next(given) if node.has(i) else None for i in (2, 3))
+            return lambda: np.copyto(outs[0], sums(ins[0], ins[1], zx, zw), casting="unsafe")
+
+        return Built(bind, built.plans)
+
+
+class QLinearConv(_IntegerConv):
+    """Bytes in, bytes out, with a scale and a zero point each."""
+
+    types = ("QLinearConv",)
+
+    def _parts(self, node: Node) -> dict[str, Value | None]:
+        return {"x": node.input(0), "w": node.input(3)}
+
+    def _output(self, node: Node) -> np.dtype[Any]:
+        return node.input(7).kind
+
+    def build(self, node: Node, setting: Setting) -> Built:
+        """Plan the sums."""
+        sums, built = self._convolve(node, setting)
+
+        def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+            x, sx, zx, w, sw, zw, sy, zy, *bias = ins
+            shape = (-1, *(1,) * (x.ndim - 2))
+
+            def run() -> None:
+                total = sums(x, w, zx, zw)
+                if bias:
+                    total = total + bias[0].reshape(shape)
+                scale = sx.astype(np.float64) * sw.astype(np.float64) / sy.astype(np.float64)
+                total = np.rint(total * scale.reshape(shape)) + zy.astype(np.float64)
+                np.copyto(outs[0], _to_range(total, outs[0].dtype))
+
+            return run
+
+        return Built(bind, built.plans)
+
+
+def node_types() -> list[NodeType]:
+    """Return the node types of this module."""
+    return [
+        ConvInteger(),
+        QLinearConv(),
+        Glue("MatMulInteger", function=_matmul_integer),
+        Glue("QLinearMatMul", function=_qlinear_matmul),
+        Glue("QuantizeLinear", function=_quantise),
+        Glue("DequantizeLinear", function=_dequantise),
+        Glue("DynamicQuantizeLinear", function=_dynamic),
+    ]

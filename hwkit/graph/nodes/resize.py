@@ -1,0 +1,219 @@
+"""Resize, Upsample and Pad.
+
+Interpolation is a product with one small matrix an axis: a row for each new pixel, with the weights
+of the old ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError
+from ..ir import Array, Node, check_bytes
+from ..nodetype import Glue, NodeType, Spec2
+from .shapes import axes_of
+
+__all__ = ["node_types"]
+
+_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+
+
+def _pads(node: Node, rank: int) -> list[tuple[int, int]]:
+    known = node.known(1)
+    given = node.get("pads", None) or node.get("paddings", None) if known is None else known
+    pads = [int(p) for p in np.asarray([] if given is None else given).reshape(-1)]
+    axes = axes_of(node, rank, 3) if node.has(3) else tuple(range(rank))
+    if axes is None or len(pads) != 2 * len(axes):
+        raise ArgumentError(f"node {node} has {len(pads)} pads for an array of {rank} axes")
+    found = [(0, 0)] * rank
+    for i, axis in enumerate(axes):
+        found[axis] = (pads[i], pads[len(axes) + i])
+    return found
+
+
+def _pad_shape(node: Node, limit: int) -> list[Spec2]:
+    value = node.input(0)
+    pads = _pads(node, len(value.sizes))
+    shape = tuple(s + b + a for s, (b, a) in zip(value.sizes, pads, strict=True))
+    check_bytes(shape, value.kind.itemsize, limit, f"the result of node {node}")
+    return [(shape, value.kind)]
+
+
+def _pad(node: Node, x: Array, pads: Any = None, fill: Any = None, axes: Any = None) -> Any:
+    mode = _MODES.get(node.get("mode", "constant"))
+    if mode is None:
+        raise ArgumentError(f"node {node} pads by {node.get('mode', '')!r}: hwkit has {[*_MODES]}")
+    widths = _pads(node, x.ndim)
+    # Negative pads cut.
+    cut = tuple(
+        slice(max(-b, 0), s - max(-a, 0)) for s, (b, a) in zip(x.shape, widths, strict=True)
+    )
+    grow = [(max(b, 0), max(a, 0)) for b, a in widths]
+    if mode != "constant":
+        how: Any = mode
+        return np.pad(x[cut], grow, how)
+    value = node.get("value", 0.0) if fill is None else np.asarray(fill).reshape(-1)[0]
+    return np.pad(x[cut], grow, constant_values=np.asarray(value).astype(x.dtype))
+
+
+def _cubic(distance: Array, a: float) -> Array:
+    """Keys, "Cubic convolution interpolation", IEEE ASSP 29 (1981), equation 15."""
+    d = np.abs(distance)
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+
+
+def _source(node: Node, n: int, m: int, scale: float, roi: tuple[float, float]) -> Array:
+    """Return where each of ``m`` new pixels lies among ``n`` old ones."""
+    x = np.arange(m, dtype=np.float64)
+    mode = node.get("coordinate_transformation_mode", "half_pixel")
+    if node.type == "Upsample" or node.version < 11:
+        mode = "asymmetric"
+    if mode == "asymmetric":
+        return x / scale
+    if mode == "align_corners":
+        return x * (n - 1) / (scale * n - 1) if m > 1 else x * 0
+    if mode == "half_pixel":
+        return (x + 0.5) / scale - 0.5
+    if mode == "pytorch_half_pixel":
+        return (x + 0.5) / scale - 0.5 if m > 1 else x * 0
+    if mode == "half_pixel_symmetric":
+        exact = scale * n
+        return n / 2 * (1 - m / exact) + (x + 0.5) / scale - 0.5
+    if mode == "tf_crop_and_resize":
+        start, end = roi
+        if m > 1:
+            return start * (n - 1) + x * (end - start) * (n - 1) / (m - 1)
+        return x * 0 + 0.5 * (start + end) * (n - 1)
+    raise ArgumentError(f"node {node} has the unknown coordinate mode {mode!r}")
+
+
+def _nearest(node: Node, places: Array, n: int) -> Array:
+    mode = node.get("nearest_mode", "round_prefer_floor")
+    if node.type == "Upsample" or node.version < 11:
+        mode = "floor"
+    rounded = {
+        "round_prefer_floor": np.ceil(places - 0.5),
+        "round_prefer_ceil": np.floor(places + 0.5),
+        "floor": np.floor(places),
+        "ceil": np.ceil(places),
+    }.get(mode)
+    if rounded is None:
+        raise ArgumentError(f"node {node} has the unknown nearest_mode {mode!r}")
+    return np.clip(rounded, 0, n - 1).astype(np.int64)
+
+
+def _matrix(node: Node, n: int, m: int, scale: float, roi: tuple[float, float]) -> Array:
+    """Return the weights (m, n) of one axis."""
+    places = _source(node, n, m, scale, roi)
+    found = np.zeros((m, n))
+    mode = node.get("mode", "nearest")
+    if mode == "nearest":
+        found[np.arange(m), _nearest(node, places, n)] = 1
+        return found
+    wide = min(scale, 1.0) if node.get("antialias", 0) else 1.0
+    reach = (2 if mode == "cubic" else 1) / wide
+    first = np.floor(places - reach).astype(np.int64)
+    total = np.zeros(m)
+    parts = []
+    for step in range(math.ceil(2 * reach) + 2):
+        index = first + step
+        distance = (places - index) * wide
+        if mode == "cubic":
+            weight = _cubic(distance, node.get("cubic_coeff_a", -0.75))
+        else:
+            weight = np.maximum(1 - np.abs(distance), 0)
+        outside = (index < 0) | (index >= n)
+        if node.get("exclude_outside", 0):
+            weight = np.where(outside, 0, weight)
+        total += weight
+        parts.append((np.clip(index, 0, n - 1), weight))
+    for index, weight in parts:
+        np.add.at(found, (np.arange(m), index), weight / total)
+    return found
+
+
+def _target(node: Node, shape: tuple[int, ...]) -> tuple[list[int], list[float], Array | None]:
+    """Return new sizes, scales and region of interest of every axis."""
+    rank = len(shape)
+    old = node.type == "Upsample" or node.version < 11
+    roi = None if old else node.known(1)
+    known = node.known(1 if old else 2)
+    given = node.get("scales", None) if known is None or known.size == 0 else known
+    sizes = None if old else node.known(3)
+    axes = axes_of(node, rank, 99) or tuple(range(rank))
+    scales, wanted = [1.0] * rank, list(shape)
+    region = np.array([0.0] * rank + [1.0] * rank)
+    if roi is not None and roi.size:
+        for i, axis in enumerate(axes):
+            region[axis], region[rank + axis] = roi[i], roi[len(axes) + i]
+    if sizes is not None and sizes.size:
+        ratios = [int(s) / shape[a] for a, s in zip(axes, sizes, strict=True)]
+        policy = node.get("keep_aspect_ratio_policy", "stretch")
+        ends = {"not_larger": min, "not_smaller": max}
+        same = ends[policy](ratios) if policy in ends else None
+        for axis, size, ratio in zip(axes, sizes, ratios, strict=True):
+            scales[axis] = ratio if same is None else same
+            wanted[axis] = int(size) if same is None else math.floor(same * shape[axis] + 0.5)
+    elif given is not None:
+        for axis, scale in zip(axes, np.asarray(given).reshape(-1).tolist(), strict=True):
+            if not 0 < scale < 2**31:
+                raise ArgumentError(f"node {node} has the scale {scale}")
+            scales[axis] = scale
+            span = region[rank + axis] - region[axis] if _crops(node) else 1.0
+            wanted[axis] = math.floor(shape[axis] * span * scale)
+    else:
+        raise ArgumentError(f"node {node} has neither scales nor sizes")
+    return wanted, scales, region
+
+
+def _crops(node: Node) -> bool:
+    return bool(node.get("coordinate_transformation_mode", "") == "tf_crop_and_resize")
+
+
+def _resize_shape(node: Node, limit: int) -> list[Spec2]:
+    value = node.input(0)
+    wanted, _, _ = _target(node, value.sizes)
+    check_bytes(wanted, value.kind.itemsize, limit, f"the result of node {node}")
+    for old, new in zip(value.sizes, wanted, strict=True):
+        if old != new:
+            check_bytes((old, new), 8, limit, f"the weights of node {node}")
+    return [(tuple(wanted), value.kind)]
+
+
+def _resize(node: Node, x: Array, *_: Any) -> Any:
+    wanted, scales, region = _target(node, x.shape)
+    assert region is not None
+    y = x
+    for axis, (n, m) in enumerate(zip(x.shape, wanted, strict=True)):
+        roi = (float(region[axis]), float(region[x.ndim + axis])) if _crops(node) else (0.0, 1.0)
+        if n == m and scales[axis] == 1.0 and roi == (0.0, 1.0):
+            continue
+        if node.get("mode", "nearest") == "nearest" and not _crops(node):
+            y = np.take(y, _nearest(node, _source(node, n, m, scales[axis], roi), n), axis)
+            continue
+        weights = _matrix(node, n, m, scales[axis], roi)
+        wide = y if y.dtype == np.float32 else y.astype(np.float64)
+        y = np.moveaxis(np.tensordot(weights.astype(wide.dtype), wide, (1, axis)), 0, axis)
+        if _crops(node):
+            places = _source(node, n, m, scales[axis], roi)
+            outside = (places < 0) | (places > n - 1)
+            shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+            fill = node.get("extrapolation_value", 0.0)
+            y = np.where(outside.reshape(shape), fill, y)
+    if x.dtype.kind in "iu" and y.dtype.kind == "f":
+        info = np.iinfo(x.dtype)
+        y = np.clip(np.rint(y), info.min, info.max)
+    return y.astype(x.dtype)
+
+
+def node_types() -> list[NodeType]:
+    """Return the node types of this module."""
+    return [
+        Glue("Pad", function=_pad, static=(1, 3), shapes=_pad_shape),
+        Glue("Resize", "Upsample", function=_resize, static=(1, 2, 3), shapes=_resize_shape),
+    ]

@@ -1,0 +1,45 @@
+"""Passes: each rewrites a Graph so that it computes the same in less time.
+
+They come through the hook ``hwkit_passes``, ours as a stranger's, and run in the order of their
+ranks, once for each set of input shapes; every value has its shape by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..ir import Graph
+from ..nodetype import Setting
+
+__all__ = ["Pass", "own_passes"]
+
+
+class Pass(NamedTuple):
+    """One rewriting.
+
+    Attributes:
+        name: by which it can be left out.
+        rank: the lowest runs first.
+        run: called with the Graph, which it changes in place, and the Setting. Values that it adds
+            need shape and dtype.
+    """
+
+    name: str
+    rank: int
+    run: Callable[[Graph, Setting], None]
+
+
+def own_passes() -> list[Pass]:
+    """Return hwkit's own passes."""
+    from . import absorb, batch_norm, constants, dead, fusion, layout
+
+    return [
+        Pass("constants", 10, constants.run),
+        Pass("dead", 20, dead.run),
+        Pass("absorb", 30, absorb.run),
+        Pass("batch_norm", 40, batch_norm.run),
+        Pass("fusion", 50, fusion.run),
+        Pass("layout", 60, layout.run),
+        Pass("dead_again", 70, dead.run),
+    ]

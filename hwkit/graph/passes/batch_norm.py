@@ -1,0 +1,142 @@
+"""Batch-norm folding: a factor and an offset for each channel go into weights and bias.
+
+What stands alone becomes a depthwise convolution of one tap, which takes bias and activation along.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ir import Array, Graph, Node, Value
+from ..nodetype import Setting
+
+__all__ = ["run"]
+
+_LINEAR = ("Conv", "ConvTranspose", "Gemm")
+
+
+def run(graph: Graph, setting: Setting) -> None:
+    """Fold until nothing changes."""
+    while _fold_one(graph):
+        pass
+    for node in graph.nodes:
+        _alone(graph, node)
+
+
+def _fold_one(graph: Graph) -> bool:
+    makers, users = graph.makers(), graph.users()
+    for node in graph.nodes:
+        found = _channels(node, makers)
+        if found is None:
+            continue
+        source, factor, offset = found
+        before = makers.get(source)
+        if before is None or before.type not in _LINEAR:
+            continue
+        if graph.only_user(source, users) is node and _fold(before, factor, offset):
+            before.outputs[0] = node.output()
+            graph.remove([node])
+            return True
+    return False
+
+
+def _channels(node: Node, makers: dict[Value, Node]) -> tuple[Value, Array, Array] | None:
+    """Return what a node multiplies and adds for each channel, and to which value."""
+    if node.type == "BatchNormalization":
+        return _normalisation(node)
+    if node.type not in ("Mul", "Add", "Sub", "Div") or len(node.inputs) != 2:
+        return None
+    left, right = node.input(0), node.input(1)
+    if left.data is not None and node.type in ("Mul", "Add"):
+        left, right = right, left
+    before = makers.get(left)
+    rank = len(left.sizes)
+    if right.data is None or before is None or node.output().sizes != left.sizes or rank < 2:
+        return None
+    values = _by_channel(node, right.data, left.sizes)
+    if values is None:
+        return None
+    one, zero = np.ones_like(values), np.zeros_like(values)
+    parts = {
+        "Mul": (values, zero), "Add": (one, values), "Sub": (one, -values),
+        "Div": (one / values, zero),
+    }  # fmt: skip
+    return left, *parts[node.type]
+
+
+def _by_channel(node: Node, data: Array, shape: tuple[int, ...]) -> Array | None:
+    """Return one value for each channel, or ``None`` if the constant varies otherwise."""
+    if node.version < 7 and node.get("broadcast", 0):
+        axis = int(node.get("axis", len(shape) - data.ndim))
+        data = data.reshape((1,) * axis + data.shape + (1,) * (len(shape) - axis - data.ndim))
+    full = (1,) * (len(shape) - data.ndim) + data.shape
+    if len(full) != len(shape) or any(s != 1 for i, s in enumerate(full) if i != 1):
+        return None
+    if data.dtype.kind != "f" or full[1] not in (1, shape[1]):
+        return None
+    return np.broadcast_to(data.reshape(-1), (shape[1],)).astype(np.float64)
+
+
+def _normalisation(node: Node) -> tuple[Value, Array, Array] | None:
+    values = [node.input(i).data for i in range(1, 5)]
+    if node.get("training_mode", 0) or any(v is not None for v in node.outputs[1:]):
+        return None
+    if any(v is None for v in values):
+        return None
+    scale, bias, mean, variance = (np.asarray(v, np.float64) for v in values)
+    factor = scale / np.sqrt(variance + node.get("epsilon", 1e-5))
+    return node.input(0), factor, bias - mean * factor
+
+
+def _fold(node: Node, factor: Array, offset: Array) -> bool:
+    """Multiply the weights of a node and change its bias, in float64, with one rounding."""
+    weights = node.input(1).data
+    held = node.input(2).data if node.has(2) else None
+    if weights is None or (node.has(2) and held is None) or node.has(3):
+        return False
+    if weights.dtype.kind != "f" or node.get("activation", None) is not None:
+        return False
+    scaled = _scaled(node, weights.astype(np.float64), factor)
+    count = node.output().sizes[1]
+    base = np.zeros(count) if held is None else _bias(node, held, count)
+    if scaled is None or base is None:
+        return False
+    name = node.output().name
+    node.inputs[1] = Value.constant(f"{name}:weights", scaled.astype(weights.dtype))
+    bias = Value.constant(f"{name}:bias", (base * factor + offset).astype(weights.dtype))
+    node.inputs = [*node.inputs[:2], bias]
+    if node.type == "Gemm":
+        node.attributes["beta"] = 1.0
+    return True
+
+
+def _bias(node: Node, held: Array, count: int) -> Array | None:
+    if held.size not in (1, count) or (held.size > 1 and held.shape[-1] != count):
+        return None
+    beta = node.get("beta", 1.0) if node.type == "Gemm" else 1.0
+    return np.broadcast_to(held.reshape(-1), (count,)).astype(np.float64) * beta
+
+
+def _scaled(node: Node, weights: Array, factor: Array) -> Array | None:
+    if node.type == "Conv":
+        return weights * factor.reshape(-1, *(1,) * (weights.ndim - 1))
+    if node.type == "Gemm":
+        return weights * (factor[:, None] if node.get("transB", 0) else factor)
+    groups = int(node.get("group", 1))
+    # Weights of a transposed convolution: input channels, then output channels of a group.
+    parts = weights.reshape(groups, -1, *weights.shape[1:])
+    shape = (groups, 1, weights.shape[1], *(1,) * (weights.ndim - 2))
+    found: Array = (parts * factor.reshape(shape)).reshape(weights.shape)
+    return found
+
+
+def _alone(graph: Graph, node: Node) -> None:
+    found = _normalisation(node) if node.type == "BatchNormalization" else None
+    if found is None or len(node.input(0).sizes) != 4 or node.input(0).kind.name != "float32":
+        return
+    source, factor, offset = found
+    name, dtype = node.output().name, source.kind
+    weights = Value.constant(f"{name}:weights", factor.astype(dtype).reshape(-1, 1, 1, 1))
+    node.type, node.attributes = "Conv", {"group": source.sizes[1]}
+    node.inputs = [source, weights, Value.constant(f"{name}:bias", offset.astype(dtype))]
+    node.outputs = node.outputs[:1]

@@ -1,0 +1,158 @@
+"""Fusion: bias, residual and activation behind a convolution or product become its epilogue."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ir import Graph, Node, Value
+from ..nodetype import Setting
+
+__all__ = ["activation_of", "run"]
+
+_FUSABLE = ("Conv", "Gemm")
+
+
+def run(graph: Graph, setting: Setting) -> None:
+    """Fuse: biases first, then sums of two images, then activations."""
+    _silu(graph)
+    for fuse in (_bias, _residual, _activation):
+        while _one(graph, fuse):
+            pass
+
+
+def _one(graph: Graph, fuse: object) -> bool:
+    makers, users = graph.makers(), graph.users()
+    return any(fuse(graph, node, makers, users) for node in list(graph.nodes))  # type: ignore[operator]
+
+
+Makers = dict[Value, Node]
+Users = dict[Value, list[Node]]
+
+
+def _source(graph: Graph, node: Node, value: Value, makers: Makers, users: Users) -> Node | None:
+    """Return the convolution or product that makes a value for this node alone."""
+    maker = makers.get(value)
+    if maker is None or maker.type not in _FUSABLE or maker.get("activation", None) is not None:
+        return None
+    if maker.input(0).kind.kind != "f" or maker.input(1).data is None:
+        return None
+    if maker.type == "Conv" and len(maker.input(0).sizes) not in (3, 4):
+        return None
+    return maker if graph.only_user(value, users) is node else None
+
+
+def _bias(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
+    """A row of constants behind a MatMul makes it a Gemm."""
+    if node.type != "Add" or len(node.inputs) != 2:
+        return False
+    left, right = node.input(0), node.input(1)
+    if left.data is not None:
+        left, right = right, left
+    maker = makers.get(left)
+    if maker is None or maker.type != "MatMul" or right.data is None:
+        return False
+    shapes = [v.sizes for v in maker.inputs if v is not None]
+    plain = [len(s) for s in shapes] == [2, 2] and left.kind.kind == "f"
+    if not plain or graph.only_user(left, users) is not node:
+        return False
+    if node.output().sizes != left.sizes or right.data.size not in (1, left.sizes[1]):
+        return False
+    if right.data.size > 1 and right.sizes[-1] != left.sizes[1]:
+        return False
+    maker.type = "Gemm"
+    maker.inputs = [*maker.inputs[:2], right]
+    maker.outputs[0] = node.output()
+    graph.remove([node])
+    return True
+
+
+def _residual(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
+    """Add the other image in the epilogue of the convolution that comes last."""
+    if node.type not in ("Add", "Sum") or len(node.inputs) != 2:
+        return False
+    values = [node.input(0), node.input(1)]
+    if values[0].sizes != values[1].sizes or values[0] is values[1]:
+        return False
+    order = {id(n): i for i, n in enumerate(graph.nodes)}
+    found = []
+    for value, other in (values, values[::-1]):
+        maker = _source(graph, node, value, makers, users)
+        if maker is None or maker.type != "Conv" or maker.has(3) or other.data is not None:
+            continue
+        before = makers.get(other)
+        # The other image must be there when the convolution runs.
+        if before is None or order[id(before)] < order[id(maker)]:
+            found.append((order[id(maker)], maker, other))
+    if not found:
+        return False
+    _, maker, other = max(found, key=lambda item: item[0])
+    maker.inputs = [*[*maker.inputs, None, None][:3], other]
+    maker.outputs[0] = node.output()
+    graph.remove([node])
+    return True
+
+
+def _activation(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
+    text = activation_of(node)
+    if text is None:
+        return False
+    maker = _source(graph, node, node.input(0), makers, users)
+    if maker is None or not _takes(maker):
+        return False
+    maker.attributes["activation"] = text
+    maker.outputs[0] = node.output()
+    graph.remove([node])
+    return True
+
+
+def _takes(maker: Node) -> bool:
+    """Whether the epilogue is the last thing that the node computes."""
+    if maker.type == "Conv" or not maker.has(2):
+        return True
+    c = maker.input(2)
+    n = maker.output().sizes[1]
+    return c.data is not None and (c.data.size == 1 or c.sizes[-1] == n == c.data.size)
+
+
+def activation_of(node: Node) -> str | None:
+    """Return the activation that a node is, as of :func:`hwkit.ops.conv2d`, or ``None``."""
+    names = {"Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hard_swish", "Swish": "silu"}
+    if node.type in names:
+        return names[node.type] if node.get("alpha", 1.0) == 1.0 else None
+    if node.type == "LeakyRelu":
+        return f"leaky_relu:{float(np.float32(node.get('alpha', 0.01)))!r}"
+    if node.type != "Clip":
+        return None
+    ends = []
+    for index, name, default in ((1, "min", -np.inf), (2, "max", np.inf)):
+        value = node.inputs[index] if node.has(index) else None
+        if value is not None and value.data is None:
+            return None
+        given = node.get(name, default) if value is None or value.data is None else value.data
+        ends.append(float(np.asarray(given).reshape(-1)[0]))
+    low, high = ends
+    if (low, high) == (0.0, 6.0):
+        return "relu6"
+    if (low, high) == (0.0, np.inf):
+        return "relu"
+    return (
+        f"clip:{low!r},{high!r}" if np.isfinite(low) and np.isfinite(high) and low <= high else None
+    )
+
+
+def _silu(graph: Graph) -> None:
+    """Let ``x * sigmoid(x)`` behind a convolution be one node, which fuses like the others."""
+    makers, users = graph.makers(), graph.users()
+    for node in list(graph.nodes):
+        if node.type != "Mul" or len(node.inputs) != 2:
+            continue
+        for x, gate in ((node.input(0), node.input(1)), (node.input(1), node.input(0))):
+            sigmoid = makers.get(gate)
+            source = makers.get(x)
+            if sigmoid is None or sigmoid.type != "Sigmoid" or sigmoid.input(0) is not x:
+                continue
+            alone = graph.only_user(gate, users) is node and x not in graph.outputs
+            if alone and len(users[x]) == 2 and source is not None and source.type in _FUSABLE:
+                node.type, node.inputs, node.attributes = "Swish", [x], {}
+                graph.remove([sigmoid])
+                break

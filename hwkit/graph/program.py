@@ -1,0 +1,210 @@
+"""A Graph with shapes, made ready to run: plans built, weights packed, memory placed.
+
+A step is a node bound to its arrays. Arrays between nodes lie in one arena and never move, so that
+a step is bound once; only the steps that touch what a call brings or takes away are bound anew.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..plans import Plan
+from .arena import ALIGNMENT, Block, lower_bound, place
+from .inference import kind_of
+from .ir import Array, Graph, Node, Value
+from .nodetype import Built, Setting, guarded
+
+__all__ = ["Memory", "Program", "Step"]
+
+
+class Memory(NamedTuple):
+    """Bytes of a Program.
+
+    Attributes:
+        arena: what lies between nodes.
+        bound: the least that any placement needs.
+        constants: weights that nodes read as they are, without those that plans hold packed.
+    """
+
+    arena: int
+    bound: int
+    constants: int
+
+
+class Step(NamedTuple):
+    """A node that has been built.
+
+    Attributes:
+        node: what it computes.
+        plans: the Plans that it runs; none for glue.
+        fixed: its call if all its arrays stay where they are.
+        bind: makes its call otherwise.
+    """
+
+    node: Node
+    plans: tuple[Plan, ...]
+    fixed: Callable[[], Any] | None
+    bind: Callable[[Sequence[Array], Sequence[Array]], Callable[[], Any]]
+
+
+class Program:
+    """Runs one Graph for one set of input shapes; safe from threads, one run at a time.
+
+    Args:
+        graph: with shapes, after its passes.
+        setting: what to build for.
+
+    Raises:
+        ArgumentError: the arena would be larger than is allowed.
+        NoKernel: no kernel of the device takes a Problem.
+    """
+
+    def __init__(self, graph: Graph, setting: Setting) -> None:
+        self.graph = graph
+        self._lock = threading.Lock()
+        self._inputs = {value: i for i, value in enumerate(graph.inputs)}
+        # A view has no memory of its own: its root has, and the node that makes it.
+        self._views: dict[Value, tuple[Value, Node]] = {}
+        nodes = [node for node in graph.nodes if not self._is_view(node)]
+        self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
+        self._arrays: dict[Value, Array] = {}
+        self.memory = self._place(nodes, setting.limit)
+        built = [(n, guarded(n, lambda n=n: kind_of(n).build(n, setting))) for n in nodes]  # type: ignore[misc]
+        self.steps = [self._step(node, made) for node, made in built]
+        self._calls = [step.fixed for step in self.steps]
+        self._loose = [i for i, step in enumerate(self.steps) if step.fixed is None]
+
+    def _is_view(self, node: Node) -> bool:
+        if len(node.inputs) < 1 or node.inputs[0] is None or node.outputs[0] is None:
+            return False
+        value = node.input(0)
+        if value.data is not None or any(v is not None for v in node.outputs[1:]):
+            return False
+        # Only the layout matters; no element is read.
+        blank = np.zeros(1, f"V{value.kind.itemsize}")
+        probe = np.lib.stride_tricks.as_strided(
+            blank, value.sizes, _strides(value), writeable=False
+        )
+        found = guarded(node, lambda: kind_of(node).view(node, probe))
+        if found is None or not found.flags.c_contiguous:
+            return False
+        self._views[node.output()] = value, node
+        return True
+
+    def _root(self, value: Value) -> Value:
+        while value in self._views:
+            value = self._views[value][0]
+        return value
+
+    def _place(self, nodes: list[Node], limit: int) -> Memory:
+        """Place what lies between nodes, and remember the arrays that never move."""
+        first: dict[Value, int] = {}
+        last: dict[Value, int] = {}
+        for index, node in enumerate(nodes):
+            for value in node.outputs:
+                if value is not None:
+                    first[value] = last[value] = index
+            for value in node.inputs:
+                if value is not None and value.data is None:
+                    last[self._root(value)] = index
+        kept = [v for v in first if v not in self._results and v.data is None]
+        blocks = [Block(v.nbytes, first[v], last[v]) for v in kept]
+        offsets, total = place(blocks)
+        if total > limit:
+            raise ArgumentError(
+                f"the arrays between nodes need {total} bytes, more than the {limit} allowed: "
+                "give memory= more if the model can be trusted"
+            )
+        block = _aligned(total)
+        for value, offset in zip(kept, offsets, strict=True):
+            part = block[offset : offset + value.nbytes]
+            self._arrays[value] = part.view(value.kind).reshape(value.sizes)
+        constants: dict[int, int] = {}
+        for node in nodes:
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.data is not None:
+                    self._arrays[value] = np.require(value.data, None, ("C", "A"))
+                    constants[id(value.data)] = value.data.nbytes
+        return Memory(total, lower_bound(blocks), sum(constants.values()))
+
+    def _step(self, node: Node, built: Built) -> Step:
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+        fixed = None
+        if all(self._root(v) in self._arrays for v in values):
+            fixed = self._bound(node, built.bind, self._arrays)
+        return Step(node, built.plans, fixed, built.bind)
+
+    def _bound(self, node: Node, bind: Any, arrays: dict[Value, Array]) -> Callable[[], Any]:
+        ins = [self._find(v, arrays) for v in node.inputs if v is not None]
+        outs = [self._find(v, arrays) for v in node.outputs if v is not None]
+        call: Callable[[], Any] = bind(ins, outs)
+        return call
+
+    def _find(self, value: Value, arrays: dict[Value, Array]) -> Array:
+        if value in self._views:
+            source, node = self._views[value]
+            found = kind_of(node).view(node, self._find(source, arrays))
+            assert found is not None
+            return found
+        array = arrays.get(value)
+        if array is None:
+            array = self._arrays.get(value, value.data)
+        assert array is not None
+        return array
+
+    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
+        """Run; inputs are C-contiguous arrays of the right shapes and dtypes."""
+        return self._run(inputs, None)
+
+    def timed(self, inputs: Sequence[Array]) -> list[tuple[float, float]]:
+        """Run, and return when each step began and ended, in seconds."""
+        times: list[tuple[float, float]] = []
+        self._run(inputs, times)
+        return times
+
+    def _run(self, inputs: Sequence[Array], times: list[tuple[float, float]] | None) -> list[Array]:
+        arrays = dict(zip(self.graph.inputs, inputs, strict=True))
+        for value in self._results:
+            if value.data is None:
+                arrays[value] = np.empty(value.sizes, value.dtype)
+        with self._lock, np.errstate(all="ignore"):
+            calls = self._calls
+            for index in self._loose:
+                step = self.steps[index]
+                calls[index] = self._bound(step.node, step.bind, arrays)
+            if times is None:
+                for call in calls:
+                    call()  # type: ignore[misc]
+            else:
+                for call in calls:
+                    start = time.perf_counter()
+                    call()  # type: ignore[misc]
+                    times.append((start, time.perf_counter()))
+            for index in self._loose:
+                calls[index] = None  # keep nothing of the caller's alive
+        return [self._answer(value, arrays) for value in self.graph.outputs]
+
+    def _answer(self, value: Value, arrays: dict[Value, Array]) -> Array:
+        found = self._find(value, arrays)
+        ours = value.data is not None or self._root(value) in self._inputs
+        return found.copy() if ours else found
+
+
+def _strides(value: Value) -> tuple[int, ...]:
+    strides, step = [], value.kind.itemsize
+    for size in value.sizes[::-1]:
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(strides[::-1])
+
+
+def _aligned(nbytes: int) -> Array:
+    block = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + nbytes]

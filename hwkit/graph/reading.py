@@ -1,0 +1,205 @@
+"""From an ONNX file to a Graph: everything is checked, nothing in the file is trusted."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError, NoKernel, Unavailable
+from ..registry import registry
+from .ir import Graph, Node, Value, one_line
+from .nodetype import NodeType
+from .tensors import array_of, numpy_type
+
+__all__ = ["default_limit", "node_type", "read"]
+
+_MOST_SIZE = 2**40
+_MOST_SHOWN = 20
+
+
+def default_limit() -> int:
+    """Return the bytes that a model may have by default: half of the machine's memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return 1 << 32
+
+
+def read(model: Any, limit: int) -> Graph:
+    """Return the Graph of a model.
+
+    Args:
+        model: path, bytes, or a ``ModelProto``.
+        limit: most bytes of one array, and of all constants.
+
+    Raises:
+        ArgumentError: the model is damaged, contradicts itself, or is too large.
+        NoKernel: node types are not supported; all of them are listed.
+        Unavailable: the package ``onnx`` is missing.
+    """
+    proto, folder, name = _parse(model)
+    opsets = {entry.domain: int(entry.version) for entry in proto.opset_import}
+    opsets.setdefault("", opsets.get("ai.onnx", 1))
+    graph = proto.graph
+    if len(graph.sparse_initializer):
+        raise ArgumentError(f"model {name} has sparse constants: convert them to dense ones")
+    values: dict[str, Value] = {}
+    budget = limit
+    for tensor in graph.initializer:
+        data = array_of(tensor, folder, budget)
+        budget -= data.nbytes
+        _define(values, Value.constant(tensor.name, data))
+    inputs = []
+    for info in graph.input:
+        if info.name in values and values[info.name].data is not None:
+            continue  # old models list constants as inputs too
+        inputs.append(_define(values, _input(info)))
+    made = [_node(n, i, opsets, folder, budget) for i, n in enumerate(graph.node)]
+    _check_supported(made, name)
+    nodes = _connect(made, graph.node, values)
+    outputs = []
+    for info in graph.output:
+        if info.name not in values:
+            raise ArgumentError(f"output {info.name!r} of the model is made by no node")
+        outputs.append(values[info.name])
+    if not outputs:
+        raise ArgumentError(f"model {name} has no outputs: it is empty or damaged")
+    return Graph(_sorted(nodes), inputs, outputs, graph.name or name)
+
+
+def _parse(model: Any) -> tuple[Any, Path | None, str]:
+    try:
+        import onnx
+    except ImportError:
+        raise Unavailable("models need the package onnx: pip install 'hwkit[onnx]'") from None
+    if isinstance(model, onnx.ModelProto):
+        return model, None, repr(model.graph.name)
+    folder, name = None, "in memory"
+    if not isinstance(model, (bytes, bytearray)):
+        path = Path(model)
+        folder, name = path.parent, repr(path.name)
+        try:
+            model = path.read_bytes()
+        except OSError as error:
+            raise ArgumentError(
+                f"model {str(path)!r} cannot be read ({error.strerror}): give the path of an "
+                "ONNX file"
+            ) from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(bytes(model))
+    except Exception as error:  # of google.protobuf, whose classes change from version to version
+        raise ArgumentError(
+            f"model {name} is not an ONNX file, or it is truncated ({one_line(error)})"
+        ) from None
+    if not proto.HasField("graph"):
+        raise ArgumentError(f"model {name} has no graph: it is not an ONNX file, or truncated")
+    return proto, folder, name
+
+
+def _define(values: dict[str, Value], value: Value) -> Value:
+    if value.name in values:
+        raise ArgumentError(f"the name {value.name!r} is defined twice: the model is damaged")
+    values[value.name] = value
+    return value
+
+
+def _input(info: Any) -> Value:
+    if not info.type.HasField("tensor_type"):
+        raise ArgumentError(f"input {info.name!r} is not a tensor, which hwkit needs")
+    tensor = info.type.tensor_type
+    dtype = numpy_type(tensor.elem_type, f"input {info.name!r}")
+    if not tensor.HasField("shape"):
+        return Value(info.name, None, dtype)
+    shape: list[Any] = []
+    for dim in tensor.shape.dim:
+        known = dim.HasField("dim_value") and not dim.dim_param
+        shape.append(int(dim.dim_value) if known else dim.dim_param or None)
+    fixed = [size for size in shape if isinstance(size, int)]
+    if min(fixed, default=0) < 0 or math.prod(fixed) > _MOST_SIZE or len(shape) > 64:
+        raise ArgumentError(f"input {info.name!r} has the absurd shape {shape[:8]}")
+    return Value(info.name, tuple(shape), dtype)
+
+
+def _node(proto: Any, index: int, opsets: dict[str, int], folder: Path | None, limit: int) -> Node:
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    name = proto.name or next((o for o in proto.output if o), "") or f"node {index}"
+    attributes = {}
+    for attribute in proto.attribute:
+        if attribute.name in attributes:
+            raise ArgumentError(f"node {name!r} has the attribute {attribute.name!r} twice")
+        attributes[attribute.name] = _attribute(attribute, name, folder, limit)
+    return Node(proto.op_type, [], [], attributes, name, domain, opsets.get(domain, 1))
+
+
+def _attribute(attribute: Any, name: str, folder: Path | None, limit: int) -> Any:
+    import onnx
+
+    kinds = onnx.AttributeProto
+    if attribute.type == kinds.TENSOR:
+        return array_of(attribute.t, folder, limit)
+    if attribute.type == kinds.STRING:
+        return attribute.s.decode("utf-8", "replace")
+    if attribute.type == kinds.STRINGS:
+        return [text.decode("utf-8", "replace") for text in attribute.strings]
+    if attribute.type in (kinds.FLOAT, kinds.INT, kinds.FLOATS, kinds.INTS):
+        value = onnx.helper.get_attribute_value(attribute)
+        return list(value) if isinstance(value, Iterable) else value
+    return attribute  # graphs and the like, which no node type of hwkit's own takes
+
+
+def node_type(node: Node) -> NodeType | None:
+    """Return how a node runs, or ``None``."""
+    return registry().node_types().get((node.domain, node.type))
+
+
+def _check_supported(nodes: list[Node], name: str) -> None:
+    missing = [node for node in nodes if node_type(node) is None]
+    if not missing:
+        return
+    shown = "; ".join(f"{n}{_attributes(n)}" for n in missing[:_MOST_SHOWN])
+    more = f"; and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
+    raise NoKernel(
+        f"model {name} has {len(missing)} nodes that hwkit cannot run: {shown}{more}; a plugin "
+        "adds a node type by the hook hwkit_nodes, see plugins/README.md"
+    )
+
+
+def _attributes(node: Node) -> str:
+    parts = []
+    for name, value in node.attributes.items():
+        text = repr(value) if isinstance(value, (int, float, str, list)) else "..."
+        parts.append(f"{name}={text[:40]}")
+    kind = f" of {node.domain}" if node.domain else ""
+    return f"{kind} {' '.join(parts)}".rstrip()
+
+
+def _connect(nodes: list[Node], protos: Any, values: dict[str, Value]) -> list[Node]:
+    for node, proto in zip(nodes, protos, strict=True):
+        node.outputs = [_define(values, Value(o)) if o else None for o in proto.output]
+    for node, proto in zip(nodes, protos, strict=True):
+        unknown = next((i for i in proto.input if i and i not in values), None)
+        if unknown is not None:
+            raise ArgumentError(f"node {node} takes {unknown!r}, which nothing makes")
+        node.inputs = [values[i] if i else None for i in proto.input]
+    return nodes
+
+
+def _sorted(nodes: list[Node]) -> list[Node]:
+    """Return nodes in an order in which they can run; that of the file if it is one."""
+    makers = {id(v): i for i, n in enumerate(nodes) for v in n.outputs if v is not None}
+    needs = {
+        i: {makers[id(v)] for v in n.inputs if v is not None and id(v) in makers}
+        for i, n in enumerate(nodes)
+    }
+    if all(other < i for i, others in needs.items() for other in others):
+        return nodes
+    try:
+        return [nodes[i] for i in TopologicalSorter(needs).static_order()]
+    except CycleError as error:
+        circle = " needs ".join(str(nodes[i]) for i in error.args[1][:4])
+        raise ArgumentError(f"the model has a cycle: {circle}") from None

@@ -1,0 +1,147 @@
+"""Arrays of a model file, checked before allocation; external data stay in the model's folder."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .ir import Array
+
+__all__ = ["array_of", "numpy_type"]
+
+# Types whose elements are packed more than one a byte, by their number of bits.
+_SMALL = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
+_STRING = 8
+
+
+def numpy_type(code: int, what: str) -> np.dtype[Any]:
+    """Return the numpy dtype of an ONNX element type.
+
+    Raises:
+        ArgumentError: there is none, or it is a string.
+    """
+    import onnx
+
+    try:
+        found: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
+    except (KeyError, ValueError, TypeError):
+        found = np.dtype(object)
+    if code == _STRING or found.kind == "O":
+        raise ArgumentError(f"{what} has the element type {code}, which hwkit does not know")
+    return found
+
+
+def array_of(tensor: Any, folder: Path | None, limit: int) -> Array:
+    """Return the data of a TensorProto.
+
+    Args:
+        tensor: the message.
+        folder: where the model lies, for external data; ``None`` if it came from memory.
+        limit: most bytes to allocate.
+
+    Raises:
+        ArgumentError: sizes and data do not agree, are absurd, or lie outside the folder.
+    """
+    import onnx
+
+    what = f"tensor {tensor.name!r}"
+    dtype = numpy_type(tensor.data_type, what)
+    shape = tuple(tensor.dims)
+    if min(shape, default=0) < 0:
+        raise ArgumentError(f"{what} has the negative shape {shape}: export the model again")
+    count = math.prod(shape)
+    if count * dtype.itemsize > limit:
+        raise ArgumentError(
+            f"{what} of shape {shape} needs {count * dtype.itemsize} bytes, more than the {limit} "
+            "allowed: give memory= more if the model can be trusted"
+        )
+    bits = _SMALL.get(tensor.data_type, 8 * dtype.itemsize)
+    stored = -(-count * bits // 8)
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raw = _external(tensor, folder, stored, what)
+    elif tensor.HasField("raw_data"):
+        raw = tensor.raw_data
+    else:
+        return _fields(tensor, count, what)
+    if len(raw) != stored:
+        raise ArgumentError(
+            f"{what} of shape {shape} needs {stored} bytes of data, but has {len(raw)}: "
+            "the file is truncated or damaged"
+        )
+    if tensor.data_type in _SMALL:
+        plain = onnx.TensorProto()
+        plain.data_type, plain.raw_data = tensor.data_type, bytes(raw)
+        plain.dims.extend(shape)
+        small: Array = onnx.numpy_helper.to_array(plain)
+        return small
+    little = dtype.newbyteorder("<") if dtype.kind in "iufc" and dtype.itemsize > 1 else dtype
+    found: Array = np.frombuffer(raw, little).astype(dtype, copy=False).reshape(shape)
+    return found
+
+
+def _fields(tensor: Any, count: int, what: str) -> Array:
+    """Return data that lie in typed fields."""
+    import onnx
+
+    fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+    given = max(len(getattr(tensor, name)) for name in fields)
+    complex_parts = 2 if tensor.data_type in (14, 15) else 1
+    packed = _SMALL.get(tensor.data_type)
+    expected = -(-count * packed // 8) if packed else count * complex_parts
+    if given != expected:
+        raise ArgumentError(
+            f"{what} of shape {tuple(tensor.dims)} needs {expected} numbers, but has {given}: "
+            "the file is truncated or damaged"
+        )
+    found: Array = onnx.numpy_helper.to_array(tensor)
+    return found
+
+
+def _external(tensor: Any, folder: Path | None, stored: int, what: str) -> bytes:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    if folder is None:
+        raise ArgumentError(f"{what} lies in a file, but the model does not: load it by its path")
+    path = _inside(folder, location, what)
+    try:
+        offset, length = int(entries.get("offset") or 0), int(entries.get("length") or stored)
+    except ValueError:
+        raise ArgumentError(f"{what} has an external offset that is no number") from None
+    if offset < 0 or length != stored:
+        raise ArgumentError(
+            f"{what} needs {stored} bytes, but its entry names {length} at {offset}: "
+            "the model is damaged"
+        )
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        raise ArgumentError(
+            f"{what} lies in {location!r}, which cannot be read ({error.strerror}): put the file "
+            "beside the model"
+        ) from None
+    with os.fdopen(handle, "rb") as file:
+        if offset + length > os.fstat(handle).st_size:
+            raise ArgumentError(f"{what} reaches beyond the end of {location!r}: it is truncated")
+        file.seek(offset)
+        return file.read(length)
+
+
+def _inside(folder: Path, location: str, what: str) -> Path:
+    """Return the path of external data, which must lie in the model's folder, without links."""
+    parts = Path(location).parts
+    bad = not parts or Path(location).is_absolute() or ".." in parts or "\0" in location
+    path = folder
+    for part in () if bad else parts:
+        path = path / part
+        bad = bad or path.is_symlink()
+    if bad or not path.is_file():
+        raise ArgumentError(
+            f"{what} names the file {location[:200]!r}, which must be a plain file in the model's "
+            "own folder, without .. and links"
+        )
+    return path

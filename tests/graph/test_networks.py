@@ -1,0 +1,112 @@
+"""Whole networks give the answers of onnxruntime, and each pass leaves them unchanged."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwkit
+from hwkit.op import relative_error
+from hwkit.testing.networks import NETWORKS, network, reseed
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
+runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+LIGHT = (
+    "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
+    "squeezenet", "vgg19", "zfnet512",
+)  # fmt: skip
+LARGE = {"vgg16", "vgg19", "bvlc_alexnet", "zfnet512"}
+
+
+def answers(model: bytes, inputs: dict[str, Any]) -> list[Any]:
+    """Return onnxruntime's answers."""
+    runtime.set_default_logger_severity(4)
+    session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return list(session.run(None, inputs))
+
+
+def check(proto: Any, **options: Any) -> hwkit.graph.Model:
+    """Load a model, compare it with onnxruntime, and return it."""
+    data = proto.SerializeToString()
+    model = hwkit.load(data, **options)
+    inputs = model.random_inputs(7)
+    got = model.run(inputs)
+    for (name, array), want in zip(got.items(), answers(data, inputs), strict=True):
+        assert np.abs(want).max() > 0
+        assert np.ptp(want) > 1e-3 * np.abs(want).max(), "the answer must say something"
+        assert relative_error(array, want) < 1e-4, name
+    return model
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in NETWORKS]
+)
+def test_networks_agree_with_onnxruntime(name: str) -> None:
+    """To 1e-4, with memory for activations within a tenth of what any placement needs."""
+    model = check(network(name))
+    assert 0 < model.memory.arena <= 1.1 * model.memory.bound
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in LIGHT]
+)
+def test_light_models_with_random_weights_agree_with_onnxruntime(name: str) -> None:
+    """The nine models of the package onnx, whose own weights are constant and prove nothing."""
+    folder = Path(os.path.dirname(importlib.import_module("onnx.backend.test").__file__ or ""))
+    proto = reseed(onnx.load(str(folder / "data" / "light" / f"light_{name}.onnx")))
+    model = check(proto)
+    assert 0 < model.memory.arena <= 1.1 * model.memory.bound
+
+
+def test_open_batch_gets_a_plan_for_each_shape() -> None:
+    """One model runs batches of one and three, by position and by name."""
+    proto = network("squeezenet", batch="n")
+    data = proto.SerializeToString()
+    model = hwkit.load(data)
+    assert model.fixed_shapes is None
+    for batch in (1, 3, 1):
+        inputs = model.random_inputs(batch, batch)
+        (want,) = answers(data, inputs)
+        assert relative_error(model(inputs["x"]), want) < 1e-4
+        assert relative_error(model(x=inputs["x"]), want) < 1e-4
+
+
+def test_every_convolution_of_a_network_is_a_plan_with_its_epilogue() -> None:
+    """After the passes ResNet-50 is 53 convolutions, two pools, one product and two edges."""
+    model = hwkit.load(network("resnet50"))
+    problems = model.problems()
+    convolutions = {p: n for p, n in problems.items() if p.op.name == "conv2d"}
+    assert sum(convolutions.values()) == 53
+    assert all("bias" in p.epilogue and p.layout == "nhwc" for p in convolutions)
+    assert sum(n for p, n in convolutions.items() if "residual" in p.epilogue) == 16
+    assert sum(n for p, n in convolutions.items() if "relu" in p.epilogue) == 49
+    glue = [step.node.type for step in model.program().steps if not step.plans]
+    assert glue in ([], ["Transpose"])
+    assert "direct_conv2d" in model.explain() or "conv2d" in model.explain()
+
+
+@pytest.mark.parametrize(
+    "without", ["constants", "dead", "absorb", "batch_norm", "fusion", "layout"]
+)
+def test_a_network_gives_the_same_without_a_pass(without: str) -> None:
+    """Each pass can be switched off by name."""
+    check(network("mobilenetv2"), without=(without,))
+
+
+def test_arrays_given_back_are_the_callers() -> None:
+    """A second run does not change the first answer, and the input is left as it was."""
+    model = hwkit.load(network("squeezenet"))
+    first, second = model.random_inputs(1)["x"], model.random_inputs(2)["x"]
+    kept = first.copy()
+    y = model(first)
+    copy = y.copy()
+    assert not np.array_equal(model(second), copy)
+    assert np.array_equal(y, copy)
+    assert np.array_equal(first, kept)
+    assert np.array_equal(model(np.asfortranarray(first)), copy)

@@ -1,0 +1,239 @@
+"""Each pass rewrites what it says, and the answer stays the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwkit
+from hwkit.op import relative_error
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
+helper = onnx.helper
+
+PASSES = ["constants", "dead", "absorb", "batch_norm", "fusion", "layout", "dead_again"]
+
+
+def weights(shape: tuple[int, ...], name: str, seed: int = 0) -> Any:
+    """Return a constant of random numbers."""
+    values = np.random.default_rng([seed, *name.encode()]).standard_normal(shape, np.float32)
+    return onnx.numpy_helper.from_array(values, name)
+
+
+def model_of(
+    nodes: list[Any], shape: tuple[int, ...], constants: list[Any], opset: int = 17
+) -> Any:
+    """Return a model with the input x and the output y."""
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "test", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def types(model: Any) -> list[str]:
+    """Return the types of the steps that run."""
+    return [step.node.type for step in model.program().steps]
+
+
+def compare(proto: Any, on: str) -> tuple[list[str], list[str]]:
+    """Run with all passes and without one; return the steps of both, whose answers agree."""
+    everything, without = hwkit.load(proto), hwkit.load(proto, without=(on,))
+    plain = hwkit.load(proto, without=PASSES)
+    x = everything.random_inputs()["x"]
+    want = plain(x)
+    for model in (everything, without):
+        assert relative_error(model(x), want) < 1e-5
+    return types(everything), types(without)
+
+
+def conv(x: str, y: str, w: str = "w", **attributes: Any) -> Any:
+    """Return a convolution."""
+    return helper.make_node("Conv", [x, w], [y], **attributes)
+
+
+def test_constants_are_folded() -> None:
+    """What follows from constants and shapes alone is no step."""
+    nodes = [
+        helper.make_node("Mul", ["a", "b"], ["ab"]),
+        helper.make_node("Add", ["x", "ab"], ["y"]),
+    ]
+    big = [weights((80, 80), "a"), weights((80, 80), "b")]
+    folded, left = compare(model_of(nodes, (80, 80), big), "constants")
+    assert folded == ["Add"]
+    assert left == ["Mul", "Add"]
+
+
+def test_dead_nodes_go() -> None:
+    """What nobody needs is not computed."""
+    nodes = [
+        helper.make_node("Exp", ["x"], ["unused"]),
+        helper.make_node("Identity", ["x"], ["same"]),
+        helper.make_node("Neg", ["same"], ["y"]),
+    ]
+    proto = model_of(nodes, (3, 4), [])
+    assert types(hwkit.load(proto)) == ["Neg"]
+    assert "Exp" in types(hwkit.load(proto, without=("dead", "dead_again")))
+
+
+@pytest.mark.parametrize("grouped", [1, 2])
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+def test_batch_norm_is_folded(kind: str, grouped: int) -> None:
+    """Into the weights of a convolution, transposed and grouped ones included."""
+    shape = (6, 4 // grouped, 3, 3) if kind == "Conv" else (4, 6 // grouped, 3, 3)
+    nodes = [
+        helper.make_node(kind, ["x", "w"], ["c"], group=grouped),
+        helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["y"]),
+    ]
+    constants = [weights(shape, "w"), *(weights((6,), n) for n in "sbm")]
+    variance = np.abs(np.random.default_rng(1).standard_normal(6, np.float32)) + 0.5
+    constants.append(onnx.numpy_helper.from_array(variance, "v"))
+    folded, left = compare(model_of(nodes, (2, 4, 7, 8), constants), "batch_norm")
+    assert "BatchNormalization" in left
+    assert "BatchNormalization" not in folded
+    assert folded.count(kind) == 1
+
+
+def test_factors_and_offsets_of_channels_are_folded() -> None:
+    """A Mul and an Add with a value for each channel behind a convolution, as old models have."""
+    nodes = [
+        conv("x", "c"),
+        helper.make_node("Mul", ["c", "f"], ["d"]),
+        helper.make_node("Add", ["d", "o"], ["y"]),
+    ]
+    constants = [weights((5, 3, 3, 3), "w"), weights((5, 1, 1), "f"), weights((1, 5, 1, 1), "o")]
+    folded, left = compare(model_of(nodes, (1, 3, 9, 9), constants), "batch_norm")
+    assert [t for t in folded if t != "Transpose"] == ["Conv"]
+    assert "Mul" in left
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [("Relu", {}), ("LeakyRelu", {"alpha": 0.2}), ("Sigmoid", {}), ("HardSwish", {})],
+)
+def test_activations_are_fused(kind: str, attributes: dict[str, Any]) -> None:
+    """An activation behind a convolution is its epilogue."""
+    nodes = [conv("x", "c"), helper.make_node(kind, ["c"], ["y"], **attributes)]
+    fused, left = compare(model_of(nodes, (1, 3, 9, 9), [weights((5, 3, 3, 3), "w")]), "fusion")
+    assert kind in left
+    assert [t for t in fused if t != "Transpose"] == ["Conv"]
+
+
+def test_silu_is_fused() -> None:
+    """The product of a value and its own sigmoid is one activation."""
+    nodes = [
+        conv("x", "c"),
+        helper.make_node("Sigmoid", ["c"], ["s"]),
+        helper.make_node("Mul", ["c", "s"], ["y"]),
+    ]
+    fused, _ = compare(model_of(nodes, (1, 3, 9, 9), [weights((5, 3, 3, 3), "w")]), "fusion")
+    assert [t for t in fused if t != "Transpose"] == ["Conv"]
+
+
+def test_residuals_are_fused_but_not_into_what_others_need() -> None:
+    """The sum of two images goes into the later convolution; a value that is used twice stays."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        conv("a", "b", pads=[1] * 4),
+        helper.make_node("Add", ["b", "a"], ["c"]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Add", ["d", "c"], ["y"]),
+    ]
+    fused, _ = compare(model_of(nodes, (1, 4, 9, 9), [weights((4, 4, 3, 3), "w")]), "fusion")
+    assert [t for t in fused if t != "Transpose"] == ["Conv", "Conv", "Relu", "Add"]
+
+
+def test_a_bias_behind_a_product_is_fused() -> None:
+    """MatMul, Add and Relu become one product."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["q"]),
+        helper.make_node("Relu", ["q"], ["y"]),
+    ]
+    constants = [weights((8, 5), "w"), weights((5,), "b")]
+    fused, _ = compare(model_of(nodes, (3, 8), constants), "fusion")
+    assert fused == ["Gemm"]
+
+
+def test_pads_and_transpositions_are_absorbed() -> None:
+    """A Pad goes into the convolution, two transpositions cancel, one goes into a product."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
+        helper.make_node("Transpose", ["t"], ["u"], perm=[0, 3, 1, 2]),
+        helper.make_node("Pad", ["u", "p"], ["v"]),
+        conv("v", "y"),
+    ]
+    pads = onnx.numpy_helper.from_array(np.array([0, 0, 1, 2, 0, 0, 2, 1], np.int64), "p")
+    absorbed, left = compare(
+        model_of(nodes, (1, 3, 9, 9), [weights((5, 3, 3, 3), "w"), pads]), "absorb"
+    )
+    assert "Pad" in left
+    assert "Pad" not in absorbed
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]),
+        helper.make_node("MatMul", ["t", "w"], ["y"]),
+    ]
+    absorbed, left = compare(model_of(nodes, (6, 3), [weights((6, 4), "w")]), "absorb")
+    assert absorbed == ["Gemm"]
+    assert left == ["Transpose", "MatMul"]
+
+
+def test_a_pad_of_another_value_stays() -> None:
+    """A convolution pads by zeros only."""
+    nodes = [helper.make_node("Pad", ["x", "p", "f"], ["v"]), conv("v", "y")]
+    pads = onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "p")
+    fill = onnx.numpy_helper.from_array(np.array(2, np.float32), "f")
+    constants = [weights((5, 3, 3, 3), "w"), pads, fill]
+    absorbed, _ = compare(model_of(nodes, (1, 3, 9, 9), constants), "absorb")
+    assert "Pad" in absorbed
+
+
+def test_images_lie_with_channels_last_inside() -> None:
+    """Nodes between convolutions follow; only the edges are transposed."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        helper.make_node("Mul", ["a", "f"], ["b"]),
+        helper.make_node("Tanh", ["b"], ["t"]),
+        helper.make_node("Concat", ["t", "a"], ["c"], axis=1),
+        helper.make_node("LRN", ["c"], ["n"], size=3, alpha=0.1),
+        helper.make_node("Split", ["n"], ["s", "r"], axis=1, num_outputs=2),
+        conv("r", "d", pads=[1] * 4),
+        helper.make_node("Add", ["s", "d"], ["e"]),
+        helper.make_node("Resize", ["e", "", "z"], ["h"], mode="linear"),
+        helper.make_node("PRelu", ["h", "p"], ["i"]),
+        helper.make_node("MaxPool", ["i"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    constants = [
+        weights((4, 4, 3, 3), "w"), weights((4, 6, 5), "f"), weights((4, 1, 1), "p"),
+        onnx.numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "z"),
+    ]  # fmt: skip
+    proto = model_of(nodes, (1, 4, 6, 5), constants, 18)
+    inside, outside = compare(proto, "layout")
+    assert inside.count("Transpose") == 2
+    assert "Transpose" not in outside
+
+
+def test_a_pass_of_a_plugin_runs_and_can_be_left_out() -> None:
+    """It comes through the hook, like ours."""
+    from hwkit import hookimpl
+    from hwkit.graph import Pass
+    from hwkit.registry import registry
+
+    class Plugin:
+        @staticmethod
+        @hookimpl
+        def hwkit_passes() -> list[Pass]:
+            def negate(graph: Any, setting: Any) -> None:
+                for node in graph.nodes:
+                    node.type = "Abs" if node.type == "Neg" else node.type
+
+            return [Pass("negate", 5, negate)]
+
+    proto = model_of([helper.make_node("Neg", ["x"], ["y"])], (2, 2), [])
+    registry().register(Plugin(), "negate")
+    try:
+        assert types(hwkit.load(proto)) == ["Abs"]
+        assert types(hwkit.load(proto, without=("negate",))) == ["Neg"]
+    finally:
+        registry().unregister("negate")
