@@ -6,6 +6,7 @@
 #include "gemm_kernels.h"
 #include "pool2d.h"
 #include "probe.h"
+#include "winograd.h"
 
 #include <stdint.h>
 
@@ -15,6 +16,7 @@ typedef struct {
     const hwkit_gemm_kernels *gemm;
     const hwkit_depthwise_kernels *depthwise;
     const hwkit_pool_kernels *pool;
+    const hwkit_winograd_kernels *winograd;
     hwkit_probe_fn probe;
 } hwkit_kernels;
 

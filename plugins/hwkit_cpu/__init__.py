@@ -26,7 +26,8 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     """Return the kernels of the host."""
     if device.backend != "cpu":
         return []
-    from . import conv2d, depthwise, gemm, half, int8, pool2d, reference
+    from . import conv2d, depthwise, gemm, half, int8, pool2d, reference, winograd
 
-    plain = [*gemm.kernels(), *conv2d.kernels(), *depthwise.kernels(), *pool2d.kernels()]
+    products = [*gemm.kernels(), *conv2d.kernels(), *winograd.kernels()]
+    plain = [*products, *depthwise.kernels(), *pool2d.kernels()]
     return [*plain, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

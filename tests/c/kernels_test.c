@@ -14,6 +14,7 @@
 #include "pool2d.h"
 #include "kernels_test.h"
 #include "threads.h"
+#include "winograd.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -126,11 +127,11 @@ static int close_enough(const char *what, const void *got, const double *want, i
     return 0;
 }
 
-/* Run a plan as it is, then with operand 1 prepacked if it can be; 1 if both answers are right. */
-static int right(const char *what, hwkit_plan *plan, int count, const void **operands, int64_t n,
-                 int is_double, const double *want)
+/* Run a plan as it is, then with operand 1 prepacked if it can be; 1 if the errors of both answers
+ * are below `bound`. */
+static int within(double bound, const char *what, hwkit_plan *plan, int count,
+                  const void **operands, int64_t n, int is_double, const double *want)
 {
-    double bound = is_double ? 1e-13 : 2e-6;
     void *out = fresh(is_double, n);
     int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
     good = good && close_enough(what, out, want, n, is_double, bound);
@@ -151,6 +152,12 @@ static int right(const char *what, hwkit_plan *plan, int count, const void **ope
     if (plan)
         plan->destroy(plan);
     return good;
+}
+
+static int right(const char *what, hwkit_plan *plan, int count, const void **operands, int64_t n,
+                 int is_double, const double *want)
+{
+    return within(is_double ? 1e-13 : 2e-6, what, plan, count, operands, n, is_double, want);
 }
 
 /* ---- convolutions ---------------------------------------------------------------------------- */
@@ -280,6 +287,55 @@ static int test_conv2d(void)
     int count = operands_of(&g, operands);
     convolve(&g, operands, want);
     int good = right("conv2d", hwkit_conv2d_plan(&g), count, operands, n, g.is_double, want);
+    free(want);
+    return good;
+}
+
+static int test_winograd(void)
+{
+    const void *operands[4];
+    hwkit_conv2d g = any_window();
+    g.r = g.s = 3;
+    g.stride_y = g.stride_x = g.dilation_y = g.dilation_x = 1;
+    g.h = 3 + rand() % 12;
+    g.w = 3 + rand() % 20;
+    g.p = g.h + g.top + rand() % 3 - 2;
+    g.q = g.w + g.left + rand() % 3 - 2;
+    g.groups = rand() % 3 ? 1 : upto(3);
+    g.c = g.groups * upto(20);
+    g.k = g.groups * upto(40);
+    hwkit_winograd d = {
+        .n = g.n, .c = g.c, .h = g.h, .w = g.w, .k = g.k, .p = g.p, .q = g.q, .top = g.top,
+        .left = g.left, .groups = g.groups, .nhwc = g.nhwc, .is_double = g.is_double,
+        .has_bias = g.has_bias, .has_residual = g.has_residual, .act = g.act,
+        .m = rand() % 2 ? 2 : 4, .kc = upto(30), .tiles = upto(50), .stages = rand() % 2,
+        .threads = g.threads};
+    any_tile(g.is_double, &d.rows, &d.vectors);
+    int64_t n = g.n * g.k * g.p * g.q;
+    double *want = malloc((size_t)n * sizeof(double));
+    int count = operands_of(&g, operands);
+    convolve(&g, operands, want);
+    int good = within(g.is_double ? 1e-13 : 1e-5, "winograd", hwkit_winograd_plan(&d), count,
+                      operands, n, g.is_double, want);
+    /* what is not finite is computed again, and must spoil no more than its windows */
+    if (good && g.act.kind == HWKIT_IDENTITY && g.n == 1) {
+        int64_t y = rand() % g.h, x = rand() % g.w;
+        put((void *)operands[0], g.is_double, image(g.nhwc, g.c, g.h, g.w, 0, 0, y, x), NAN);
+        void *out = fresh(g.is_double, n);
+        hwkit_plan *plan = hwkit_winograd_plan(&d);
+        good = plan && plan->run(plan, operands, out) == HWKIT_OK;
+        for (int64_t p = 0; p < g.p && good; p++)
+            for (int64_t q = 0; q < g.q && good; q++) {
+                const int64_t dy = y - p + g.top, dx = x - q + g.left;
+                const int seen = dy >= 0 && dy < 3 && dx >= 0 && dx < 3;
+                const int64_t at = image(g.nhwc, g.k, g.p, g.q, 0, 0, p, q);
+                good = isnan(get(out, g.is_double, at)) == seen;
+            }
+        if (!good)
+            printf("winograd: a NaN is where it should not be, or not where it should\n");
+        if (plan)
+            plan->destroy(plan);
+    }
     free(want);
     return good;
 }
@@ -421,7 +477,7 @@ static int test_half(void)
 int main(int argc, char **argv)
 {
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
-                                         test_half, test_int8};
+                                         test_half, test_int8, test_winograd};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_get()->name;
     if (argc > 2 && strcmp(argv[2], isa)) {

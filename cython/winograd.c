@@ -1,0 +1,546 @@
+/* Blocking loops of Winograd's convolution, compiled once; see gemm.c for how types are handled. */
+#include "winograd.h"
+
+#include "gemm.h"
+#include "isa.h"
+#include "threads.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { X, W, BIAS, RESIDUAL, KINDS };
+enum { TURN_PIXELS = 16 };    /* a transposition reads whole cache lines of so many channels' rows */
+enum { RUN_PIXELS = 32 };     /* nchw: columns of results that are transposed together */
+enum { RUN_CHANNELS = 64 };   /* nchw: channels of them */
+enum { CHUNKS_PER_THREAD = 4 }; /* enough for one that comes late */
+
+typedef struct {
+    hwkit_plan base;
+    hwkit_winograd c;
+    const hwkit_kernels *kernels;
+    const hwkit_gemm_kernels *table;
+    const hwkit_winograd_transform *transform;
+    int size;               /* bytes of an element */
+    int width;              /* columns of a panel */
+    int side, positions;    /* of a transformed tile: m + 2, and its square */
+    int64_t cg, kg;         /* channels of a group */
+    int64_t area, out_area; /* pixels of an image */
+    int64_t across, down;   /* tiles of an image */
+    int64_t every;          /* tiles of all images */
+    int64_t v_step, m_step; /* elements from position to position of V and M */
+    int64_t u_step;         /* the same of the weights */
+    char *zeros;            /* what pixels in the padding point to */
+    void *held[KINDS];
+    char *packed;           /* transformed weights, if w was prepacked */
+} plan;
+
+/* A block: some tiles, one group. */
+typedef struct {
+    int64_t from, to, group;
+    char *v, *m; /* of tile `from` */
+} block;
+
+typedef struct {
+    const plan *p;
+    const char *x, *w, *u; /* u: transformed weights */
+    char *out, *pack_to, *turn_to;
+    int64_t share;         /* of a chunk */
+    int64_t column_share;  /* stages: columns of a chunk of the product */
+    hwkit_epilogue epilogue;
+    block b;               /* stages: what all threads work on */
+    _Atomic int failed;
+} job;
+
+static int64_t weights_bytes(const plan *p)
+{
+    return p->c.groups * p->positions * p->u_step * p->size;
+}
+
+/* ---- weights ----------------------------------------------------------------------------------- */
+
+/* Panel number `panel`, counted over all groups, at all positions. */
+static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
+{
+    const int64_t panels = hwkit_parts(p->kg, p->width), whole = p->cg * 9;
+    const int64_t group = panel / panels, j = panel % panels * p->width;
+    const int count = (int)hwkit_min(p->width, p->kg - j);
+    const int wide = (int)hwkit_round_up(count, p->kernels->vl);
+    char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD, whole * wide * p->size);
+    if (!turned)
+        return 0;
+    p->table->pack_transposed(turned, w + (group * p->kg + j) * whole * p->size, whole, whole, count,
+                              wide);
+    u += (group * p->positions * p->u_step + j * p->cg) * p->size;
+    p->transform->weights(turned, p->c.nhwc ? p->cg * wide : wide, p->c.nhwc ? wide : 9 * wide, u,
+                          p->u_step, p->cg, wide);
+    return 1;
+}
+
+static void pack_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const plan *p = x->p;
+    const int64_t all = hwkit_parts(p->kg, p->width) * p->c.groups;
+    for (int64_t i = chunk * x->share; i < hwkit_min((chunk + 1) * x->share, all); i++)
+        if (!pack_panel(p, x->pack_to, x->w, i))
+            x->failed = 1;
+}
+
+/* ---- stages of a block ------------------------------------------------------------------------- */
+
+/* Input pixels [chunk * share, ...) of all images from [c][h * w] to [h * w][c]. */
+static void turn_chunk(void *ctx, int64_t chunk)
+{
+    const job *x = ctx;
+    const plan *p = x->p;
+    const int64_t blocks = hwkit_parts(p->area, x->share), c = p->c.c;
+    const int64_t image = chunk / blocks, from = chunk % blocks * x->share;
+    const int64_t to = hwkit_min(from + x->share, p->area);
+    for (int64_t i = from; i < to; i += TURN_PIXELS)
+        p->table->transpose(x->turn_to + (image * p->area + i) * c * p->size, c,
+                            x->x + (image * c * p->area + i) * p->size, p->area,
+                            hwkit_min(TURN_PIXELS, to - i), c);
+}
+
+/* What tile number `tile` sees of the channels of a group, from (y, x) of its first output on. */
+static void point(const plan *p, const char *x, int64_t tile, int64_t group, const void **pixels)
+{
+    const hwkit_winograd *c = &p->c;
+    const int64_t pixel = c->c * p->size;
+    const int64_t y0 = tile / p->across % p->down * c->m - c->top;
+    const int64_t x0 = tile % p->across * c->m - c->left;
+    x += tile / p->across / p->down * p->area * pixel + group * p->cg * p->size;
+    for (int64_t y = y0; y < y0 + p->side; y++) {
+        const int outside = y < 0 || y >= c->h;
+        const char *line = outside ? p->zeros : x + y * c->w * pixel;
+        for (int64_t at = x0; at < x0 + p->side; at++)
+            *pixels++ = outside || at < 0 || at >= c->w ? p->zeros : line + at * pixel;
+    }
+}
+
+static void transform(const job *x, const block *b, int64_t from, int64_t to)
+{
+    const plan *p = x->p;
+    const int64_t step = p->positions * p->v_step * p->size;
+    const void *pixels[HWKIT_WINOGRAD_MOST];
+    for (int64_t i = from; i < to; i++) {
+        point(p, x->x, i, b->group, pixels);
+        p->transform->input(pixels, b->v + (i - b->from) * step, p->v_step, p->cg);
+    }
+}
+
+/* M = V U at one position, all tiles of the block, columns [n0, n1) of the group. */
+static void multiply(const job *x, const block *b, int64_t position, int64_t n0, int64_t n1)
+{
+    const plan *p = x->p;
+    const int64_t count = b->to - b->from, deep = hwkit_even(p->cg, p->c.kc, 1);
+    const int64_t v_row = p->positions * p->v_step * p->size;
+    const char *u = x->u + (b->group * p->positions + position) * p->u_step * p->size;
+    char *m = b->m + position * p->m_step * p->size;
+    const void *rows[HWKIT_MAX_ROWS];
+    hwkit_tile t = {.rows = rows, .segments = 1, .ldc = p->positions * p->m_step};
+    for (int64_t k0 = 0; k0 < p->cg; k0 += deep) {
+        t.depth = hwkit_min(deep, p->cg - k0);
+        t.accumulate = k0 > 0;
+        t.skip = position * p->v_step + k0;
+        for (int64_t j = n0; j < n1; j += p->width) {
+            t.columns = (int)hwkit_min(p->width, n1 - j);
+            const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
+            t.ldb = vectors * p->kernels->vl;
+            t.b = u + (j * p->cg + k0 * t.ldb) * p->size;
+            int some;
+            for (int64_t i = 0; i < count; i += some) {
+                some = hwkit_tile_rows(count - i, p->c.rows);
+                for (int r = 0; r < some; r++)
+                    rows[r] = b->v + (i + r) * v_row;
+                t.c = m + (i * t.ldc + j) * p->size;
+                p->table->by_row[vectors - 1][some - 1](&t);
+            }
+        }
+    }
+}
+
+/* What one thread needs to finish tiles. */
+typedef struct {
+    char *patch;              /* what the taps of a pixel see */
+    char *results, *residual; /* nchw: [m][RUN_PIXELS][channels] */
+} space;
+
+enum { PATCH, RESULTS, OTHER, V, M, SPACES };
+
+/* Where each part of a thread's memory starts, in bytes; returns how many there are. */
+static int64_t lay_out(const plan *p, int64_t start[SPACES])
+{
+    const hwkit_winograd *c = &p->c;
+    const int64_t results = c->nhwc ? 0 : c->m * RUN_PIXELS * hwkit_min(RUN_CHANNELS, p->kg) * p->size;
+    const int64_t tiles = c->stages ? 0 : c->tiles * p->positions * p->size;
+    const int64_t bytes[SPACES] = {
+        [PATCH] = p->cg * 9 * p->size,
+        [RESULTS] = results,
+        [OTHER] = c->has_residual ? results : 0,
+        [V] = tiles * p->v_step,
+        [M] = tiles * p->m_step,
+    };
+    int64_t at = 0;
+    for (int i = 0; i < SPACES; i++) {
+        start[i] = at;
+        at += hwkit_round_up(bytes[i], 64);
+    }
+    return at;
+}
+
+/* The outputs of one tile by plain sums: what Winograd's make of Inf, NaN and what overflows is not
+ * what the sums themselves are. `to` are its pixels, NULL where it reaches beyond the image. */
+static void recompute(const job *x, const space *s, int64_t tile, int64_t group, void *const *to,
+                      int64_t n0, int64_t columns, const hwkit_epilogue *e)
+{
+    const plan *p = x->p;
+    const int64_t whole = p->cg * 9, size = p->size;
+    const char *w = x->w + (group * p->kg + n0) * whole * size;
+    const void *pixels[HWKIT_WINOGRAD_MOST];
+    point(p, x->x, tile, group, pixels);
+    for (int i = 0; i < p->c.m * p->c.m; i++) {
+        if (!to[i])
+            continue;
+        for (int t = 0; t < 9; t++) {
+            const char *from = pixels[(i / p->c.m + t / 3) * p->side + i % p->c.m + t % 3];
+            if (p->c.nhwc)
+                memcpy(s->patch + t * p->cg * size, from, (size_t)(p->cg * size));
+            else
+                p->table->transpose(s->patch + t * size, 9, from, p->cg, p->cg, 1);
+        }
+        p->table->dot(s->patch, whole, w, whole, to[i], columns, 1, columns, whole);
+        p->table->finish(to[i], columns, 1, columns, e, 0, group * p->kg + n0);
+    }
+}
+
+/* nchw: a run of results, or of the residual, from [row][pixel][channel] to [channel][row][pixel] or
+ * back. `plane` is the first pixel in the plane of the first channel. */
+static void turn_run(const plan *p, char *results, char *plane, int64_t rows, int64_t pixels,
+                     int64_t columns, int back)
+{
+    for (int64_t y = 0; y < rows; y++, plane += p->c.q * p->size)
+        for (int64_t i = 0; i < pixels; i += TURN_PIXELS) {
+            char *result = results + (y * RUN_PIXELS + i) * columns * p->size;
+            const int64_t some = hwkit_min(TURN_PIXELS, pixels - i);
+            if (back)
+                p->table->transpose(result, columns, plane + i * p->size, p->out_area, some, columns);
+            else
+                p->table->transpose(plane + i * p->size, p->out_area, result, columns, columns, some);
+        }
+}
+
+/* Tiles [from, to), all in one line of tiles, and columns [n0, n0 + columns) of the group. */
+static void finish_run(const job *x, const block *b, const space *s, int64_t from, int64_t to,
+                       int64_t n0, int64_t columns)
+{
+    const plan *p = x->p;
+    const hwkit_winograd *c = &p->c;
+    const int64_t image = from / p->across / p->down, channel = b->group * p->kg + n0;
+    const int64_t y0 = from / p->across % p->down * c->m, x0 = from % p->across * c->m;
+    const int64_t tall = hwkit_min(c->m, c->p - y0), wide = hwkit_min((to - from) * c->m, c->q - x0);
+    hwkit_epilogue e = x->epilogue;
+    const char *bias = e.bias;
+    /* where pixel (y0, x0) goes, and elements from pixel to pixel and from line to line */
+    char *first = s->results;
+    int64_t pixel = columns, line = RUN_PIXELS * columns;
+    char *plane = x->out + ((image * c->k + channel) * p->out_area + y0 * c->q + x0) * p->size;
+    if (c->nhwc) {
+        pixel = c->k;
+        line = c->q * c->k;
+        first = x->out + ((image * p->out_area + y0 * c->q + x0) * c->k + channel) * p->size;
+    } else {
+        e.out = s->results;
+        if (e.residual) {
+            turn_run(p, s->residual, (char *)e.residual + (plane - x->out), tall, wide, columns, 1);
+            e.residual = s->residual;
+        }
+    }
+    for (int64_t i = from; i < to; i++) {
+        void *pixels[16];
+        for (int64_t j = 0; j < c->m * c->m; j++) {
+            const int64_t dy = j / c->m, dx = (i - from) * c->m + j % c->m;
+            pixels[j] = dy < tall && dx < wide ? first + (dy * line + dx * pixel) * p->size : NULL;
+        }
+        const char *m = b->m + ((i - b->from) * p->positions * p->m_step + n0) * p->size;
+        if (!p->transform->output(m, p->m_step, pixels, columns, &e,
+                                  bias ? bias + channel * p->size : NULL))
+            recompute(x, s, i, b->group, pixels, n0, columns, &e);
+    }
+    if (!c->nhwc)
+        turn_run(p, s->results, plane, tall, wide, columns, 0);
+}
+
+static void finish(const job *x, const block *b, const space *s, int64_t from, int64_t to)
+{
+    const plan *p = x->p;
+    const int64_t most = p->c.nhwc ? p->across : RUN_PIXELS / p->c.m;
+    const int64_t wide = p->c.nhwc ? p->kg : hwkit_min(RUN_CHANNELS, p->kg);
+    int64_t end;
+    for (int64_t i = from; i < to; i = end) {
+        end = hwkit_min(hwkit_min(to, i + most), (i / p->across + 1) * p->across);
+        for (int64_t n0 = 0; n0 < p->kg; n0 += wide)
+            finish_run(x, b, s, i, end, n0, hwkit_min(wide, p->kg - n0));
+    }
+}
+
+static int find_space(job *x, space *s, block *b)
+{
+    int64_t start[SPACES];
+    char *base = hwkit_scratch(HWKIT_SCRATCH_THREAD, lay_out(x->p, start));
+    if (!base) {
+        x->failed = 1;
+        return 0;
+    }
+    *s = (space){base + start[PATCH], base + start[RESULTS], base + start[OTHER]};
+    if (b)
+        b->v = base + start[V], b->m = base + start[M];
+    return 1;
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------ */
+
+/* A block by one thread. */
+static void block_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const plan *p = x->p;
+    const int64_t from = chunk / p->c.groups * p->c.tiles;
+    block b = {.from = from, .to = hwkit_min(from + p->c.tiles, p->every)};
+    b.group = chunk % p->c.groups;
+    space s;
+    if (!find_space(x, &s, &b))
+        return;
+    transform(x, &b, b.from, b.to);
+    for (int64_t i = 0; i < p->positions; i++)
+        multiply(x, &b, i, 0, p->kg);
+    finish(x, &b, &s, b.from, b.to);
+}
+
+static void transform_chunk(void *ctx, int64_t chunk)
+{
+    const job *x = ctx;
+    const int64_t from = x->b.from + chunk * x->share;
+    transform(x, &x->b, from, hwkit_min(from + x->share, x->b.to));
+}
+
+static void multiply_chunk(void *ctx, int64_t chunk)
+{
+    const job *x = ctx;
+    const int64_t n0 = chunk / x->p->positions * x->column_share;
+    multiply(x, &x->b, chunk % x->p->positions, n0, hwkit_min(n0 + x->column_share, x->p->kg));
+}
+
+static void finish_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const int64_t from = x->b.from + chunk * x->share;
+    space s;
+    if (find_space(x, &s, NULL))
+        finish(x, &x->b, &s, from, hwkit_min(from + x->share, x->b.to));
+}
+
+/* A block by all threads, one stage after the other. */
+static void run_stages(job *x)
+{
+    const plan *p = x->p;
+    const hwkit_winograd *c = &p->c;
+    const int64_t count = x->b.to - x->b.from, chunks = CHUNKS_PER_THREAD * (int64_t)c->threads;
+    const double part = p->base.seconds * 1e9 * (double)count / (double)(p->every * c->groups);
+    const int64_t work = (int64_t)part;
+    x->share = hwkit_parts(count, chunks);
+    const int64_t shares = hwkit_parts(count, x->share);
+    x->column_share = hwkit_even(p->kg, hwkit_parts(p->kg * p->positions, chunks), p->width);
+    hwkit_parallel_work(shares, transform_chunk, x, c->threads, work / 8);
+    hwkit_parallel_work(p->positions * hwkit_parts(p->kg, x->column_share), multiply_chunk, x,
+                        c->threads, work);
+    hwkit_parallel_work(shares, finish_chunk, x, c->threads, work / 8);
+}
+
+static int64_t tiles_bytes(const plan *p)
+{
+    return p->c.tiles * p->positions * (p->v_step + p->m_step) * p->size;
+}
+
+static int run_blocks(job *x, char *tiles)
+{
+    const plan *p = x->p;
+    const int64_t blocks = hwkit_parts(p->every, p->c.tiles) * p->c.groups;
+    if (!p->c.stages) {
+        hwkit_parallel_work(blocks, block_chunk, x, p->c.threads, (int64_t)(p->base.seconds * 1e9));
+        return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+    }
+    for (int64_t i = 0; i < blocks && !x->failed; i++) {
+        const int64_t from = i / p->c.groups * p->c.tiles;
+        x->b = (block){from, hwkit_min(from + p->c.tiles, p->every), i % p->c.groups, tiles, NULL};
+        x->b.m = tiles + p->c.tiles * p->positions * p->v_step * p->size;
+        run_stages(x);
+    }
+    return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+/* ---- runs -------------------------------------------------------------------------------------- */
+
+static int run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    const plan *p = (const plan *)base;
+    const hwkit_winograd *c = &p->c;
+    const int present[KINDS] = {1, 1, c->has_bias, c->has_residual};
+    const void *all[KINDS];
+    for (int i = 0; i < KINDS; i++)
+        all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out};
+    x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
+    x.epilogue.residual = all[RESIDUAL];
+    const int64_t u = p->packed ? 0 : hwkit_round_up(weights_bytes(p), 64);
+    char *shared = NULL;
+    if (u || c->stages) {
+        shared = hwkit_scratch(HWKIT_SCRATCH_SHARED, u + (c->stages ? tiles_bytes(p) : 0));
+        if (!shared)
+            return HWKIT_NO_MEMORY;
+    }
+    if (u) {
+        const int64_t panels = hwkit_parts(p->kg, p->width) * c->groups;
+        x.u = x.pack_to = shared;
+        x.share = hwkit_parts(panels, CHUNKS_PER_THREAD * (int64_t)c->threads);
+        hwkit_parallel_work(hwkit_parts(panels, x.share), pack_chunk, &x, c->threads,
+                            c->k * p->cg * 4);
+    }
+    if (!c->nhwc && c->c > 1) {
+        x.turn_to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, c->n * p->area * c->c * p->size);
+        if (!x.turn_to)
+            return HWKIT_NO_MEMORY;
+        x.share = hwkit_round_up(hwkit_parts(p->area, 2 * (int64_t)c->threads), TURN_PIXELS);
+        hwkit_parallel_work(c->n * hwkit_parts(p->area, x.share), turn_chunk, &x, c->threads,
+                            c->n * p->area * c->c / 3);
+        x.x = x.turn_to;
+    }
+    return x.failed ? HWKIT_NO_MEMORY : run_blocks(&x, shared ? shared + u : NULL);
+}
+
+static void destroy(hwkit_plan *base)
+{
+    plan *p = (plan *)base;
+    for (int i = 0; i < KINDS; i++)
+        hwkit_free(p->held[i]);
+    hwkit_free(p->zeros);
+    hwkit_free(p->packed);
+    free(p);
+}
+
+static int make_zeros(plan *p)
+{
+    const int64_t bytes = p->cg * p->size;
+    p->zeros = hwkit_alloc(bytes);
+    if (p->zeros)
+        memset(p->zeros, 0, (size_t)bytes);
+    return p->zeros != NULL;
+}
+
+/* Transform the weights that p holds. They stay beside it: what overflows is recomputed. */
+static int pack_whole(plan *p)
+{
+    const int64_t panels = hwkit_parts(p->kg, p->width) * p->c.groups;
+    p->packed = hwkit_alloc(weights_bytes(p));
+    for (int64_t i = 0; p->packed && i < panels; i++)
+        if (!pack_panel(p, p->packed, p->held[W], i))
+            return 0;
+    return p->packed != NULL;
+}
+
+static int64_t operand_bytes(const plan *p, int kind)
+{
+    const hwkit_winograd *c = &p->c;
+    const int64_t elements[KINDS] = {c->n * c->c * p->area, c->k * p->cg * 9, c->k,
+                                     c->n * c->k * p->out_area};
+    return elements[kind] * p->size;
+}
+
+static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
+                           const void *const *operands)
+{
+    const plan *old = (const plan *)base;
+    const int present[KINDS] = {1, 1, old->c.has_bias, old->c.has_residual};
+    plan *p = malloc(sizeof *p);
+    if (!p)
+        return NULL;
+    *p = *old;
+    p->packed = NULL;
+    memset(p->held, 0, sizeof p->held);
+    int good = make_zeros(p);
+    for (int kind = 0, position = 0, next = 0; good && kind < KINDS; kind++) {
+        const void *from = old->held[kind];
+        if (!present[kind])
+            continue;
+        if (!from && next < count && positions[next] == position)
+            from = operands[next++];
+        position += !old->held[kind];
+        if (!from)
+            continue;
+        p->held[kind] = hwkit_alloc(operand_bytes(p, kind));
+        good = p->held[kind] != NULL;
+        if (good)
+            memcpy(p->held[kind], from, (size_t)operand_bytes(p, kind));
+    }
+    if (good && (!p->held[W] || pack_whole(p)))
+        return &p->base;
+    destroy(&p->base);
+    return NULL;
+}
+
+/* An odd number of cache lines: the positions of a tile then lie in different sets of a cache. */
+static int64_t odd_lines(int64_t elements, int size)
+{
+    const int64_t lines = hwkit_parts(elements * size, 64);
+    return (lines | 1) * 64 / size;
+}
+
+static void set_sizes(plan *p)
+{
+    hwkit_winograd *c = &p->c;
+    const hwkit_isa *isa = hwkit_isa_get();
+    p->kernels = c->is_double ? &isa->f64 : &isa->f32;
+    p->table = p->kernels->gemm;
+    p->transform = &p->kernels->winograd->of[c->m == 4];
+    p->size = c->is_double ? 8 : 4;
+    p->width = c->vectors * p->kernels->vl;
+    p->side = c->m + 2;
+    p->positions = p->side * p->side;
+    p->cg = c->c / c->groups;
+    p->kg = c->k / c->groups;
+    p->area = c->h * c->w;
+    p->out_area = c->p * c->q;
+    p->across = hwkit_parts(c->q, c->m);
+    p->down = hwkit_parts(c->p, c->m);
+    p->every = c->n * p->across * p->down;
+    c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
+    p->v_step = odd_lines(p->cg, p->size);
+    p->m_step = odd_lines(p->kg, p->size);
+    p->u_step = odd_lines(hwkit_panels_bytes(p->kg, p->cg, p->width, p->kernels->vl, p->size), 1) /
+                p->size;
+}
+
+hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
+{
+    plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->c = *given;
+    set_sizes(p);
+    if (!make_zeros(p)) {
+        free(p);
+        return NULL;
+    }
+    const hwkit_winograd *c = &p->c;
+    int64_t start[SPACES];
+    p->base.run = run;
+    p->base.prepack = prepack;
+    p->base.destroy = destroy;
+    p->base.workspace = weights_bytes(p) + c->threads * lay_out(p, start) +
+                        (c->stages ? tiles_bytes(p) : 0) +
+                        (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
+    /* the transformations take about as long as a third of the products */
+    p->base.seconds = hwkit_product_seconds((double)p->every * p->positions * (double)c->k *
+                                                (double)p->cg * 1.33, p->kernels->vl);
+    return &p->base;
+}

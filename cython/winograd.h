@@ -1,0 +1,57 @@
+/* Convolution with 3 x 3 taps, stride 1 and no dilation by the minimal filtering of Winograd.
+ *
+ * m x m outputs at a time: y = At [(G g Gt) . (Bt d B)] A, where d is (m + 2) x (m + 2) pixels and g
+ * the taps (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016, section 4).
+ * Summed over channels, the product in the middle is a matrix product for each of the (m + 2)^2
+ * positions: tiles are its rows, output channels its columns. F(2) interpolates at 0, 1, -1 and
+ * infinity. F(4) does at 0, +-5/8, +-3/2 and infinity: the error of a sum depends on the points
+ * alone (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep
+ * neural networks", 2020), and of all symmetric ones with few bits these have less than half of that
+ * of the usual 0, +-1, +-2. All constants but those of G are exact in float32. */
+#ifndef HWKIT_WINOGRAD_H
+#define HWKIT_WINOGRAD_H
+
+#include "epilogue.h"
+#include "run.h"
+
+#include <stdint.h>
+
+enum { HWKIT_WINOGRAD_SIZES = 2, HWKIT_WINOGRAD_MOST = 36 };
+
+/* The transformations of one m. Sizes and steps count elements. */
+typedef struct {
+    /* v[i * step + c] = (Bt d B)[i], c < channels; pixels: (m + 2)^2 pointers to channels */
+    void (*input)(const void *const *pixels, void *v, int64_t step, int64_t channels);
+    /* u[i * step + c * width + j] = (G g Gt)[i], c < channels, j < width, a multiple of VL; tap t is
+     * w[t * tap + c * channel + j] */
+    void (*weights)(const void *w, int64_t tap, int64_t channel, void *u, int64_t step,
+                    int64_t channels, int width);
+    /* pixels[i][c] = the epilogue of (At m A)[i], c < channels, but for pixels that are NULL; bias
+     * is that of the first channel. Returns whether all are finite before the epilogue. */
+    int (*output)(const void *m, int64_t step, void *const *pixels, int64_t channels,
+                  const hwkit_epilogue *epilogue, const void *bias);
+} hwkit_winograd_transform;
+
+typedef struct {
+    hwkit_winograd_transform of[HWKIT_WINOGRAD_SIZES]; /* m = 2, m = 4 */
+} hwkit_winograd_kernels;
+
+/* Operands of a run: x, w, then as far as there are: bias, residual. */
+typedef struct {
+    int64_t n, c, h, w, k, p, q; /* all at least 1; p x q is the output */
+    int64_t top, left, groups;
+    int nhwc, is_double, has_bias, has_residual;
+    hwkit_activation act;
+    int m; /* 2 or 4 */
+    /* tunables */
+    int rows, vectors; /* of the product's tile */
+    int64_t kc;        /* most channels that are summed in one go: less is more accurate */
+    int64_t tiles;     /* of a block */
+    int stages;        /* threads share a block, stage by stage; else each has blocks of its own */
+    int threads;
+} hwkit_winograd;
+
+/* NULL if memory is short. The product's tile must be one that the table has. */
+hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *c);
+
+#endif

@@ -1,0 +1,235 @@
+"""Kernels of the Op conv2d for 3x3 taps and stride 1 by Winograd's minimal filtering.
+
+F(2x2) does with 16 products what takes 36, F(4x4) with 36 what takes 144; their sums round more
+than plain ones. ``cython/winograd.h`` names the algorithm and its points of interpolation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hwkit import Config, Kernel, Problem, Run, Space
+
+from . import tiles
+from .device import compiled
+from .tiles import Value
+
+__all__ = ["WinogradConv2d", "kernels"]
+
+KC = (32, 64, 96, 128, 192, 256)
+TILES = (12, 24, 48, 96, 192, 384, 768)
+
+# Bytes that all threads may fill with transformed tiles.
+_MOST_BYTES = 1 << 26
+
+# The default sums so many channels in one go; more would double the error of deep layers.
+_DEFAULT_KC = 128
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [WinogradConv2d(2), WinogradConv2d(4)]
+
+
+class _Numbers(NamedTuple):
+    """What the analytical model needs of a problem."""
+
+    every: int  # tiles of all images
+    positions: int  # of a transformed tile
+    c: int  # input channels of a group
+    k: int  # output channels of a group
+    groups: int
+    size: int  # bytes of an element
+    packed: bool
+
+
+class WinogradConv2d(Kernel):
+    """Tiles of m x m outputs. For images of several tiles and some dozens of channels.
+
+    Tunables: ``tile`` of the matrix products, ``kc`` channels that are summed in one go, ``tiles``
+    of a block, ``threads``; with ``stages`` all threads share a block and go through its three
+    stages together, so that each reads only its part of the weights.
+
+    Args:
+        m: outputs of a tile each way, 2 or 4.
+    """
+
+    op = "conv2d"
+
+    def __init__(self, m: int) -> None:
+        self.m = m
+        self.name = f"winograd{m}_conv2d"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether the window is 3x3, dense and moves by one."""
+        if (problem["r"], problem["s"]) != (3, 3):
+            return "takes 3x3 windows only"
+        if problem["stride"] != (1, 1) or problem["dilation"] != (1, 1):
+            return "takes stride 1 and dilation 1 only"
+        return tiles.refusal(problem) or True
+
+    def space(self, problem: Problem) -> Space:
+        """Return tile, blocks, how threads share them, and threads."""
+        double = problem.dtypes.input == "float64"
+        of = self._numbers(problem)
+        deep, many = tiles.covering(KC, of.c), tiles.covering(TILES, of.every)
+        most = max(TILES[0], _MOST_BYTES // _tile_bytes(of))
+        return Space(
+            {
+                "tile": [tiles.tile_text(t, double) for t in tiles.facts(double).tiles],
+                "kc": KC,
+                "tiles": TILES,
+                "stages": (False, True),
+                "threads": tiles.thread_ladder(double),
+            },
+            [
+                (lambda kc: kc <= deep, "kc beyond the channels of a group changes nothing"),
+                (lambda tiles: tiles <= many, "tiles beyond the images change nothing"),
+                (lambda tiles: tiles <= most, "so many transformed tiles take too much memory"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return the blocks that the model of costs finds best."""
+        double = problem.dtypes.input == "float64"
+        of, known = self._numbers(problem), tiles.facts(double)
+        threads = tiles.threads_for(problem, double)
+        shared = (False,) if threads == 1 else (False, True)
+        _, count, stages = min(
+            (_cost(of, known, count, stages, threads), count, stages)
+            for count in self._blocks(of)
+            for stages in shared
+        )
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(known.tiles[0], double),
+            "kc": min(_DEFAULT_KC, tiles.covering(KC, of.c)),
+            "tiles": count,
+            "stages": stages,
+            "threads": threads,
+        }
+        return Config(values)
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the run of the compiled kernel."""
+        double = problem.dtypes.input == "float64"
+        rows, vectors = tiles.tile_of(config["tile"], double)
+        operands, output = tiles.operand_arguments(problem)
+        top, _, left, _ = problem["pad"]
+        run: Run = compiled().winograd(
+            operands,
+            output,
+            sizes=[problem[name] for name in ("n", "c", "h", "w", "k")],
+            out_size=_out_size(problem),
+            pad=(top, left),
+            groups=problem["groups"],
+            nhwc=problem.layout == "nhwc",
+            is_double=double,
+            m=self.m,
+            rows=rows,
+            vectors=vectors,
+            kc=config["kc"],
+            tiles=config["tiles"],
+            stages=bool(config["stages"]),
+            threads=config["threads"],
+            **tiles.epilogue_arguments(problem),
+        )
+        return run
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """Sums and differences of inputs are multiplied, not inputs."""
+        return False
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Every element is summed by one thread, in an order that the Config fixes."""
+        return True
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands: rounding grows as the root of what is summed."""
+        summed = float(min(int(config["kc"]), problem["c"] // problem["groups"]))
+        bound: float = (2e-7 + 4.5e-8 * summed**0.5) if self.m == 2 else (4e-7 + 1e-7 * summed**0.5)
+        return bound * 2.0**-29 if problem.dtypes.input == "float64" else bound
+
+    def rank(self, problem: Problem) -> int:
+        """Before plain sums where the model of costs says that it is faster."""
+        double = problem.dtypes.input == "float64"
+        known, threads = tiles.facts(double), tiles.threads_for(problem, double)
+        other = WinogradConv2d(6 - self.m)
+        p, q = _out_size(problem)
+        plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
+        plain_cost = plain * _PLAIN / threads
+        mine, others = self._least(problem, known, threads), other._least(problem, known, threads)
+        if mine > 0.9 * plain_cost:
+            return 0 if mine < 2 * plain_cost else -1
+        return 3 if mine <= others else 2
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the bytes of transformed weights and tiles."""
+        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
+        return found
+
+    def _numbers(self, problem: Problem) -> _Numbers:
+        p, q = _out_size(problem)
+        groups = problem["groups"]
+        return _Numbers(
+            every=problem["n"] * -(-p // self.m) * -(-q // self.m),
+            positions=(self.m + 2) ** 2,
+            c=problem["c"] // groups,
+            k=problem["k"] // groups,
+            groups=groups,
+            size=problem.output.dtype.itemsize,
+            packed=problem.packed,
+        )
+
+    def _blocks(self, of: _Numbers) -> list[int]:
+        """Return the numbers of tiles of a block to choose from."""
+        many, most = tiles.covering(TILES, of.every), _MOST_BYTES // _tile_bytes(of)
+        return [t for t in TILES if t == TILES[0] or (t <= many and t <= most)]
+
+    def _least(self, problem: Problem, known: tiles.Facts, threads: int) -> float:
+        of = self._numbers(problem)
+        return min(_cost(of, known, t, s, threads) for t in self._blocks(of) for s in (False, True))
+
+
+# The model counts multiply-adds, and what takes as long as so many.
+_PLAIN = 1.1  # a plain one, with what is read again for other blocks
+_MOVE = 6.0  # transforming one element of a tile, in or out
+_MAKE = 7.0  # transforming one element of the weights
+_STREAM = 0.25  # a byte from beyond the second cache, for each element of a vector
+
+
+def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: int) -> float:
+    """Return the time of the thread that has most to do, in multiply-adds.
+
+    Args:
+        of: the problem.
+        known: the machine.
+        count: tiles of a block.
+        stages: whether threads share a block.
+        threads: how many.
+    """
+    blocks = -(-of.every // count)
+    count = -(-of.every // blocks)
+    products = count * of.positions * of.c * of.k
+    moves = _MOVE * count * of.positions * (of.c + of.k)
+    weights = of.positions * of.c * of.k * of.size
+    streamed = _STREAM * known.vector * (weights if weights > known.l2 / 2 else 0)
+    filled = count * _tile_bytes(of)
+    spilled = _STREAM * known.vector * (2 * filled if filled > known.l2 else 0)
+    packing = 0.0 if of.packed else _MAKE * of.positions * of.c * of.k * of.groups / threads
+    if stages:
+        # Three meetings of the threads, and transformed tiles change from cache to cache.
+        meeting = 100_000 if threads > 1 else 0
+        block = (products + moves + streamed + 1.5 * spilled) / threads + meeting
+        return packing + blocks * of.groups * block
+    rounds = -(-blocks * of.groups // threads)
+    return packing + rounds * (products + moves + streamed + spilled)
+
+
+def _tile_bytes(of: _Numbers) -> int:
+    """Return the bytes of one transformed tile, before and after the products."""
+    return of.positions * (of.c + of.k + 32) * of.size
+
+
+def _out_size(problem: Problem) -> tuple[int, int]:
+    shape = problem.output.shape
+    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])

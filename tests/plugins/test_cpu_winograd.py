@@ -1,0 +1,250 @@
+"""Winograd's convolution on the host: any geometry, its error, and what is not finite."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from products import EPILOGUES, LIMITS, candidates, run_again
+
+from hwkit import Problem
+from hwkit.op import relative_error
+from hwkit.registry import registry
+from hwkit.selection import select
+
+registry().device("cpu:0")
+from hwkit_cpu import winograd  # noqa: E402  # the device says first if it is missing
+
+KERNELS = winograd.kernels()
+Array = np.ndarray[Any, Any]
+
+
+def problem(text: str) -> Problem:
+    return registry().op("conv2d").parse(f"conv2d {text}")
+
+
+def layer(layout: str, c: int, size: int, k: int, rest: str = "") -> Problem:
+    return problem(
+        f"float32 {layout} n=1 c={c} h={size} w={size} k={k} r=3 s=3 pad=1 stride=1{rest}"
+    )
+
+
+def random_text(rng: random.Random) -> str:
+    """Write a small 3x3 problem with any padding, groups and epilogue."""
+    groups = rng.choice([1, 1, 1, 2, 3])
+    c, k = groups * rng.choice([1, 2, 3, 8, 17, 32, 70]), groups * rng.choice([1, 5, 16, 33, 67])
+    pad = [rng.choice([0, 1, 2, 5]) for _ in range(4)]
+    h, w = (
+        max(rng.randint(1, 18), 3 - pad[0] - pad[1]),
+        max(rng.randint(1, 18), 3 - pad[2] - pad[3]),
+    )
+    return (
+        f"{rng.choice(['float32', 'float64'])} {rng.choice(['nchw', 'nhwc'])} n={rng.randint(1, 3)}"
+        f" c={c} h={h} w={w} k={k} r=3 s=3 pad={','.join(map(str, pad))} stride=1 groups={groups} "
+        + rng.choice(EPILOGUES)
+    )
+
+
+def both_ways(kernel: Any, p: Problem, config: Any, operands: tuple[Array, ...]) -> list[Array]:
+    """Return what a run gives, and what it gives with packed constants."""
+    run = kernel.build(p, config)
+    results = [np.full(p.output.shape, np.nan, p.output.dtype) for _ in range(2)]
+    run(*operands, out=results[0])
+    held = {i: operands[i].copy() for i in p.constants}
+    packed = run.prepack(held)
+    for array in held.values():
+        array.fill(np.nan)  # a packed run keeps nothing of the user's
+    del run
+    packed(*[a for i, a in enumerate(operands) if i not in held], out=results[1])
+    return results
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_problems_and_configs(seed: int) -> None:
+    """Any Config of the space gives the right answer for any geometry and epilogue."""
+    rng = random.Random(seed)
+    for _ in range(12):
+        p = problem(random_text(rng))
+        operands = p.random_operands(seed)
+        wanted = p.reference(*[a.astype(np.float64) for a in operands])
+        for kernel in KERNELS:
+            for config in candidates(kernel, p, rng, 3):
+                first, second = both_ways(kernel, p, config, operands)
+                assert relative_error(first, wanted) < LIMITS[p.dtypes.input], (p, kernel, config)
+                np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_every_number_of_channels(layout: str) -> None:
+    """Channels from 1 to 70, in and out, with an image that no tile divides."""
+    rng = random.Random(7)
+    for c in range(1, 71):
+        p = layer(layout, c, 7, 71 - c, " +bias+residual+relu")
+        operands = p.random_operands(c)
+        wanted = p.reference(*[a.astype(np.float64) for a in operands])
+        for kernel in KERNELS:
+            for config in (kernel.default(p), kernel.space(p).sample(rng)):
+                assert relative_error(both_ways(kernel, p, config, operands)[1], wanted) < 4e-6
+
+
+def scaled(x: Array, w: Array, rng: np.random.Generator) -> None:
+    x *= (10.0 ** rng.uniform(-6, 6, x.shape[3])).astype(x.dtype)
+    w *= (10.0 ** rng.uniform(-6, 6, (len(w), 1, 1, 1))).astype(w.dtype)
+
+
+def scaled_by_image(x: Array, w: Array, rng: np.random.Generator) -> None:
+    x *= (10.0 ** rng.uniform(-6, 6, (*x.shape[:3], 1))).astype(x.dtype)
+
+
+def shifted(x: Array, w: Array, rng: np.random.Generator) -> None:
+    x += 1
+
+
+@pytest.mark.parametrize("change", [None, scaled, scaled_by_image, shifted])
+@pytest.mark.parametrize("c", [3, 64, 512, 2048])
+def test_error_fits_the_default_budget(c: int, change: Any) -> None:
+    """On random and badly scaled inputs of any depth the error is below budget and bound."""
+    rng = np.random.default_rng(c)
+    p = layer("nhwc", c, 12, 24)
+    x, w = (rng.standard_normal(o.shape).astype(o.dtype) for o in p.operands)
+    if change is not None:
+        change(x, w, rng)
+    wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
+    for kernel in KERNELS:
+        config = kernel.default(p)
+        error = relative_error(both_ways(kernel, p, config, (x, w))[0], wanted)
+        assert error < p.error_budget()
+        assert error < kernel.error_bound(p, config) < p.error_budget()
+
+
+def test_cancelling_inputs_lose_a_digit_at_most() -> None:
+    """Where the plain sum has lost digits to cancellation, this one has lost one more, no more."""
+    rng = np.random.default_rng(3)
+    p = layer("nhwc", 64, 12, 24)
+    x, w = (rng.standard_normal(o.shape).astype(o.dtype) for o in p.operands)
+    x[..., 1::2] = x[..., ::2]
+    w[..., 1::2] = -w[..., ::2] * (1 + 1e-3 * rng.standard_normal(w[..., ::2].shape))
+    wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
+    size = np.linalg.norm(p.reference(abs(x).astype(np.float64), abs(w).astype(np.float64)))
+    for kernel in KERNELS:
+        found = both_ways(kernel, p, kernel.default(p), (x, w))[0]
+        # relative to the terms, the only measure that no sum of rounded terms can fail
+        assert np.linalg.norm(found - wanted) / size < 1e-6
+        assert relative_error(found, wanted) < 1e-3
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("words", ["", " +bias+residual+clip:-1,1", " +silu"])
+def test_what_is_not_finite_stays_in_its_windows(layout: str, value: float, words: str) -> None:
+    """Inf and NaN of single pixels go where the reference sends them, and no further."""
+    p = layer(layout, 20, 13, 37, words)
+    operands = p.random_operands(1)
+    x = operands[0].copy()
+    x.reshape(-1)[[0, 555, 1301, x.size - 1]] = value
+    operands = (x, *operands[1:])
+    wanted = p.reference(*[a.astype(np.float64) for a in operands])
+    for kernel in KERNELS:
+        for found in both_ways(kernel, p, kernel.default(p), operands):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_infinite_weights_meet_the_zeros_of_the_padding(layout: str) -> None:
+    """Zero times infinity is NaN at the border too, as in the reference."""
+    p = layer(layout, 4, 9, 21)
+    x, w = p.random_operands(0)
+    w = w.copy()
+    w.reshape(-1)[[7, 100]] = np.inf, np.nan
+    wanted = p.reference(x, w)
+    assert np.isnan(wanted).any()
+    for kernel in KERNELS:
+        for found in both_ways(kernel, p, kernel.default(p), (x, w)):
+            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scale_x", "scale_w"), [(2e38, 1e-3), (1e-3, 2e38), (1e30, 1e7)])
+def test_sums_that_overflow_are_done_again(scale_x: float, scale_w: float) -> None:
+    """Where transformed values overflow and plain sums do not, the answer is that of plain sums."""
+    p = layer("nhwc", 6, 11, 18)
+    rng = np.random.default_rng(2)
+    x, w = (
+        (scale * rng.uniform(-1, 1, o.shape)).astype(o.dtype)
+        for scale, o in zip((scale_x, scale_w), p.operands, strict=True)
+    )
+    wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
+    assert np.abs(wanted).max() < 3.4e38
+    for kernel in KERNELS:
+        for found in both_ways(kernel, p, kernel.default(p), (x, w)):
+            assert relative_error(found, wanted) < 4e-6
+
+
+def test_tiny_magnitudes_keep_their_digits() -> None:
+    """Inputs near the smallest normal numbers give answers as exact as others."""
+    p = layer("nhwc", 16, 10, 16)
+    x, w = p.random_operands(2)
+    x, w = (x * np.float32(1e-20)).astype(x.dtype), (w * np.float32(1e-10)).astype(w.dtype)
+    wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
+    for kernel in KERNELS:
+        found = both_ways(kernel, p, kernel.default(p), (x, w))[0]
+        assert relative_error(found, wanted) < 2e-6
+
+
+def test_runs_are_the_same_bits_at_any_number_of_threads() -> None:
+    """One Config at 1 and at 3 threads, and two runs of each, agree bit by bit."""
+    p = layer("nchw", 40, 19, 50, " +bias+relu")
+    operands = p.random_operands(0)
+    for kernel, stages in itertools.product(KERNELS, [False, True]):
+        config = kernel.default(p).replace(stages=stages, tiles=12)
+        wanted = both_ways(kernel, p, config.replace(threads=1), operands)[0]
+        for _ in range(3):
+            found = both_ways(kernel, p, config.replace(threads=3), operands)[1]
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_strict_and_tight_tolerances_leave_it_out() -> None:
+    """It runs by default where it is faster, and never where its error is not allowed."""
+    device = registry().device("cpu:0")
+    kernels = [k for k in registry().kernels(device) if k.op == "conv2d"]
+    p = layer("nhwc", 256, 56, 256, " packed")
+
+    def chosen(tolerance: Any) -> str:
+        return select(p, device, kernels, [], tolerance).kernel.name
+
+    assert chosen(None) == "winograd4_conv2d"
+    assert chosen("strict") == "direct_conv2d"
+    assert chosen(1.2e-6) == "winograd2_conv2d"
+
+
+def test_reasons_of_refusal() -> None:
+    """Kernels say in words why they do not take a problem."""
+    kernel = KERNELS[0]
+    for text, reason in (
+        ("float32 nhwc n=1 c=4 h=5 w=5 k=4 r=1 s=3 pad=0 stride=1", "3x3"),
+        ("float32 nhwc n=1 c=4 h=5 w=5 k=4 r=3 s=3 pad=0 stride=2,1", "stride"),
+        ("float32 nhwc n=1 c=4 h=9 w=9 k=4 r=3 s=3 pad=0 stride=1 dilation=2", "dilation"),
+        ("float16 nhwc n=1 c=4 h=5 w=5 k=4 r=3 s=3 pad=0 stride=1", "float16"),
+    ):
+        assert reason in str(kernel.supports(problem(text)))
+
+
+def test_few_channels_and_single_tiles_are_left_to_others() -> None:
+    """The untuned choice takes it for large layers, not where transforming costs more."""
+    for text, wanted in (
+        ("c=64 h=56 w=56 k=64", True),
+        ("c=512 h=28 w=28 k=512", True),
+        ("c=1 h=8 w=8 k=1", False),
+        ("c=512 h=2 w=2 k=512", False),
+    ):
+        p = problem(f"float32 nhwc n=1 {text} r=3 s=3 pad=1 stride=1")
+        assert (max(k.rank(p) for k in KERNELS) > 1) == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["scalar", "avx2"])
+def test_lower_instruction_set(isa: str) -> None:
+    """All of this file passes with the kernels of a lower instruction set."""
+    run_again(__file__, isa)
