@@ -65,7 +65,7 @@ finds what is best, records keep what was learnt."""
 PART_OF = {module: part for part, (modules, _) in PARTS.items() for module in modules.split()}
 PART_OF["__version__"] = "version"
 
-TOP_LEVEL = {"hwkit", "plugins", "cython", "tuning_db", "tests", "asv_bench"}
+TOP_LEVEL = {"hwkit", "plugins", "cython", "tuning_db", "tests", "asv_bench", "docs"}
 CYTHON_SUFFIXES = {".pyx", ".h", ".inc", ".c", ".md"}
 
 

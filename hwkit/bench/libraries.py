@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..op import Problem
 
-__all__ = ["Library", "Variant", "from_nchw", "load", "to_nchw"]
+__all__ = [
+    "PRODUCTS",
+    "Library",
+    "Variant",
+    "from_nchw",
+    "load",
+    "nchw_shape",
+    "silence",
+    "to_nchw",
+]
 
 Array = np.ndarray[Any, Any]
+
+PRODUCTS = ("gemm", "matmul")
+"""Operators on matrices; the others work on images."""
 
 
 class Variant(NamedTuple):
@@ -111,7 +126,7 @@ class Numpy(Library):
         """Yield the product into a given array with its epilogue in place, or the reference."""
         named = {o.name: a for o, a in zip(problem.operands, operands, strict=True)}
         simple = problem.activation is None or problem.activation[0] == "relu"
-        if problem.op.name in ("gemm", "matmul") and simple and "c" not in named:
+        if problem.op.name in PRODUCTS and simple and "c" not in named:
             yield Variant("matmul", _product(problem, named), np.asarray)
         else:
             yield Variant("reference", lambda: problem.reference(*operands), np.asarray)
@@ -152,14 +167,46 @@ def from_nchw(problem: Problem, array: Array) -> Array:
     return array.transpose(0, 2, 3, 1) if problem.layout == "nhwc" else array
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Send what a library tells of its progress nowhere, whichever stream it takes."""
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(nowhere)
+
+
+# Where the class of each library is; its module imports the library.
+_CLASSES = {
+    "torch": ("torch_library", "Torch"),
+    "onnxruntime": ("onnx_library", "OnnxRuntime"),
+    "openvino": ("openvino_library", "OpenVino"),
+    "xnnpack": ("xnnpack_library", "Xnnpack"),
+    "ncnn": ("ncnn_library", "Ncnn"),
+    "mnn": ("mnn_library", "Mnn"),
+}
+
+
+def nchw_shape(problem: Problem) -> tuple[int, ...]:
+    """Return the shape of the output in the order n, c, h, w."""
+    shape = problem.output.shape
+    if problem.layout != "nhwc":
+        return shape
+    n, h, w, c = shape
+    return n, c, h, w
+
+
 def load(name: str, threads: int) -> Library:
     """Import a library and set its threads."""
-    if name == "torch":
-        from .torch_library import Torch
-
-        return Torch(threads)
-    if name == "onnxruntime":
-        from .onnx_library import OnnxRuntime
-
-        return OnnxRuntime(threads)
+    if name in _CLASSES:
+        module, kind = _CLASSES[name]
+        made: Library = getattr(import_module(f".{module}", __package__), kind)(threads)
+        return made
     return Numpy() if name == "numpy" else Hwkit(name)

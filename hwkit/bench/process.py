@@ -27,8 +27,15 @@ LIBRARIES = {
     "numpy": None,
     "torch": "torch",
     "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "xnnpack": "ai_edge_litert",
+    "ncnn": "ncnn",
+    "mnn": "MNN",
 }
 """Libraries that can be timed, and the module that each needs. ``hwkit-default`` has no records."""
+
+# Packages that are not called as their module is.
+_PACKAGES = {"ai_edge_litert": "ai-edge-litert"}
 
 # A library sets its threads by its own call where it has one; the variables reach the rest.
 _THREAD_VARIABLES = (
@@ -54,7 +61,7 @@ def missing(library: str) -> str | None:
     module = LIBRARIES[library]
     if module is None or importlib.util.find_spec(module) is not None:
         return None
-    return f"{module} is not installed: pip install {module}"
+    return f"{module} is not installed: pip install {_PACKAGES.get(module, module)}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,14 @@ class Built:
         error: relative error of its answer against float64.
         version: of the library.
         roofline: least seconds by the device's measured ceilings; only hwkit knows them.
+        rejected: why other variants were not timed, as a wrong answer or a larger error.
     """
 
     variant: str
     error: float
     version: str
     roofline: float | None = None
+    rejected: tuple[str, ...] = ()
 
 
 class PeerProcess:
@@ -134,7 +143,10 @@ class PeerProcess:
         """
         given = None if reference is None else str(reference)
         reply = self._ask(do="build", problem=problem, reference=given, packed=packed)
-        return Built(reply["variant"], reply["error"], self.version, reply["roofline"])
+        return Built(
+            reply["variant"], reply["error"], self.version, reply["roofline"],
+            tuple(reply["rejected"]),
+        )  # fmt: skip
 
     def warm(self, seconds: float = 0.05) -> float:
         """Run for about ``seconds``, choose the runs per sample; return the seconds of one run."""

@@ -98,11 +98,11 @@ def race(
         peers: processes of one number of threads.
         rounds: turns of each.
         packed: whether weights are packed beforehand; ``None``: if the problem says so, and for
-            convolution, whose weights do not change in use.
+            convolution and gemm, whose weights do not change in use (matmul's operands do).
         warm: seconds of warming per library.
     """
     problem = parse_problem(problem)
-    packed = (problem.packed or problem.op.name == "conv2d") if packed is None else packed
+    packed = (problem.packed or problem.op.name in ("conv2d", "gemm")) if packed is None else packed
     built: dict[str, Built] = {}
     failed: dict[str, str] = {}
     with reference_file(problem) as reference:

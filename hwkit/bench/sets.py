@@ -1,8 +1,9 @@
-"""The problems that are compared: convolution layers of known networks, and matrix products.
+"""The problems that are compared: layers of known networks, and matrix products.
 
 Each distinct layer comes once, with the number of times that the network has it. ResNet-50 is the
 variant with the stride in the 3x3 convolution. References: He and others, arXiv:1512.03385; Howard
-and others, arXiv:1704.04861; Simonyan and Zisserman, arXiv:1409.1556.
+and others, arXiv:1704.04861; Simonyan and Zisserman, arXiv:1409.1556; Szegedy and others, "Going
+deeper with convolutions" (GoogLeNet), arXiv:1409.4842.
 """
 
 from __future__ import annotations
@@ -105,19 +106,57 @@ _NETWORKS: dict[str, list[_Conv]] = {
     ],
 }
 
+# Kind, times, channels, size of the input, window, stride, padding, and whether the last window may
+# reach beyond the edge, as in GoogLeNet.
+_POOLS: list[tuple[str, int, int, int, int, int, int, bool]] = [
+    ("max", 1, 64, 112, 3, 2, 1, False),  # ResNet-50
+    ("max", 1, 64, 224, 2, 2, 0, False),  # VGG16
+    ("max", 1, 128, 112, 2, 2, 0, False),
+    ("max", 1, 256, 56, 2, 2, 0, False),
+    ("max", 1, 512, 28, 2, 2, 0, False),
+    ("max", 1, 512, 14, 2, 2, 0, False),
+    ("max", 1, 64, 112, 3, 2, 0, True),  # GoogLeNet, between the stages
+    ("max", 1, 192, 56, 3, 2, 0, True),
+    ("max", 1, 480, 28, 3, 2, 0, True),
+    ("max", 1, 832, 14, 3, 2, 0, True),
+    ("max", 1, 192, 28, 3, 1, 1, False),  # and inside its inception modules
+    ("max", 1, 512, 14, 3, 1, 1, False),
+    ("max", 1, 832, 7, 3, 1, 1, False),
+    ("avg", 1, 512, 14, 5, 3, 0, False),  # and in front of its side exits
+    ("avg", 1, 192, 28, 3, 1, 1, False),
+    ("global_avg", 1, 2048, 7, 7, 1, 0, False),  # ResNet-50
+    ("global_avg", 2, 1024, 7, 7, 1, 0, False),  # MobileNetV1, GoogLeNet
+]
+
+
+def _pools(dtype: str, layout: str, batch: int) -> list[Layer]:
+    found: list[Layer] = []
+    for kind, times, channels, size, width, stride, pad, over in _POOLS:
+        text = f"{kind}_pool2d {dtype} {layout} n={batch} c={channels} h={size} w={size}"
+        if not kind.startswith("global"):
+            text += f" r={width} s={width} pad={pad} stride={stride}"
+            text += " ceil_mode=true" * over
+        found.append(Layer(text, times))
+    return found
+
+
 _PRODUCTS: dict[str, list[tuple[int, int, int]]] = {
     "gemm": [(n, n, n) for n in (128, 256, 512, 1024, 2048)],
     "gemm-skinny": [
         *[(m, 1024, 1024) for m in (1, 4, 16, 64)],
         *[(m, 4096, 4096) for m in (1, 16, 64)],
-        (1, 1000, 2048),
+        *[(1, 1000, k) for k in (1024, 2048, 4096)],  # last layers: MobileNetV1, ResNet-50, VGG16
+        (1, 4096, 25088),  # the first of VGG16's fully connected layers
+        *[(m, n, 768) for m in (1, 8) for n in (768, 2304, 3072)],  # attention and what follows it
+        (8, 768, 3072),
         (3136, 64, 64),
         (196, 256, 1024),
         (49, 512, 2048),
     ],
+    "gemm-tiny": [(n, n, n) for n in (8, 12, 16, 24, 32, 48, 64)],
 }
 
-SETS = (*_NETWORKS, *_PRODUCTS)
+SETS = (*_NETWORKS, *_PRODUCTS, "pool")
 """Names of the sets."""
 
 
@@ -131,13 +170,15 @@ def layers(
         dtype: of all arrays.
         layout: of the images, ``"nchw"`` or ``"nhwc"``; products are always ``"nn"``.
         batch: images at once; it does not change the products.
-        epilogue: what is fused, as ``"+bias+relu"``.
+        epilogue: what is fused, as ``"+bias+relu"``; pooling has none.
 
     Raises:
         ArgumentError: there is no set of that name.
     """
     if name in _NETWORKS:
         return [Layer(c.text(dtype, layout, batch, epilogue), c.times) for c in _NETWORKS[name]]
+    if name == "pool":
+        return _pools(dtype, layout, batch)
     if name in _PRODUCTS:
         end = f" {epilogue}" if epilogue else ""
         return [Layer(f"gemm {dtype} nn m={m} n={n} k={k}{end}") for m, n, k in _PRODUCTS[name]]

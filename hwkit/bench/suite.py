@@ -14,10 +14,15 @@ from .process import PeerProcess
 from .race import Race, geometric_mean, race
 from .sets import Layer
 
-__all__ = ["BASE", "Row", "Suite", "run"]
+__all__ = ["BASE", "DEFAULT", "Row", "Suite", "run"]
+
+_BEST = ("library", "ratio")
 
 BASE = "hwkit"
 """What the ratios compare with."""
+
+DEFAULT = "hwkit-default"
+"""hwkit without its records."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,15 @@ class Row:
             return None
         return self.race.ratio(library, BASE)
 
+    def best(self) -> tuple[str, float] | None:
+        """Return the fastest of the other libraries here and its ratio; ``None`` without any."""
+        known = [
+            (ratio, name)
+            for name in self.race.samples
+            if name not in (BASE, DEFAULT) and (ratio := self.ratio(name)) is not None
+        ]
+        return (min(known)[1], min(known)[0]) if known else None
+
     def quartiles(self, library: str) -> list[float] | None:
         """The middle half of the rounds' ratios: how far :meth:`ratio` is to be trusted."""
         if self.ratio(library) is None or len(self.race.samples[library]) < 2:
@@ -63,9 +77,12 @@ class Row:
             "seconds": self.race.seconds,
             "ratios": {name: self.ratio(name) for name in self.race.samples if name != BASE},
             "quartiles": {name: self.quartiles(name) for name in self.race.samples if name != BASE},
+            "best": None if (best := self.best()) is None else dict(zip(_BEST, best, strict=True)),
+            "gflops": None if not self.seconds else self.flops / self.seconds / 1e9,
             "roofline_share": self.roofline_share,
             "variants": {name: built.variant for name, built in self.race.built.items()},
             "errors": {name: built.error for name, built in self.race.built.items()},
+            "rejected": {n: list(b.rejected) for n, b in self.race.built.items() if b.rejected},
             "failed": dict(self.race.failed),
             "others_cpu_share": self.race.others,
         }
@@ -95,6 +112,20 @@ class Suite:
             return None
         return geometric_mean([value for value, _ in known], [count for _, count in known])
 
+    @property
+    def best_mean(self) -> float | None:
+        """Geometric mean of the ratios to the best of the others, each problem having its own."""
+        pairs = [(row.best(), row.layer.times) for row in self.rows]
+        known = [(best[1], count) for best, count in pairs if best is not None]
+        if not known:
+            return None
+        return geometric_mean([value for value, _ in known], [count for _, count in known])
+
+    def largest_error(self, library: str) -> float | None:
+        """Return the largest relative error of a library's answers against float64."""
+        known = [built.error for row in self.rows if (built := row.race.built.get(library))]
+        return max(known, default=None)
+
     def total(self, library: str) -> float | None:
         """Return the seconds of all problems together, or ``None`` if one is lacking."""
         times = [(row.race.seconds.get(library), row.layer.times) for row in self.rows]
@@ -115,6 +146,8 @@ class Suite:
             "skipped": dict(self.skipped),
             "problems": [row.to_json() for row in self.rows],
             "geometric_means": {name: self.mean(name) for name in self.versions if name != BASE},
+            "geometric_mean_of_best": self.best_mean,
+            "largest_errors": {name: self.largest_error(name) for name in self.versions},
             "total_seconds": {name: self.total(name) for name in self.versions},
         }
 

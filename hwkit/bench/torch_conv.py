@@ -114,6 +114,24 @@ class _Conv:
         end = finish(self.problem, self.residual)
         return lambda: end(conv(self._image(), *rest, "none", [], ""))
 
+    def blocked(self) -> Callable[[], Tensor] | None:
+        """Return oneDNN with images in its own layout too; ``None`` where torch has no such way."""
+        relu = self.problem.activation is None or self.problem.activation[0] == "relu"
+        if not self._even or not relu or self.residual is not None:
+            return None
+        stride, pad, dilation = self._numbers
+        groups = self.problem["groups"]
+        try:
+            x = self.x.to_mkldnn()
+            w = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                self.w.to_mkldnn(), pad, stride, dilation, groups, list(self.x.shape)
+            )
+            bias = None if self.bias is None else self.bias.to_mkldnn()
+        except (AttributeError, RuntimeError):
+            return None
+        end = finish(self.problem, None)
+        return lambda: end(torch.conv2d(x, w, bias, stride, pad, dilation, groups))
+
     def _fused(self) -> tuple[str, list[float]]:
         if self.problem.activation is None:
             return "none", []
@@ -140,3 +158,10 @@ def convolutions(problem: Problem, named: dict[str, Array], packed: bool) -> Ite
             run = conv.packed()
             if run is not None:
                 yield Variant(f"{label} packed", run, result)
+        own = conv.blocked() if packed and label == "nchw" and _is_float(images["x"]) else None
+        if own is not None:
+            yield Variant("oneDNN's layout", own, lambda y: result(y.to_dense()))
+
+
+def _is_float(x: Tensor) -> bool:
+    return bool(x.dtype == torch.float32)

@@ -7,6 +7,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from ..op import Problem
 from .libraries import Array, Library, Variant, from_nchw, to_nchw
 from .torch_conv import Tensor, array, convolutions, finish, tensor
@@ -95,6 +97,11 @@ def _pools(problem: Problem, images: Array) -> Iterator[Variant]:
     for label, form in (("nchw", torch.contiguous_format), ("channels_last", torch.channels_last)):
         x = tensor(to_nchw(problem, images)).contiguous(memory_format=form)
         yield Variant(label, partial(run, x), lambda y: from_nchw(problem, array(y.contiguous())))
+    if images.dtype == np.float32 and problem.op.name != "global_max_pool2d":
+        own = tensor(to_nchw(problem, images)).to_mkldnn()
+        yield Variant(
+            "oneDNN's layout", partial(run, own), lambda y: from_nchw(problem, array(y.to_dense()))
+        )
 
 
 def _pool(problem: Problem) -> Callable[[Tensor], Tensor] | None:

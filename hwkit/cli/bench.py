@@ -1,4 +1,4 @@
-"""``hwkit bench``: hwkit against the libraries that are installed here."""
+"""``hwkit bench peers``: hwkit against the libraries that are installed here."""
 
 from __future__ import annotations
 
@@ -23,12 +23,24 @@ __all__ = ["bench"]
 
 _GAP = "  "
 
+# Width of the longest name of a library and its ratio.
+_BEST = 18
+
 # Beyond this share of the CPUs for other processes, figures are not to be relied on.
 _BUSY = 0.1
 
 
+class _Bench(click.Command):
+    """``hwkit bench peers ...`` is ``hwkit bench ...``: there is nothing else to time but asv."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args[1:] if args[:1] == ["peers"] else args)
+
+
 @click.command(
-    short_help="hwkit against other libraries.", context_settings={"allow_interspersed_args": False}
+    cls=_Bench,
+    short_help="hwkit against other libraries.",
+    context_settings={"allow_interspersed_args": False},
 )
 @click.option("--problem", "texts", multiple=True, metavar="TEXT", help="A problem; repeatable.")
 @click.option(
@@ -44,13 +56,13 @@ _BUSY = 0.1
     "set_names",
     multiple=True,
     metavar="NAME",
-    help="resnet50, mobilenetv1, vgg16, gemm or gemm-skinny; repeatable.",
+    help="resnet50, mobilenetv1, vgg16, pool, gemm, gemm-skinny or gemm-tiny; repeatable.",
 )
 @click.option(
     "--peers",
     metavar="LIST",
-    default="numpy,torch,onnxruntime",
-    help="Libraries to compare with, with commas: numpy,torch,onnxruntime; all by default.",
+    help="Libraries to compare with, with commas: "
+    "numpy,torch,onnxruntime,openvino,xnnpack,ncnn,mnn; by default all that are installed.",
 )
 @click.option("--threads", metavar="LIST", help="Numbers of threads, as 1,2; 1 by default.")
 @click.option(
@@ -64,7 +76,7 @@ _BUSY = 0.1
     "--weights",
     type=click.Choice(["auto", "packed", "plain"]),
     default="auto",
-    help="Whether constant operands are packed beforehand; auto: for conv2d only.",
+    help="Whether constant operands are packed beforehand; auto: for conv2d and gemm.",
 )
 @click.option(
     "--layout",
@@ -98,7 +110,7 @@ def bench(
     texts: tuple[str, ...],
     op_names: tuple[str, ...],
     set_names: tuple[str, ...],
-    peers: str,
+    peers: str | None,
     threads: str | None,
     rounds: int,
     weights: str,
@@ -111,9 +123,10 @@ def bench(
 ) -> int:
     """Time hwkit, tuned and default, against the libraries that are installed.
 
-    Every answer is checked against float64 before it is timed. Each library has a process of its
-    own; they take turns, the order flipped each round. A ratio is the median over the rounds of
-    their time over hwkit's: above 1, hwkit is the faster.
+    'hwkit bench peers' is the same. Every answer is checked against float64 before it is timed.
+    Each library has a process of its own; they take turns, the order flipped each round. A ratio
+    is the median over the rounds of their time over hwkit's: above 1, hwkit is the faster. The
+    last column has the best of the others for each problem, and the mean over these.
 
     The exit code is 1 if hwkit fails on a problem.
     """  # fmt: skip
@@ -122,7 +135,7 @@ def bench(
     if words:
         raise click.UsageError(f"'{words[0]}' is not expected here", ctx)
     chosen = _layers(texts, op_names, set_names, layout, batch, epilogue)
-    libraries = ["hwkit", "hwkit-default", *_names(peers)]
+    libraries = ["hwkit", "hwkit-default", *_names(peers, chosen)]
     packed = {"auto": None, "packed": True, "plain": False}[weights]
     screen = _Silent() if as_json else _Screen(chosen)
     suites, interrupted = _run(chosen, libraries, _numbers(threads), rounds, packed, screen)
@@ -178,9 +191,15 @@ def _layers(
     return [Layer(str(parse_problem(layer.problem)), layer.times) for layer in found]
 
 
-def _names(text: str) -> list[str]:
+def _names(text: str | None, chosen: list[Layer]) -> list[str]:
+    """Return the peers that are asked for; without a wish, all but those that cannot compete."""
     from ..bench.process import LIBRARIES
 
+    if text is None:
+        # numpy has products (by OpenBLAS); for the rest it would only cost time.
+        products = any(layer.problem.startswith(("gemm ", "matmul ")) for layer in chosen)
+        names = [name for name in LIBRARIES if not name.startswith("hwkit")]
+        return [name for name in names if products or name != "numpy"]
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = [name for name in LIBRARIES if not name.startswith("hwkit")]
     for name in names:
@@ -229,7 +248,8 @@ class _Screen(_Silent):
             line(f"without {name}: {reason}", "yellow")
         line()
         self._print("problem", ["x" * self._counts, "hwkit", "GFLOP/s", "roofline"],
-                    [name.removeprefix("hwkit-") for name in self._others], "dim")  # fmt: skip
+                    [name.removeprefix("hwkit-") for name in self._others], "best other", "dim",
+                    )  # fmt: skip
 
     def row(self, row: Row) -> None:
         """Print the times of one problem."""
@@ -241,8 +261,12 @@ class _Screen(_Silent):
             speed,
             share(row.roofline_share),
         ]
+        best = row.best()
         self._print(
-            self._labels[row.layer.problem], cells, [ratio(row.ratio(n)) for n in self._others]
+            self._labels[row.layer.problem],
+            cells,
+            [ratio(row.ratio(n)) for n in self._others],
+            "-" if best is None else f"{best[0]} {ratio(best[1])}",
         )
         for name, reason in row.race.failed.items():
             line(f"  {name}: {reason}", "yellow")
@@ -251,10 +275,18 @@ class _Screen(_Silent):
         """Print the geometric means and the totals."""
         if len(suite.rows) > 1:
             means = [ratio(suite.mean(name)) for name in self._others]
-            self._print("geometric mean", [""] * 4, means, "bold")
+            self._print("geometric mean", [""] * 4, means, ratio(suite.best_mean), "bold")
             totals = [duration(suite.total(name)) for name in self._others]
             cells = ["", duration(suite.total("hwkit")), "", ""]
-            self._print("all together", cells, totals, "dim")
+            self._print("all together", cells, totals, "", "dim")
+        errors = [(name, suite.largest_error(name)) for name in suite.versions]
+        known = [f"{name} {error:.0e}" for name, error in errors if error is not None]
+        if known:
+            line("largest errors:  " + "  ".join(known), "dim")
+        rejected = {name for row in suite.rows for name, b in row.race.built.items() if b.rejected}
+        if rejected:
+            names = ", ".join(sorted(rejected))
+            line(f"failed or too far off, so not timed, were variants of {names} (--json)", "dim")
         if suite.others is not None and suite.others > _BUSY:
             line(
                 f"other processes took {share(suite.others)} of the CPUs: "
@@ -264,7 +296,12 @@ class _Screen(_Silent):
         line()
 
     def _print(
-        self, label: str, cells: list[str], others: list[str], style: str | None = None
+        self,
+        label: str,
+        cells: list[str],
+        others: list[str],
+        best: str,
+        style: str | None = None,
     ) -> None:
         widths = [3 * self._counts, 7, 7, 8]
         texts = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True) if width]
@@ -272,7 +309,7 @@ class _Screen(_Silent):
             f"{cell:>{max(7, len(name.removeprefix('hwkit-')))}}"
             for cell, name in zip(others, self._others, strict=True)
         ]
-        line(_GAP.join([f"{label:<{self._width}}", *texts]).rstrip(), style)
+        line(_GAP.join([f"{label:<{self._width}}", *texts, f"{best:>{_BEST}}"]).rstrip(), style)
 
 
 def _split(texts: list[str]) -> tuple[str, dict[str, str]]:

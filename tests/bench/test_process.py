@@ -130,7 +130,16 @@ def test_what_a_library_prints_does_not_disturb() -> None:
         assert peer.build(GEMM).variant == "matmul"
 
 
-@pytest.mark.parametrize("library", ["numpy", "torch", "onnxruntime"])
+def _not_of_this_kind(library: str, text: str, packed: bool) -> bool:
+    """What a library has no way of saying, or that is not said to it here."""
+    plain = text.startswith("conv2d") and not packed
+    scaled = "alpha" in text
+    several = "n=2" in text
+    refused = {"xnnpack": plain or scaled, "ncnn": plain or scaled or several}
+    return refused.get(library, False)
+
+
+@pytest.mark.parametrize("library", [name for name in LIBRARIES if "hwkit" not in name])
 def test_libraries_agree_with_the_reference(library: str) -> None:
     """Each library computes every kind of problem that it has, in both layouts, packed or not."""
     reason = missing(library)
@@ -142,8 +151,12 @@ def test_libraries_agree_with_the_reference(library: str) -> None:
             for packed in (True, False):
                 try:
                     peer.build(text, packed=packed)
+                    done = True
                 except KernelFailure as error:
-                    failed[text] = f"{error.failure}: {error}"
+                    done = False
+                    if not _not_of_this_kind(library, text, packed):
+                        failed[text] = f"{error.failure}: {error}"
+                assert done != _not_of_this_kind(library, text, packed) or text in failed
     assert failed == {}
 
 
@@ -202,9 +215,13 @@ def test_a_stopped_peer_dies_with_its_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    assert _state(child) == "T"
+    end = time.monotonic() + 10
+    while _state(child) != "T" and time.monotonic() < end:
+        time.sleep(0.02)
+    stopped = _state(child)
     parent.kill()
     parent.communicate()
+    assert stopped == "T"
     end = time.monotonic() + 10
     while _state(child) not in ("", "Z") and time.monotonic() < end:
         time.sleep(0.02)

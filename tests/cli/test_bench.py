@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hwkit.bench import Built, Race, suite
+from hwkit.bench import Built, Layer, Race, suite
 from hwkit.cli.bench import _split
 
 from .conftest import Hwkit
@@ -25,8 +25,8 @@ class Peer:
     def __init__(self, library: str, threads: int) -> None:
         from hwkit import Unavailable
 
-        if library == "onnxruntime":
-            raise Unavailable("onnxruntime is not installed: pip install onnxruntime")
+        if library not in ("hwkit", "hwkit-default", "numpy", "torch"):
+            raise Unavailable(f"{library} is not installed: pip install {library}")
         self.library = library
         self.version = "1.0"
         self.started.append((library, threads))
@@ -69,11 +69,13 @@ def test_table(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
     assert lines[0].split() == ["gemm", "float32", "nn", "m=64", "n=64", "1", "thread"]
     assert "without onnxruntime: onnxruntime is not installed" in answer.out
     head = next(line for line in lines if line.startswith("problem"))
-    assert head.split() == ["problem", "hwkit", "GFLOP/s", "roofline", "default", "numpy", "torch"]
+    assert head.split() == ["problem", "hwkit", "GFLOP/s", "roofline", "default", "numpy", "torch",
+                            "best", "other"]  # fmt: skip
     row = next(line for line in lines if line.startswith("k=128"))
-    assert row.split() == ["k=128", "200", "us", "5.24", "25", "%", "1.50x", "2.00x", "0.80x"]
+    assert row.split() == ["k=128", "200", "us", "5.24", "25", "%", "1.50x", "2.00x", "0.80x",
+                           "torch", "0.80x"]  # fmt: skip
     mean = next(line for line in lines if line.startswith("geometric mean"))
-    assert mean.split() == ["geometric", "mean", "1.50x", "2.00x", "0.80x"]
+    assert mean.split() == ["geometric", "mean", "1.50x", "2.00x", "0.80x", "0.80x"]
     assert "other processes" not in answer.out
     total = next(line for line in lines if line.startswith("all together"))
     assert total.split()[2:6] == ["400", "us", "600", "us"]
@@ -98,14 +100,42 @@ def test_json(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
     runs = answer.json["runs"]
     assert [run["threads"] for run in runs] == [1, 2]
     assert runs[0]["geometric_means"]["numpy"] == pytest.approx(2.0)
+    assert runs[0]["geometric_mean_of_best"] == pytest.approx(2.0)
+    assert runs[0]["largest_errors"]["numpy"] == 1e-7
     first = runs[0]["problems"][0]
     assert first["problem"] == PROBLEMS[0]
     assert first["seconds"]["hwkit"] == 2e-4
     assert first["quartiles"]["numpy"] == pytest.approx([2.0, 2.0])
+    assert first["best"] == {"library": "numpy", "ratio": pytest.approx(2.0)}
+    assert first["gflops"] == pytest.approx(2 * 64**3 / 2e-4 / 1e9)
     assert first["roofline_share"] == pytest.approx(0.25)
     assert runs[1]["total_seconds"]["numpy"] == pytest.approx(8e-4)
     libraries = ["hwkit", "hwkit-default", "numpy"]
     assert Peer.started == [(name, threads) for threads in (1, 2) for name in libraries]
+
+
+def test_best_is_of_each_problem() -> None:
+    """The mean of the best takes another library for each problem; hwkit's default is none."""
+    rows = [
+        suite.Row(Layer(text), 1, Race({"hwkit": (1.0,), "hwkit-default": (0.5,), **others}))
+        for text, others in (("a", {"torch": (2.0,), "mnn": (4.0,)}), ("b", {"mnn": (8.0,)}))
+    ]
+    assert [row.best() for row in rows] == [("torch", 2.0), ("mnn", 8.0)]
+    assert suite.Suite(1, rows=rows).best_mean == pytest.approx(4.0)
+    alone = suite.Row(Layer("c"), 1, Race({"hwkit": (1.0,)}))
+    assert alone.best() is None
+    assert suite.Suite(1, rows=[alone]).best_mean is None
+
+
+def test_peers_may_be_said(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
+    """``hwkit bench peers`` is ``hwkit bench``; numpy is left out where there is no product."""
+    answer = hwkit("bench", "peers", "--set", "pool", "--threads", "1,2", "--json")
+    assert answer.code == 0
+    assert [run["threads"] for run in answer.json["runs"]] == [1, 2]
+    assert set(answer.json["runs"][0]["versions"]) == {"hwkit", "hwkit-default", "torch"}
+    assert set(answer.json["runs"][0]["skipped"]) == {
+        "onnxruntime", "openvino", "xnnpack", "ncnn", "mnn"
+    }  # fmt: skip
 
 
 def test_options_reach_the_race(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:

@@ -1,0 +1,90 @@
+"""OpenVINO: a model of one operator and its epilogue, in float32, with tensors that it shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ..op import Problem
+from .libraries import PRODUCTS, Array, Library, Variant, from_nchw
+from .onnx_problem import model_of
+
+__all__ = ["OpenVino"]
+
+openvino: Any = import_module("openvino")
+
+# Operands that are images, and so follow the layout that is tried.
+_IMAGES = ("x", "residual")
+
+
+class OpenVino(Library):
+    """OpenVINO's CPU plugin: one stream, no lower precision behind our back."""
+
+    name = "openvino"
+
+    def __init__(self, threads: int) -> None:
+        self.version = str(openvino.__version__).split("-")[0]
+        self._core = openvino.Core()
+        self._settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "EXECUTION_MODE_HINT": "ACCURACY",
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,
+        }
+
+    def variants(
+        self, problem: Problem, operands: tuple[Array, ...], packed: bool
+    ) -> Iterator[Variant]:
+        """Yield the model with its images in both orders; inside, OpenVINO has its own."""
+        named = {o.name: a for o, a in zip(problem.operands, operands, strict=True)}
+        if any(array.dtype != np.float32 for array in operands):
+            return
+        model = model_of(problem, named, packed)
+        if model is None:
+            return
+        message = model.serialise()
+        if problem.op.name in PRODUCTS:
+            yield self._variant("plain", message, dict(model.inputs), lambda y: y)
+            return
+        yield self._variant("nchw", message, dict(model.inputs), lambda y: from_nchw(problem, y))
+        inputs = {
+            name: array.transpose(0, 2, 3, 1) if name in _IMAGES else array
+            for name, array in model.inputs.items()
+        }
+        back = (0, 1, 2, 3) if problem.layout == "nhwc" else (0, 3, 1, 2)
+        yield self._variant("nhwc", message, inputs, lambda y: y.transpose(back))
+
+    def _variant(self, label: str, message: bytes, inputs: dict[str, Array], order: Any) -> Variant:
+        model = self._core.read_model(message)
+        if label == "nhwc":
+            model = _channels_last(model)
+        request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        for name, array in held.items():
+            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+
+        def run() -> Any:
+            # What is shared must outlive the request.
+            assert held is not None
+            request.infer()
+            return request
+
+        return Variant(label, run, lambda done: np.array(order(done.get_output_tensor(0).data)))
+
+
+def _channels_last(model: Any) -> Any:
+    """Return the model with images and answer in the order n, h, w, c."""
+    builder = openvino.preprocess.PrePostProcessor(model)
+    for port in model.inputs:
+        if port.get_any_name() in _IMAGES:
+            given = builder.input(port.get_any_name())
+            given.tensor().set_layout(openvino.Layout("NHWC"))
+            given.model().set_layout(openvino.Layout("NCHW"))
+    builder.output().model().set_layout(openvino.Layout("NCHW"))
+    builder.output().tensor().set_layout(openvino.Layout("NHWC"))
+    return builder.build()

@@ -1,0 +1,106 @@
+"""TensorFlow Lite models of a few operators, written with the schema that LiteRT ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .libraries import Array
+
+__all__ = ["FlatModel"]
+
+flatbuffers: Any = import_module("flatbuffers")
+schema: Any = import_module("ai_edge_litert.schema_py_generated")
+
+_TYPES = {"float32": 0, "int32": 2}
+_VERSION = 3
+# Operators whose number is above this have it in the newer of two fields only.
+_OLD = 127
+
+
+class FlatModel:
+    """A chain of operators on float32 tensors; the output of the last one is the model's.
+
+    Attributes:
+        inputs: arrays to feed, in the order of the model's inputs.
+        output: number of the last operator's output.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: list[Array] = []
+        self.output = -1
+        self._fed: list[int] = []
+        self._tensors: list[Any] = []
+        # The first buffer is the empty one, by agreement.
+        self._buffers: list[Any] = [schema.BufferT()]
+        self._codes: list[Any] = []
+        self._operators: list[Any] = []
+
+    def input(self, array: Array) -> int:
+        """Add an array that is fed at each run; return its tensor's number."""
+        self.inputs.append(np.ascontiguousarray(array))
+        self._fed.append(self._tensor(array.shape))
+        return self._fed[-1]
+
+    def constant(self, array: Array) -> int:
+        """Add an array that is part of the model; return its tensor's number."""
+        buffer = schema.BufferT()
+        buffer.data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._buffers.append(buffer)
+        return self._tensor(array.shape, _TYPES[array.dtype.name], len(self._buffers) - 1)
+
+    def operator(
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        shape: Sequence[int],
+        options: str = "",
+        **values: Any,
+    ) -> int:
+        """Add an operator behind the others; return its output's number.
+
+        Args:
+            kind: name in the schema's ``BuiltinOperator``.
+            inputs: numbers of the tensors that it takes.
+            shape: of its output.
+            options: name of its table of options, if it has one.
+            values: what to set in that table.
+        """
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, kind)
+        code.deprecatedBuiltinCode = min(code.builtinCode, _OLD)
+        self._codes.append(code)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = len(self._codes) - 1
+        operator.inputs = list(inputs)
+        self.output = self._tensor(shape)
+        operator.outputs = [self.output]
+        if options:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+            operator.builtinOptions = getattr(schema, f"{options}T")()
+            for name, value in values.items():
+                setattr(operator.builtinOptions, name, value)
+        self._operators.append(operator)
+        return self.output
+
+    def serialise(self) -> bytes:
+        """Return the model's buffer."""
+        graph = schema.SubGraphT()
+        graph.tensors, graph.operators = self._tensors, self._operators
+        graph.inputs, graph.outputs = self._fed, [self.output]
+        model = schema.ModelT()
+        model.version, model.subgraphs = _VERSION, [graph]
+        model.operatorCodes, model.buffers = self._codes, self._buffers
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        return bytes(builder.Output())
+
+    def _tensor(self, shape: Sequence[int], kind: int = 0, buffer: int = 0) -> int:
+        tensor = schema.TensorT()
+        tensor.shape, tensor.type, tensor.buffer = list(shape), kind, buffer
+        tensor.name = f"t{len(self._tensors)}"
+        self._tensors.append(tensor)
+        return len(self._tensors) - 1
