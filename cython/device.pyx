@@ -53,7 +53,7 @@ def threads_max():
 
 
 def measure_ceilings(int threads=0):
-    """Return measured ceilings, ``"<dtype> flop/s"`` and ``"byte/s"``; takes 0.2 seconds.
+    """Return measured ceilings, ``"<dtype> flop/s"`` and ``"byte/s"``; takes up to 2 seconds.
 
     Multiply-adds over random data in registers count two flops each; bytes are read beyond L2.
 

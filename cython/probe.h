@@ -9,10 +9,10 @@
 typedef double (*hwkit_probe_fn)(int64_t rounds, double *sum);
 
 /* Multiply-adds, as two flops each, of float64 or float32 per second on `threads` threads with the
- * selected kernels; takes about 30 ms. */
+ * selected kernels; takes about 60 ms, up to 0.7 s where CPUs share a core. */
 double hwkit_probe_flops(int is_double, int threads);
 
-/* Bytes per second that `threads` threads read beyond L2; takes about 50 ms. 0 if memory is out. */
+/* Bytes per second that `threads` threads read beyond L2; takes up to 0.7 s. 0 if memory is out. */
 double hwkit_probe_bandwidth(int threads);
 
 #endif
