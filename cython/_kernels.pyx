@@ -1,9 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, binding=True
 """The compiled kernels of the host, and the object that runs them on numpy arrays."""
 
-from libc.stdint cimport int64_t, uintptr_t
-
-import numpy as np
+include "ndarray.pyx"
 
 cdef extern from "run.h" nogil:
     enum:
@@ -18,33 +16,6 @@ cdef extern from "run.h" nogil:
         double seconds
     hwkit_plan *hwkit_plan_hold(const hwkit_plan *, int, int, const int *, const void *const *,
                                 const int64_t *)
-
-cdef extern from "ndarray.h":
-    enum:
-        HWKIT_C_CONTIGUOUS
-        HWKIT_ALIGNED
-        HWKIT_WRITEABLE
-    ctypedef struct hwkit_spec:
-        void *dtype
-        int nd
-        Py_ssize_t dims[8]
-        int64_t bytes
-    bint hwkit_ndarray_import(object, object, object, uintptr_t) except -1
-    char *hwkit_fitting(object, const hwkit_spec *, int)
-    object hwkit_new_array(int, const Py_ssize_t *, object)
-
-try:
-    from numpy._core._multiarray_umath import _ARRAY_API
-except ImportError:  # numpy 1
-    from numpy.core._multiarray_umath import _ARRAY_API
-
-cdef _prove_layout():
-    sample = np.empty((3, 5), np.float32)
-    if not hwkit_ndarray_import(_ARRAY_API, sample, sample.dtype, sample.ctypes.data):
-        raise ImportError(f"numpy {np.__version__} has another array layout than hwkit knows: "
-                          "upgrade hwkit")
-
-_prove_layout()
 
 # Below this a released GIL costs more than it gives other threads.
 cdef double RELEASE_SECONDS = 2e-6

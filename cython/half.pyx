@@ -6,11 +6,6 @@ cdef extern from "half.h" nogil:
         HWKIT_F32_TO_BF16
     void hwkit_half_convert(int which, const void *src, void *dst, int64_t n, int threads)
 
-cdef extern from "ndarray.h":
-    ctypedef struct hwkit_ndarray:
-        char *data
-    hwkit_ndarray *hwkit_as_ndarray(object)
-
 
 def convert(source, target, int threads=1):
     """Convert float32 to or from float16 or bfloat16, rounding to nearest even.

@@ -25,11 +25,6 @@ static PyTypeObject *hwkit_ndarray_type;
 static unsigned char (*hwkit_equivalent)(PyObject *, PyObject *);
 static PyObject *(*hwkit_empty)(int, const Py_ssize_t *, PyObject *, int);
 
-static inline hwkit_ndarray *hwkit_as_ndarray(PyObject *object)
-{
-    return (hwkit_ndarray *)object;
-}
-
 /* capsule: numpy's function table; sample: an array of shape (3, 5), its address is `address`. */
 static int hwkit_ndarray_import(PyObject *capsule, PyObject *sample, PyObject *dtype,
                                 uintptr_t address)
@@ -49,6 +44,17 @@ static int hwkit_ndarray_import(PyObject *capsule, PyObject *sample, PyObject *d
            hwkit_equivalent(a->descr, dtype);
 }
 
+static inline hwkit_ndarray *hwkit_as_ndarray(PyObject *object)
+{
+    return (hwkit_ndarray *)object;
+}
+
+/* The array's head if this is a numpy array and of no subclass, otherwise NULL. */
+static inline hwkit_ndarray *hwkit_exactly(PyObject *object)
+{
+    return Py_TYPE(object) == hwkit_ndarray_type ? (hwkit_ndarray *)object : NULL;
+}
+
 /* A new array; the reference to dtype is not stolen. */
 static inline PyObject *hwkit_new_array(int nd, const Py_ssize_t *dims, PyObject *dtype)
 {
@@ -66,8 +72,8 @@ typedef struct {
 /* Data pointer of an array that is exactly as specified, otherwise NULL without an exception. */
 static inline char *hwkit_fitting(PyObject *object, const hwkit_spec *spec, int flags)
 {
-    hwkit_ndarray *a = (hwkit_ndarray *)object;
-    if (Py_TYPE(object) != hwkit_ndarray_type || a->nd != spec->nd || (a->flags & flags) != flags)
+    hwkit_ndarray *a = hwkit_exactly(object);
+    if (!a || a->nd != spec->nd || (a->flags & flags) != flags)
         return NULL;
     for (int i = 0; i < spec->nd; i++)
         if (a->dimensions[i] != spec->dims[i])

@@ -1,7 +1,6 @@
 """What runs: the plan table, and the ways into it.
 
-A call makes a key of shapes, dtypes and arguments and looks it up in one dict; only a miss asks the
-registry and the records. Readers take no lock: a Plan is complete before it enters the table.
+Only a call that :mod:`hwkit.calls` has not seen before asks the registry and the records.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import Any
 
 import platformdirs
 
-from .arrays import host_view, spec_of
+from .arrays import spec_of
+from .calls import PlanTable, fastest
 from .errors import ArgumentError, HwkitWarning, KernelFailure, NoKernel, Unavailable
 from .op import Op, Problem
 from .plans import Plan
@@ -40,67 +40,13 @@ __all__ = [
 
 FALLBACKS = ("error", "warn", "silent")
 
-# Shapes that never repeat must not fill the memory; a plan is cheap to make again.
-_MOST_PLANS = 4096
-
-_table: dict[Any, Plan] = {}
-
 # The devices in order, and what to do when the first cannot: (names, fallback), or None.
 _in_use: contextvars.ContextVar[tuple[tuple[str, ...], str] | None] = contextvars.ContextVar(
     "hwkit_use", default=None
 )
 
 
-def call(
-    op: Op,
-    operands: tuple[Any, ...],
-    arguments: tuple[Any, ...],
-    out: Any = None,
-    device: str | None = None,
-    tolerance: Tolerance = None,
-) -> Any:
-    """Run ``op``: one look into the table, then the Plan.
-
-    Args:
-        op: the Op.
-        operands: arrays in the order of ``op.problem``; ``None`` where left out.
-        arguments: values of ``op.arguments``.
-        out: array for the result, or ``None``.
-        device: device name, or ``None`` for those of :func:`use`, or the default device.
-        tolerance: relative error that the answer may have, or a policy.
-    """
-    x = operands[0]
-    key: tuple[Any, ...] | None
-    try:
-        if len(operands) == 1:
-            key = op.name, arguments, device, tolerance, _in_use.get(), x.shape, x.dtype
-        else:
-            w = operands[1]
-            # Shapes of the epilogue's operands follow from these two; the plan checks them.
-            key = (
-                op.name, arguments, device, tolerance, _in_use.get(), x.shape, x.dtype,
-                w.shape, w.dtype, *[a is None for a in operands[2:]],
-            )  # fmt: skip
-        found = _table.get(key)
-    except (AttributeError, TypeError):
-        # Lists and numbers have no shape; a list as an argument cannot be hashed.
-        key = found = None
-    if found is None:
-        operands = tuple([a if _is_array(a) else host_view(a) for a in operands])
-        found = _remember(key, op, operands, arguments, device, tolerance)
-    count = len(found.operands)
-    if count != len(operands):
-        # An Op's first two operands are always there.
-        operands = operands[:2] if count == 2 else tuple([a for a in operands if a is not None])
-    return found(*operands, out=out)
-
-
-def _is_array(array: Any) -> bool:
-    return array is None or (hasattr(array, "shape") and hasattr(array, "dtype"))
-
-
-def _remember(
-    key: tuple[Any, ...] | None,
+def _plan_call(
     op: Op,
     operands: tuple[Any, ...],
     arguments: tuple[Any, ...],
@@ -108,12 +54,20 @@ def _remember(
     tolerance: Tolerance,
 ) -> Plan:
     problem = op.problem(*map(spec_of, operands), **dict(zip(op.arguments, arguments, strict=True)))
-    made = plan_problem(problem, device, tolerance)
-    if key is not None:
-        if len(_table) >= _MOST_PLANS:
-            _table.clear()
-        _table[key] = made
-    return made
+    return plan_problem(problem, device, tolerance)
+
+
+call = fastest(PlanTable(_plan_call, _in_use))
+"""Run an Op: one look into the table, then the Plan. For the public functions.
+
+Args:
+    op: the Op.
+    operands: arrays in the order of ``op.problem``; ``None`` where left out.
+    arguments: values of ``op.arguments``.
+    out: array for the result, or ``None``.
+    device: device name, or ``None`` for those of :func:`use`, or the default device.
+    tolerance: relative error that the answer may have, or a policy.
+"""
 
 
 def plan(
@@ -264,7 +218,7 @@ def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
 
 def forget() -> None:
     """Drop all plans, so that the next call of each kind asks the records again."""
-    _table.clear()
+    call.clear()
 
 
 @cache

@@ -9,6 +9,7 @@ import numpy as np
 
 from .arrays import as_operand, like, writable_view
 from .backend import Device, Kernel, Run
+from .calls import Call
 from .errors import ArgumentError, DtypeError
 from .op import Operand, Problem
 from .records import Match
@@ -23,8 +24,13 @@ def _no_fast_path(operands: tuple[Any, ...], out: Any) -> Any:
     return NotImplemented
 
 
-class Plan:
+class Plan(Call):
     """A call, planned once: ``plan(x, w, bias, out=y)``.
+
+    It takes arrays as in ``operands``, of any strides, byte order or library. ``out`` is where to
+    put the result, which may overlap an operand; a new array of the library of the first operand
+    if ``None``. The answer is ``out`` or that array. Numbers, shapes or dtypes of arrays that do
+    not fit are an ArgumentError or a DtypeError.
 
     Attributes:
         problem: what is computed.
@@ -38,8 +44,7 @@ class Plan:
     """
 
     __slots__ = (
-        "_direct", "_replan", "_run", "config", "device", "kernel", "match", "operands", "problem",
-        "source",
+        "_replan", "_run", "config", "device", "kernel", "match", "operands", "problem", "source",
     )  # fmt: skip
 
     def __init__(
@@ -64,25 +69,7 @@ class Plan:
         self.operands = problem.operands if operands is None else operands
         self._replan = replan
         self._run: Run = kernel.build(problem, config) if run is None else run
-        self._direct: Callable[[tuple[Any, ...], Any], Any]
         self._direct = getattr(self._run, "direct", _no_fast_path)
-
-    def __call__(self, *operands: Any, out: Any = None) -> Any:
-        """Run.
-
-        Args:
-            operands: arrays as in ``self.operands``, of any strides, byte order or library.
-            out: where to put the result; it may overlap an operand. A new array if ``None``.
-
-        Returns:
-            ``out``, or a new array of the library of the first operand.
-
-        Raises:
-            ArgumentError: the number or shape of an operand, or ``out``, does not fit the plan.
-            DtypeError: a dtype does not.
-        """
-        result = self._direct(operands, out)
-        return self._general(operands, out) if result is NotImplemented else result
 
     def _general(self, operands: tuple[Any, ...], out: Any) -> Any:
         if len(operands) != len(self.operands):

@@ -14,6 +14,7 @@ from toy import ToyKernel, ToyPlugin
 
 import hwkit
 from hwkit import ArgumentError, HwkitWarning, KernelFailure, NoKernel, dispatch, ops
+from hwkit.calls import PlanTable
 from hwkit.records import Database
 from hwkit.registry import Registry
 
@@ -54,10 +55,10 @@ def test_a_call_is_planned_once(kernel: ToyKernel) -> None:
 
 def test_the_table_is_bounded(kernel: ToyKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes that never repeat do not fill the memory."""
-    monkeypatch.setattr(dispatch, "_MOST_PLANS", 4)
+    monkeypatch.setattr(PlanTable, "most", 4)
     for rows in range(1, 20):
         ops.gemm(np.ones((rows, 3), "f4"), B)
-    assert len(dispatch._table) <= 4
+    assert len(dispatch.call) <= 4
 
 
 def test_lists_and_unhashable_arguments() -> None:

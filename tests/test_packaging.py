@@ -26,6 +26,8 @@ pytestmark = pytest.mark.timeout(1500)
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+MODULES: list[dict[str, Any]] = PROJECT["tool"]["setuptools"]["ext-modules"]
+GENERATED = {"cython/_kernels.c", "cython/calls.c"}
 DEPENDENCIES = {"numpy", "pluggy", "platformdirs", "click", "rich"}
 EXTRAS = {
     "opencl", "cuda", "triton", "onnx", "tune", "cluster", "report", "bench", "test", "peers",
@@ -91,14 +93,13 @@ def test_every_package_is_listed() -> None:
 
 def test_every_c_file_is_built_and_every_header_is_carried() -> None:
     """A source archive without a header builds nowhere else."""
-    (module,) = PROJECT["tool"]["setuptools"]["ext-modules"]
     files = {
         f"cython/{file.name}"
         for file in (ROOT / "cython").iterdir()
-        if file.suffix in (".c", ".h", ".inc", ".pyx") and file.name != "_kernels.c"
+        if file.suffix in (".c", ".h", ".inc", ".pyx") and f"cython/{file.name}" not in GENERATED
     }
-    assert {*module["sources"], *module["depends"]} == files
-    assert {f for f in files if f.endswith(".c")} <= set(module["sources"])
+    assert {f for m in MODULES for f in (*m["sources"], *m["depends"])} == files
+    assert {f for f in files if f.endswith(".c")} <= {f for m in MODULES for f in m["sources"]}
 
 
 def test_entry_points_lead_to_our_own_parts() -> None:
@@ -123,12 +124,14 @@ def test_installed_metadata_say_the_same() -> None:
 
 @pytest.mark.slow
 def test_wheel_holds_exactly_the_packages(distributions: Distributions) -> None:
-    """Every source file of the packages, one compiled module, and no C, tests or tools."""
+    """Every source file of the packages, the compiled modules, and no C, tests or tools."""
     with zipfile.ZipFile(distributions.wheel) as wheel:
         inside = {name for name in wheel.namelist() if not name.endswith("/")}
     info = {name for name in inside if ".dist-info/" in name}
-    compiled = {name for name in inside if re.fullmatch(r"hwkit_cpu/_kernels\..*\.so", name)}
-    assert len(compiled) == 1
+    compiled = {
+        name for name in inside if re.fullmatch(r"(hwkit/_calls|hwkit_cpu/_kernels)\..*\.so", name)
+    }
+    assert len(compiled) == len(MODULES)
     assert inside - info - compiled == package_files()
     assert any(name.endswith("licenses/LICENSE") for name in info)
 
@@ -138,10 +141,9 @@ def test_source_archive_holds_what_a_build_needs(distributions: Distributions) -
     """All C and Cython, the tables, licence and README, and nothing that was built."""
     with tarfile.open(distributions.sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
-    (module,) = PROJECT["tool"]["setuptools"]["ext-modules"]
-    wanted = {*module["sources"], *module["depends"], "pyproject.toml", "setup.cfg", "README.md"}
-    assert {*wanted, "LICENSE"} <= inside
-    built = [n for n in inside if n.endswith((".so", ".o", ".pyc")) or n == "cython/_kernels.c"]
+    wanted = {f for m in MODULES for f in (*m["sources"], *m["depends"])}
+    assert {*wanted, "pyproject.toml", "setup.cfg", "README.md", "LICENSE"} <= inside
+    built = [n for n in inside if n.endswith((".so", ".o", ".pyc")) or n in GENERATED]
     assert not built
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import host_view, like, writable_view
+from ..calls import plain_matrices
 from ..dispatch import call
 from ..errors import ArgumentError, DtypeError
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
@@ -152,10 +153,10 @@ def matmul(
     >>> matmul(a, np.ones(3, np.float32)).shape
     (5, 2)
     """
+    if plain_matrices(a, b):
+        return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
     if type(a) is np.ndarray and type(b) is np.ndarray:
         if a.ndim == 2 and b.ndim == 2 and b.shape[1] != 1:
-            if a.flags.c_contiguous and b.flags.c_contiguous:
-                return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
             return _matrices(a, b, out, device, tolerance)
         if a.ndim == 3 and b.ndim == 3 and a.shape[0] == b.shape[0]:
             return call(MATMUL, (a, b), (), out, device, tolerance)
