@@ -142,15 +142,18 @@ class Device(ABC):
 
     Attributes:
         backend: name of the Backend, ``"cuda"``.
-        index: number among the backend's devices.
+        index: number among the backend's devices, or the name of an emulated one.
         arch: what records are shared by, ``"sm_90"``, ``"x86-64-avx2"``.
         fingerprint: all that a measurement depends on.
+        emulated: whether the hardware is not there. Answers are real; :meth:`time` gives what a
+            model estimates, and records say so.
     """
 
     backend: str
-    index: int
+    index: int | str
     arch: str
     fingerprint: Fingerprint
+    emulated: bool = False
 
     @abstractmethod
     def put(self, array: Any) -> Any:
@@ -209,6 +212,12 @@ class Backend(ABC):
             Unavailable: hardware or a dependency is missing; the message says what to install.
         """
 
+    def emulated(self) -> tuple[str, ...]:
+        """Return the names of devices that can be emulated, as ``"mali-g76"``; they are opened by
+        name, and are not counted.
+        """
+        return ()
+
     @abstractmethod
-    def open(self, index: int) -> Device:
-        """Return device number ``index``, opened."""
+    def open(self, index: Any) -> Device:
+        """Return device number ``index``, or the emulated device of that name, opened."""

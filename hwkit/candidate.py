@@ -68,6 +68,7 @@ class Candidate:
             arch=self.device.arch,
             fingerprint=self.device.fingerprint,
             measurement=measurement,
+            origin="estimated" if self.device.emulated else "tuned",
             **self.facts(),
         )
         return self.result

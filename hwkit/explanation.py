@@ -129,7 +129,8 @@ class Explanation:
         match = self.selection.match
         if match is not None:
             measured = match.record.measurement
-            rows.append(("measured", f"{_time(measured.seconds)}{self._shares()}"))
+            how = "estimated" if match.record.origin == "estimated" else "measured"
+            rows.append((how, f"{_time(measured.seconds)}{self._shares()}"))
             rows.append(("error", f"{measured.error:.1e} measured, {budget:.1e} allowed"))
             ties = [f"{t.kernel} {t.config}".strip() for t in match.ties]
             rows += [("ties", tie) for tie in ties[:_SHOWN]]

@@ -60,7 +60,7 @@ class Registry:
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._lock = threading.RLock()
-        self._devices: dict[tuple[str, int], Device] = {}
+        self._devices: dict[tuple[str, int | str], Device] = {}
         # The device is kept beside its kernels: the id of one that is gone may be used again.
         self._kernels: dict[int, tuple[Device, tuple[Kernel, ...]]] = {}
         self._cache: dict[str, Any] = {}
@@ -238,7 +238,8 @@ class Registry:
             except Exception as error:
                 text = f"its backend failed with {type(error).__name__}: {error}"
                 found[name] = Unavailable(text)
-            for index in range(count):
+            # Without a real device there is nothing to emulate another on.
+            for index in (*range(count), *(backend.emulated() if count else ())):
                 try:
                     found[f"{name}:{index}"] = self.device(f"{name}:{index}")
                 except Unavailable as reason:
@@ -295,14 +296,21 @@ class Registry:
         return [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
 
 
-def _index(backend: Backend, part: str) -> int:
+def _index(backend: Backend, part: str) -> int | str:
     count = backend.count()
+    if part in backend.emulated():
+        return part
     if not part.isdecimal() or int(part) >= count:
         raise ArgumentError(
-            f"device {backend.name}:{part} does not exist, there are {count} of {backend.name}: "
+            f"device {backend.name}:{part} does not exist, there are {count} of {backend.name}"
+            f"{_named(backend.emulated())}: "
             "type 'hwkit devices'"
         )
     return int(part)
+
+
+def _named(emulated: tuple[str, ...]) -> str:
+    return f" and emulated {', '.join(emulated)}" if emulated else ""
 
 
 _lock = threading.Lock()

@@ -47,6 +47,7 @@ def _facts(device: Device) -> dict[str, Any]:
         "name": repr(device),
         "backend": device.backend,
         "arch": device.arch,
+        "emulated": device.emulated,
         "compute_units": _first(identity, _UNITS),
         "threads": _first(identity, _THREADS),
         "memory_bytes": _first(identity, _MEMORY),

@@ -27,6 +27,8 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
 
     if not isinstance(device, OpenclDevice):
         return []
-    from . import conv2d, gemm, pool2d
+    from . import conv2d, fpga, gemm, pool2d
 
+    if device.limits.work_group == 1:
+        return fpga.kernels(device)
     return [*gemm.kernels(device), *conv2d.kernels(device), *pool2d.kernels(device)]

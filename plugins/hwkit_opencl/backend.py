@@ -10,7 +10,9 @@ from typing import Any
 from hwkit import Backend, Device, Unavailable
 
 from .device import CpuClockDevice, OpenclDevice
+from .emulated import EmulatedDevice
 from .failures import INSTALL
+from .profiles import NAMES
 
 __all__ = ["OpenclBackend", "PLATFORM_VARIABLE"]
 
@@ -34,10 +36,18 @@ class OpenclBackend(Backend):
         """
         return len(self._devices)
 
-    def open(self, index: int) -> Device:
-        """Return device number ``index``."""
+    def emulated(self) -> tuple[str, ...]:
+        """Return the names of the profiles."""
+        return NAMES
+
+    def open(self, index: int | str) -> Device:
+        """Return device number ``index``, or the emulated device of that name."""
         import pyopencl as cl
 
+        if isinstance(index, str):
+            # A CPU is what is there everywhere, and it computes like any other.
+            cpus = [d for d in self._devices if d.type & cl.device_type.CPU]
+            return EmulatedDevice((cpus or self._devices)[0], index)
         found = self._devices[index]
         kind = CpuClockDevice if found.type & cl.device_type.CPU else OpenclDevice
         return kind(found, index)

@@ -10,8 +10,9 @@ import numpy as np
 
 from hwkit import Config, Kernel, Problem
 
+from .models import Work
 from .programs import DTYPES, build
-from .run import OUT, Launch, Slot
+from .run import OUT, Launch, OpenclRun, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
@@ -148,6 +149,16 @@ class OpenclKernel(Kernel):
         """Return the Op's budget, a little more for sums of float32 in one chain."""
         budget: float = problem.error_budget()
         return budget
+
+    def work(self, problem: Problem, config: Config) -> Work:
+        """Return what a run does, as the models count it."""
+        raise NotImplementedError
+
+    def finished(self, problem: Problem, config: Config, run: OpenclRun) -> OpenclRun:
+        """Return the run, with its estimate where the device is emulated."""
+        if self.device.emulated:
+            run.estimate = self.device.estimate(self.work(problem, config))
+        return run
 
     def launch(
         self,

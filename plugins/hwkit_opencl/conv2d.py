@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, ceiling, epilogue, integer, offset, tunables
+from .models import Work
 from .run import OUT, OpenclRun, Slot
 
 if TYPE_CHECKING:
@@ -155,7 +156,27 @@ class ImplicitConv2d(_Conv2d):
                 *self._output(problem), integer(flags), *activation,
             ),
         )  # fmt: skip
-        return OpenclRun(self.device, [pack, main], 1, (packed,))
+        return self.finished(problem, config, OpenclRun(self.device, [pack, main], 1, (packed,)))
+
+    def work(self, problem: Problem, config: Config) -> Work:
+        """Return the multiply-adds of whole tiles, and an access for each element or vector."""
+        chosen, groups = tunables(config), int(problem["groups"])
+        pixels = problem.output.nbytes // problem.output.dtype.itemsize // max(problem["k"], 1)
+        panels, across = self._panels(problem, config)
+        depth = problem["r"] * problem["s"] * problem["c"] // groups
+        size, threads = problem.operands[0].dtype.itemsize, chosen["wm"] * chosen["wn"]
+        blocks = ceiling(pixels, chosen["mr"] * chosen["wm"]) * ceiling(panels, chosen["wn"])
+        steps = float(blocks * groups * threads * depth)
+        return Work(
+            fma=steps * chosen["mr"] * across,
+            loads=steps * (chosen["mr"] + chosen["nv"]),
+            load_bytes=size * chosen["vec"],
+            bytes=float(problem.nbytes + 2 * self.workspace(problem, config)),
+            groups=blocks * groups,
+            threads=threads,
+            registers=self.registers(problem, config),
+            half=size == 2,
+        )
 
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the bytes of the packed weights."""
@@ -214,7 +235,34 @@ class _Direct(_Conv2d):
                 *self._output(problem), integer(flags), *activation,
             ),
         )  # fmt: skip
-        return OpenclRun(self.device, [main])
+        return self.finished(problem, config, OpenclRun(self.device, [main]))
+
+    def registers(self, problem: Problem, config: Config) -> int:
+        """Return the sums, a vector, and addresses."""
+        wide = 2 if problem.dtypes.input == "float64" else 1
+        return int(config["vec"]) * (int(config["tile"]) + 1) * wide + 16
+
+    def work(self, problem: Problem, config: Config) -> Work:
+        """Return an access for each vector of the image, and for each weight."""
+        chosen, size = tunables(config), problem.operands[0].dtype.itemsize
+        outputs = problem.output.nbytes // problem.output.dtype.itemsize
+        depth = problem["r"] * problem["s"] * problem["c"] // problem["groups"]
+        items = ceiling(outputs, chosen["vec"] * chosen["tile"])
+        # Pixels that do not lie side by side are read one by one.
+        single = not self.across and (problem.layout == "nhwc" or problem["stride"][1] > 1)
+        values = chosen["tile"] if self.across else 1
+        weights = 1 if self.across else chosen["tile"]
+        loads = float(items * depth) * (values * (chosen["vec"] if single else 1) + weights)
+        return Work(
+            fma=float(items * chosen["vec"] * chosen["tile"] * depth),
+            loads=loads,
+            load_bytes=size if single else size * chosen["vec"],
+            bytes=float(problem.nbytes),
+            groups=ceiling(items, chosen["wm"]),
+            threads=chosen["wm"],
+            registers=self.registers(problem, config),
+            half=size == 2,
+        )
 
 
 class RowsConv2d(_Direct):

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from hwkit import Device, Fingerprint
 
 from .failures import translated
 from .limits import Limits
+
+if TYPE_CHECKING:
+    from .models import Estimate, Work
+    from .run import Launch, OpenclRun
 
 __all__ = ["CpuClockDevice", "OpenclDevice"]
 
@@ -31,12 +35,12 @@ class OpenclDevice(Device):
 
     Args:
         found: the ``pyopencl.Device``.
-        index: number among the backend's devices.
+        index: number among the backend's devices, or the name of a profile.
     """
 
     backend = "opencl"
 
-    def __init__(self, found: Any, index: int) -> None:
+    def __init__(self, found: Any, index: int | str) -> None:
         import pyopencl as cl
         import pyopencl.array as cl_array
 
@@ -180,6 +184,16 @@ class OpenclDevice(Device):
         """Take note of a kernel's event while a run is timed."""
         if self._events is not None:
             self._events.append(event)
+
+    def estimate(self, work: Work) -> Estimate | None:
+        """Return nothing: this device measures."""
+        return None
+
+    def refuse(self, launch: Launch) -> None:
+        """Refuse nothing: the device does it itself."""
+
+    def launched(self, run: OpenclRun) -> None:
+        """Take note of a run; devices that are emulated add its estimate up."""
 
     def time(self, run: Callable[[], Any]) -> float:
         """Return the seconds that the device's own clock gives the kernels of one ``run()``."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, Value, ceiling, epilogue, integer, number, offset, tunables
+from .models import Work
 from .run import OUT, Launch, OpenclRun, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["LocalGemm", "PackedGemm", "PlainGemm", "kernels"]
+__all__ = ["LocalGemm", "PackedGemm", "PlainGemm", "Strides", "kernels"]
 
 MR = (1, 2, 3, 4, 6, 8)
 NV = (1, 2, 3, 4)
@@ -91,7 +92,7 @@ class _Gemm(OpenclKernel):
     def build(self, problem: Problem, config: Config) -> Run:
         """Compile, and allocate the packed b."""
         m, n, k = (int(problem[name]) for name in "mnk")
-        sizes = _Strides(problem)
+        sizes = Strides(problem)
         across = int(config["nv"]) * int(config["vec"])
         defines = self._defines(config)
         launches: list[Launch] = []
@@ -126,14 +127,41 @@ class _Gemm(OpenclKernel):
         launches.append(
             self.launch(problem, "gemm", groups, self.threads(config), defines, arguments)
         )
-        return OpenclRun(self.device, launches, len(launches) - 1, scratch)
+        run = OpenclRun(self.device, launches, len(launches) - 1, scratch)
+        return self.finished(problem, config, run)
+
+    def work(self, problem: Problem, config: Config) -> Work:
+        """Return the multiply-adds of whole tiles, and an access for each element or vector."""
+        chosen, batch = tunables(config), int(problem.sizes.get("b", 1))
+        m, n, k = (int(problem[name]) for name in "mnk")
+        size = problem.operands[0].dtype.itemsize
+        rows, across = chosen["mr"], chosen["nv"] * chosen["vec"]
+        down = ceiling(m, rows * chosen["wm"])
+        groups = down * ceiling(n, across * chosen["wn"]) * batch
+        threads = chosen["wm"] * chosen["wn"]
+        steps = float(groups * threads * k)
+        each = rows + chosen["nv"]
+        stage = chosen.get("stage", 0)
+        shared = (rows * chosen["wm"] + across * chosen["wn"]) / threads
+        return Work(
+            fma=steps * rows * across,
+            loads=steps * (shared if stage else each),
+            load_bytes=size if stage else size * chosen["vec"],
+            bytes=float(problem.nbytes + 2 * self.workspace(problem, config)),
+            groups=groups,
+            threads=threads,
+            local_loads=steps * (rows + across + shared) if stage else 0.0,
+            barriers=2.0 * groups * ceiling(k, stage) if stage else 0.0,
+            registers=self.registers(problem, config),
+            half=size == 2,
+        )
 
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the bytes of the packed b."""
         if not self.packed:
             return 0
         across = int(config["nv"]) * int(config["vec"])
-        rows = _Strides(problem).b_count * int(problem["k"])
+        rows = Strides(problem).b_count * int(problem["k"])
         panels = ceiling(int(problem["n"]), across)
         return rows * panels * across * problem.operands[1].dtype.itemsize
 
@@ -207,7 +235,7 @@ class LocalGemm(PlainGemm):
         return 0 if not self.device.limits.is_cpu else -2
 
 
-class _Strides:
+class Strides:
     """Where elements lie: strides of a and b by row, column and batch, and the scalars."""
 
     def __init__(self, problem: Problem) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from .common import OpenclKernel, ceiling, integer, offset
+from .common import OpenclKernel, ceiling, integer, offset, tunables
 from .conv2d import strides, window_arguments
+from .models import Work
 from .run import OUT, OpenclRun, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["ImagePool2d", "WindowPool2d", "kernels"]
+__all__ = ["POOLS", "ImagePool2d", "WindowPool2d", "kernels", "pool_arguments"]
 
 VEC = (1, 2, 4, 8, 16)
 THREADS = (1, 4, 16, 32, 64)
@@ -24,6 +25,28 @@ def kernels(device: OpenclDevice) -> list[Kernel]:
     """Return the kernels of this module."""
     found: list[Kernel] = [WindowPool2d(device, op) for op in POOLS]
     return found + [ImagePool2d(device, op) for op in POOLS[2:]]
+
+
+def is_whole(problem: Problem) -> bool:
+    """Whether the window is the whole image."""
+    return "r" not in problem.sizes
+
+
+def pool_arguments(problem: Problem) -> tuple[Any, ...]:
+    """Return sizes, window and strides, as the texts take them."""
+    h, w = problem["h"], problem["w"]
+    if is_whole(problem):
+        window = tuple(map(integer, (1, 1, h, w, 0, 0, 1, 1, 1, 1)))
+        inside = (0, h, 0, w)
+    else:
+        window = window_arguments(problem)
+        top, bottom, left, right = problem["pad"]
+        counted = problem.attributes.get("count_include_pad", False)
+        inside = (-top, h + bottom, -left, w + right) if counted else (0, h, 0, w)
+    shapes = (problem.operands[0].shape, problem.output.shape)
+    steps = [step for shape in shapes for step in strides(problem.layout, shape)]
+    sizes = map(integer, (problem["c"], h, w))
+    return (*sizes, *window, *map(integer, inside), *map(offset, steps))
 
 
 class _Pool2d(OpenclKernel):
@@ -45,6 +68,26 @@ class _Pool2d(OpenclKernel):
         wide = 4 if problem.dtypes.input == "float64" or not cpu else 8
         return Config({"vec": wide, "wm": 16})
 
+    def work(self, problem: Problem, config: Config) -> Work:
+        """Return an access for each vector of a window; an addition counts as a multiply-add."""
+        chosen, size = tunables(config), problem.operands[0].dtype.itemsize
+        outputs = problem.output.nbytes // size
+        taps = problem.flops // max(outputs, 1)
+        whole = self.name == "image_pool2d"
+        items = outputs if whole else ceiling(outputs, chosen["vec"])
+        single = problem.layout == "nchw" and not whole
+        loads = float(items * taps) * (chosen["vec"] if single else 1)
+        return Work(
+            fma=float(items * taps * (1 if whole else chosen["vec"])),
+            loads=loads / (chosen["vec"] if whole else 1),
+            load_bytes=size if single else size * chosen["vec"],
+            bytes=float(problem.nbytes),
+            groups=ceiling(items, chosen["wm"]),
+            threads=chosen["wm"],
+            registers=chosen["vec"] * (5 if whole else 3) + 16,
+            half=size == 2,
+        )
+
     def _defines(self, config: Config, across: bool) -> dict[str, int]:
         maximum = "max" in self.op
         return {"VEC": int(config["vec"]), "MAXIMUM": int(maximum), "ACROSS": int(across)}
@@ -57,44 +100,25 @@ class WindowPool2d(_Pool2d):
 
     def refusal(self, problem: Problem) -> str | None:
         """Return why it does not take the problem; positions are counted in int."""
-        if not self._whole(problem):
+        if not is_whole(problem):
             shape = dict(zip(problem.layout, problem.output.shape, strict=True))
             reach = max(max(problem[name]) for name in ("pad", "stride", "dilation"))
             if reach * max(problem["r"], problem["s"], shape["h"], shape["w"]) >= 2**30:
                 return "padding, stride or dilation are beyond what it counts"
         return super().refusal(problem)
 
-    @staticmethod
-    def _whole(problem: Problem) -> bool:
-        return "r" not in problem.sizes
-
     def build(self, problem: Problem, config: Config) -> Run:
         """Compile."""
         across, threads = problem.layout == "nhwc", self.threads(config)
         shape = dict(zip(problem.layout, problem.output.shape, strict=True))
-        h, w = problem["h"], problem["w"]
-        if self._whole(problem):
-            window = tuple(map(integer, (1, 1, h, w, 0, 0, 1, 1, 1, 1)))
-            inside = (0, h, 0, w)
-        else:
-            window = window_arguments(problem)
-            top, bottom, left, right = problem["pad"]
-            counted = problem.attributes.get("count_include_pad", False)
-            inside = (-top, h + bottom, -left, w + right) if counted else (0, h, 0, w)
         strips = ceiling(shape["c"] if across else shape["w"], int(config["vec"]))
         units = strips * (shape["w"] if across else shape["h"])
         rest = shape["h"] if across else shape["c"]
         main = self.launch(
             problem, "pool2d", (ceiling(units, threads), rest, shape["n"]), threads,
-            self._defines(config, across),
-            (
-                Slot(0), OUT, integer(shape["c"]), integer(h), integer(w), *window,
-                *map(integer, inside),
-                *map(offset, strides(problem.layout, problem.operands[0].shape)),
-                *map(offset, strides(problem.layout, problem.output.shape)),
-            ),
+            self._defines(config, across), (Slot(0), OUT, *pool_arguments(problem)),
         )  # fmt: skip
-        return OpenclRun(self.device, [main])
+        return self.finished(problem, config, OpenclRun(self.device, [main]))
 
 
 class ImagePool2d(_Pool2d):
@@ -118,4 +142,4 @@ class ImagePool2d(_Pool2d):
             problem, "reduce_image", (ceiling(images, threads), 1, 1), threads,
             self._defines(config, False), (Slot(0), OUT, integer(images), integer(size)),
         )  # fmt: skip
-        return OpenclRun(self.device, [main])
+        return self.finished(problem, config, OpenclRun(self.device, [main]))

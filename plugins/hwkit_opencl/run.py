@@ -56,6 +56,7 @@ class OpenclRun:
         packing: how many of them read only constants, and are done by :meth:`prepack`.
         held: constants that were given beforehand, by position.
         packed: whether the packing has been done.
+        estimate: what a model expects of it, on a device that is emulated.
         scratch_buffers: what is kept between launches.
     """
 
@@ -65,6 +66,7 @@ class OpenclRun:
     scratch_buffers: tuple[Any, ...] = ()
     held: Mapping[int, Any] = field(default_factory=dict)
     packed: bool = False
+    estimate: Any = None
 
     @property
     def workspace(self) -> int:
@@ -100,6 +102,7 @@ class OpenclRun:
                     slots[a.number].base_data if isinstance(a, Slot) else a
                     for a in launch.arguments
                 ]
+                self.device.refuse(launch)
                 launch.kernel.set_args(*values)
                 event = cl.enqueue_nd_range_kernel(
                     self.device.queue, launch.kernel, launch.size, (launch.threads, 1, 1)
@@ -107,6 +110,7 @@ class OpenclRun:
                 self.device.keep(event)
             if event is not None:
                 event.wait()
+            self.device.launched(self)
 
     def prepack(self, constants: Mapping[int, Any]) -> OpenclRun:
         """Return the same run with these operands kept; weights in the kernel's own layout."""
@@ -125,7 +129,9 @@ class OpenclRun:
         ]
         first = launches[: self.packing]
         needed = {a.number for launch in first for a in launch.arguments if isinstance(a, Slot)}
-        run = OpenclRun(self.device, launches, self.packing, fresh, held, needed <= {*held})
+        run = OpenclRun(
+            self.device, launches, self.packing, fresh, held, needed <= {*held}, self.estimate
+        )
         if run.packed:
             run._launch(first, held)
         return run
