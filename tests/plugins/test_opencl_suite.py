@@ -28,11 +28,13 @@ class TestOpencl(BackendSuite):
 
 
 @needs_opencl
+@pytest.mark.slow
 class TestMaliG76(TestOpencl):
     device = "opencl:mali-g76"
 
 
 @needs_opencl
+@pytest.mark.slow
 class TestFpgaArria10(TestOpencl):
     device = "opencl:fpga-arria10"
 
