@@ -379,15 +379,19 @@ typedef struct {
 /* What one thread needs for a chunk. */
 typedef struct {
     char *strip;
+    int64_t line, pixel; /* bytes from a row of the strip to the next, from a pixel to the next */
     const void **rows;
     int32_t *block, *sums;
     uint8_t *turned;  /* pixels of planes on their way into the strip, or results into planes */
     uint8_t *gathered;
 } space;
 
+/* Bytes of an element of a strip. */
+static int strip_size(const plan *p) { return p->table->a_size == 1 && !p->g.depthwise ? 1 : 2; }
+
 static int find_space(const plan *p, space *s)
 {
-    const int64_t pixels = p->rows * p->columns, a = p->table->a_size == 1 && !p->g.depthwise ? 1 : 2;
+    const int64_t pixels = p->rows * p->columns, a = strip_size(p);
     const int64_t wide = p->g.depthwise ? p->pitch : p->width;
     const int64_t even = p->g.depthwise ? hwkit_round_up(p->taps, 2) : 0;
     const int64_t bytes[] = {
@@ -407,13 +411,16 @@ static int find_space(const plan *p, space *s)
     char *base = s ? hwkit_scratch(HWKIT_SCRATCH_THREAD, all) : NULL;
     if (!base)
         return s ? 0 : (int)hwkit_min(all, INT32_MAX);
-    *s = (space){base + start[0], (const void **)(base + start[1]), (int32_t *)(base + start[2]),
-                 (int32_t *)(base + start[3]), (uint8_t *)base + start[4],
-                 (uint8_t *)base + start[5]};
+    *s = (space){.strip = base + start[0],
+                 .pixel = p->pitch * a,
+                 .line = p->strip_w * p->pitch * a,
+                 .rows = (const void **)(base + start[1]),
+                 .block = (int32_t *)(base + start[2]),
+                 .sums = (int32_t *)(base + start[3]),
+                 .turned = (uint8_t *)base + start[4],
+                 .gathered = (uint8_t *)base + start[5]};
     return 1;
 }
-
-static int strip_size(const plan *p) { return p->table->a_size == 1 && !p->g.depthwise ? 1 : 2; }
 
 static void convert(const product *x, char *to, const void *from, int64_t n)
 {
@@ -447,6 +454,10 @@ static void fill_from_planes(const product *x, const space *s, char *to, const u
                     s->gathered[c * TURN + j] = planes[c * area + j * p->step_x];
             planes = s->gathered;
             ld = TURN;
+        }
+        if (strip_size(p) == 1 && !x_flip(p)) {
+            turn((uint8_t *)to + i * row, row, planes, ld, channels, some);
+            continue;
         }
         turn(s->turned, channels, planes, ld, channels, some);
         if (p->pitch == channels) {
@@ -563,11 +574,26 @@ static place place_of(const plan *p, int64_t chunk)
     return at;
 }
 
-static void fill(const product *x, const space *s, const place *at, int64_t channel,
-                 int64_t channels)
+/* Whether pixels can be read where they lie: bytes as they are, without padding. */
+static int readable(const plan *p)
+{
+    const hwkit_int8 *g = &p->g;
+    return strip_size(p) == 1 && !x_flip(p) && !g->x_planes && p->taps == 1 && !g->top &&
+           !g->left && (g->p - 1) * g->stride_y < g->h && (g->q - 1) * g->stride_x < g->w &&
+           p->deep == p->depth && p->step_x * g->c % 2048;
+}
+
+static void fill(const product *x, space *s, const place *at, int64_t channel, int64_t channels)
 {
     const plan *p = x->p;
     const hwkit_int8 *g = &p->g;
+    if (readable(p)) {
+        s->pixel = p->step_x * g->c;
+        s->line = p->step_y * g->w * g->c;
+        s->strip = (char *)(uintptr_t)x->x + at->image * g->h * g->w * g->c + at->y0 * s->line +
+                   at->x0 * s->pixel + channel;
+        return;
+    }
     fill_strip(x, s, x->x + at->image * g->h * g->w * g->c, channel, channels, at->y0, at->x0,
                (at->rows - 1) * p->sy + (g->r - 1) * p->dy + 1,
                (at->columns - 1) * p->sx + (g->s - 1) * p->dx + 1);
@@ -576,17 +602,27 @@ static void fill(const product *x, const space *s, const place *at, int64_t chan
 /* Pointers of all segments of all pixels, tile by tile. */
 static void point(const plan *p, const space *s, const place *at)
 {
-    const int64_t pixel = p->pitch * strip_size(p), count = at->rows * at->columns;
-    const int64_t across = p->merged ? 1 : p->g.s;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t tile = i / p->g.rows * p->g.rows;
+    const int64_t count = at->rows * at->columns, across = p->merged ? 1 : p->g.s;
+    const int64_t down_step = p->dy * s->line, across_step = p->dx * s->pixel;
+    const char *line = s->strip, *corner = line;
+    int64_t column = 0;
+    for (int64_t tile = 0; tile < count; tile += p->g.rows) {
         const int64_t some = hwkit_min(p->g.rows, count - tile);
-        const void **to = s->rows + tile * p->segments + i - tile;
-        const char *corner = s->strip + (i / at->columns * p->sy * p->strip_w +
-                                         i % at->columns * p->sx) * pixel;
-        for (int64_t r = 0; r < p->g.r; r++)
-            for (int64_t t = 0; t < across; t++, to += some)
-                *to = corner + (r * p->dy * p->strip_w + t * p->dx) * pixel;
+        for (int64_t i = 0; i < some; i++) {
+            const void **to = s->rows + tile * p->segments + i;
+            const char *row = corner;
+            for (int64_t r = 0; r < p->g.r; r++, row += down_step) {
+                const char *tap = row;
+                for (int64_t t = 0; t < across; t++, tap += across_step, to += some)
+                    *to = tap;
+            }
+            corner += p->sx * s->pixel;
+            if (++column == at->columns) {
+                column = 0;
+                line += p->sy * s->line;
+                corner = line;
+            }
+        }
     }
 }
 
@@ -687,15 +723,19 @@ static void depthwise_chunk(void *ctx, int64_t chunk)
     fill(x, &s, &at, at.n0, columns);
     const int16_t **rows = (const int16_t **)s.rows;
     const int16_t *weights = (const int16_t *)x->weights + at.n0 * even;
-    for (int64_t i = 0; i < at.rows * at.columns; i++) {
-        const int16_t *corner = (const int16_t *)s.strip +
-                                (i / at.columns * p->sy * p->strip_w + i % at.columns * p->sx) *
-                                    p->pitch;
-        for (int64_t t = 0; t < p->taps; t++)
-            rows[t] = corner + (t / g->s * p->dy * p->strip_w + t % g->s * p->dx) * p->pitch;
+    const int64_t pixel = p->pitch, line = p->strip_w * pixel;
+    for (int64_t y = 0; y < at.rows; y++) {
+        const int16_t *corner = (const int16_t *)s.strip + y * p->sy * line;
+        for (int64_t r = 0, t = 0; r < g->r; r++)
+            for (int64_t c = 0; c < g->s; c++)
+                rows[t++] = corner + r * p->dy * line + c * p->dx * pixel;
         if (even > p->taps)
             rows[p->taps] = corner; /* its weights are 0 */
-        p->table->depthwise(rows, weights, even, wide, s.block + i * wide);
+        for (int64_t i = 0; i < at.columns; i++) {
+            p->table->depthwise(rows, weights, even, wide, s.block + (y * at.columns + i) * wide);
+            for (int64_t t = 0; t < even; t++)
+                rows[t] += p->sx * pixel;
+        }
     }
     finish(x, &s, at.image, at.y0 * g->q + at.x0, at.rows * at.columns, at.n0, columns, wide);
 }
