@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 
-__all__ = ["Array", "Graph", "Node", "Value", "check_bytes", "one_line"]
+__all__ = ["Array", "Graph", "Node", "Value", "check_bytes", "one_line", "printable"]
 
 Array = np.ndarray[Any, Any]
 
@@ -120,7 +120,7 @@ class Node:
         return self.attributes.get(name, default)
 
     def __str__(self) -> str:
-        return f"{self.name!r} ({self.type})"
+        return f"{self.name[:100]!r} ({printable(self.type)})"
 
 
 @dataclass(eq=False)
@@ -208,6 +208,11 @@ def check_bytes(shape: Iterable[int], itemsize: int, limit: int, what: str) -> N
 
 def _short(sizes: tuple[int, ...]) -> str:
     return str(sizes) if len(sizes) <= 8 else f"{sizes[:8]}..."
+
+
+def printable(text: str) -> str:
+    """Return a text of a file so that it can stand in a sentence."""
+    return "".join(c if c.isprintable() else "?" for c in text[:100])
 
 
 def one_line(error: BaseException) -> str:

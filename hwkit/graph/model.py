@@ -11,12 +11,12 @@ from typing import Any, Union
 import numpy as np
 
 from ..arrays import host_view, like
-from ..errors import ArgumentError, DtypeError
+from ..errors import ArgumentError, DtypeError, HwkitError
 from ..op import Problem
 from ..registry import registry
 from ..settings import settings
 from .inference import deciding_inputs, infer
-from .ir import Array, Graph, Value
+from .ir import Array, Graph, Value, one_line
 from .nodetype import Setting
 from .passes import Pass
 from .program import Memory, Program
@@ -223,7 +223,15 @@ class Model:
         names = [value.name for value in graph.inputs]
         infer(graph, dict(zip(names, shapes, strict=True)), self._setting)
         for one in self._passes:
-            one.run(graph, self._setting)
+            try:
+                one.run(graph, self._setting)
+            except HwkitError:
+                raise
+            except Exception as error:
+                raise ArgumentError(
+                    f"pass {one.name!r} failed on model {self.name!r} with {type(error).__name__}: "
+                    f"{one_line(error)}; load it with without=({one.name!r},)"
+                ) from error
         return graph
 
     def problems(self, shapes: tuple[Shape, ...] | None = None) -> dict[Problem, int]:
@@ -289,6 +297,11 @@ class Model:
         """Drop what has been built, so that the next run asks the records again."""
         with self._lock:
             self._programs.clear()
+
+    def keep(self, old: Program, new: Program) -> None:
+        """Let a program made earlier run in the place of one made later."""
+        with self._lock:
+            self._programs = {k: old if p is new else p for k, p in self._programs.items()}
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r} on {self.device}: {len(self._graph.nodes)} nodes>"

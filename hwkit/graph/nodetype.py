@@ -5,7 +5,6 @@ A plugin adds its own by the hook ``hwkit_nodes``; hwkit's come through the same
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +17,19 @@ from ..errors import ArgumentError, HwkitError
 from ..plans import Plan
 from .ir import Array, Node, Value, one_line
 
-__all__ = ["Bind", "Built", "Glue", "NodeType", "Setting", "Spec2", "View", "dummy", "evaluate"]
+__all__ = [
+    "Bind",
+    "Built",
+    "Glue",
+    "NodeType",
+    "Setting",
+    "Spec2",
+    "View",
+    "dummy",
+    "evaluate",
+    "failure",
+    "guarded",
+]
 
 Spec2 = tuple[tuple[int, ...], Any]
 """Shape and dtype of an output."""
@@ -240,19 +251,22 @@ def guarded(node: Node, call: Callable[[], Any]) -> Any:
     """
     try:
         return call()
-    except HwkitError as error:
-        if str(node) in str(error):
-            raise
-        raise ArgumentError(f"node {node} cannot run: {one_line(error)}") from error
-    except (MemoryError, RecursionError):
-        raise ArgumentError(f"node {node} needs too much memory: its sizes are absurd") from None
     except Exception as error:
-        raise ArgumentError(
-            f"node {node} does not fit its inputs ({type(error).__name__}: {one_line(error)}): "
-            "check the model with onnx.checker"
-        ) from error
+        found = failure(node, error)
+        if found is error:
+            raise
+        raise found from error
 
 
-def elements(shape: Sequence[int]) -> int:
-    """Return the number of elements."""
-    return math.prod(shape)
+def failure(node: Node, error: Exception) -> HwkitError:
+    """Return what went wrong at a node as an error of one sentence that names it."""
+    if isinstance(error, HwkitError):
+        if str(node) in str(error):
+            return error
+        return ArgumentError(f"node {node} cannot run: {one_line(error)}")
+    if isinstance(error, (MemoryError, RecursionError)):
+        return ArgumentError(f"node {node} needs too much memory: its sizes are absurd")
+    return ArgumentError(
+        f"node {node} does not fit its inputs ({type(error).__name__}: {one_line(error)}): "
+        "check the model with onnx.checker"
+    )

@@ -18,7 +18,7 @@ from ..plans import Plan
 from .arena import ALIGNMENT, Block, lower_bound, place
 from .inference import kind_of
 from .ir import Array, Graph, Node, Value
-from .nodetype import Built, Setting, guarded
+from .nodetype import Built, Setting, failure, guarded
 
 __all__ = ["Memory", "Program", "Step"]
 
@@ -143,7 +143,7 @@ class Program:
     def _bound(self, node: Node, bind: Any, arrays: dict[Value, Array]) -> Callable[[], Any]:
         ins = [self._find(v, arrays) for v in node.inputs if v is not None]
         outs = [self._find(v, arrays) for v in node.outputs if v is not None]
-        call: Callable[[], Any] = bind(ins, outs)
+        call: Callable[[], Any] = guarded(node, lambda: bind(ins, outs))
         return call
 
     def _find(self, value: Value, arrays: dict[Value, Array]) -> Array:
@@ -178,14 +178,16 @@ class Program:
             for index in self._loose:
                 step = self.steps[index]
                 calls[index] = self._bound(step.node, step.bind, arrays)
-            if times is None:
+            done = 0
+            try:
                 for call in calls:
+                    start = 0.0 if times is None else time.perf_counter()
                     call()  # type: ignore[misc]
-            else:
-                for call in calls:
-                    start = time.perf_counter()
-                    call()  # type: ignore[misc]
-                    times.append((start, time.perf_counter()))
+                    if times is not None:
+                        times.append((start, time.perf_counter()))
+                    done += 1
+            except Exception as error:
+                raise failure(self.steps[done].node, error) from error
             for index in self._loose:
                 calls[index] = None  # keep nothing of the caller's alive
         return [self._answer(value, arrays) for value in self.graph.outputs]

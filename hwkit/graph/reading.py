@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError, NoKernel, Unavailable
 from ..registry import registry
-from .ir import Graph, Node, Value, one_line
+from .ir import Graph, Node, Value, one_line, printable
 from .nodetype import NodeType
 from .tensors import array_of, numpy_type
 
@@ -52,10 +52,11 @@ def read(model: Any, limit: int) -> Graph:
     for tensor in graph.initializer:
         data = array_of(tensor, folder, budget)
         budget -= data.nbytes
-        _define(values, Value.constant(tensor.name, data))
+        _define(values, Value.constant(_text(tensor.name), data))
     inputs = []
     for info in graph.input:
-        if info.name in values and values[info.name].data is not None:
+        known = values.get(_text(info.name))
+        if known is not None and known.data is not None:
             continue  # old models list constants as inputs too
         inputs.append(_define(values, _input(info)))
     made = [_node(n, i, opsets, folder, budget) for i, n in enumerate(graph.node)]
@@ -63,12 +64,13 @@ def read(model: Any, limit: int) -> Graph:
     nodes = _connect(made, graph.node, values)
     outputs = []
     for info in graph.output:
-        if info.name not in values:
-            raise ArgumentError(f"output {info.name!r} of the model is made by no node")
-        outputs.append(values[info.name])
+        label = _text(info.name)
+        if label not in values:
+            raise ArgumentError(f"output {label!r} of the model is made by no node")
+        outputs.append(values[label])
     if not outputs:
         raise ArgumentError(f"model {name} has no outputs: it is empty or damaged")
-    return Graph(_sorted(nodes), inputs, outputs, graph.name or name)
+    return Graph(_sorted(nodes), inputs, outputs, _text(graph.name) or name)
 
 
 def _parse(model: Any) -> tuple[Any, Path | None, str]:
@@ -101,6 +103,11 @@ def _parse(model: Any) -> tuple[Any, Path | None, str]:
     return proto, folder, name
 
 
+def _text(name: Any) -> str:
+    """Return a name; protobuf gives bytes for what is no text."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
 def _define(values: dict[str, Value], value: Value) -> Value:
     if value.name in values:
         raise ArgumentError(f"the name {value.name!r} is defined twice: the model is damaged")
@@ -109,31 +116,33 @@ def _define(values: dict[str, Value], value: Value) -> Value:
 
 
 def _input(info: Any) -> Value:
+    name = _text(info.name)
     if not info.type.HasField("tensor_type"):
-        raise ArgumentError(f"input {info.name!r} is not a tensor, which hwkit needs")
+        raise ArgumentError(f"input {name!r} is not a tensor, which hwkit needs")
     tensor = info.type.tensor_type
-    dtype = numpy_type(tensor.elem_type, f"input {info.name!r}")
+    dtype = numpy_type(tensor.elem_type, f"input {name!r}")
     if not tensor.HasField("shape"):
-        return Value(info.name, None, dtype)
+        return Value(name, None, dtype)
     shape: list[Any] = []
     for dim in tensor.shape.dim:
         known = dim.HasField("dim_value") and not dim.dim_param
         shape.append(int(dim.dim_value) if known else dim.dim_param or None)
     fixed = [size for size in shape if isinstance(size, int)]
     if min(fixed, default=0) < 0 or math.prod(fixed) > _MOST_SIZE or len(shape) > 64:
-        raise ArgumentError(f"input {info.name!r} has the absurd shape {shape[:8]}")
-    return Value(info.name, tuple(shape), dtype)
+        raise ArgumentError(f"input {name!r} has the absurd shape {shape[:8]}")
+    return Value(name, tuple(shape), dtype)
 
 
 def _node(proto: Any, index: int, opsets: dict[str, int], folder: Path | None, limit: int) -> Node:
-    domain = "" if proto.domain == "ai.onnx" else proto.domain
-    name = proto.name or next((o for o in proto.output if o), "") or f"node {index}"
+    domain = "" if proto.domain == "ai.onnx" else _text(proto.domain)
+    name = _text(proto.name or next((o for o in proto.output if o), "") or f"node {index}")
     attributes = {}
     for attribute in proto.attribute:
-        if attribute.name in attributes:
-            raise ArgumentError(f"node {name!r} has the attribute {attribute.name!r} twice")
-        attributes[attribute.name] = _attribute(attribute, name, folder, limit)
-    return Node(proto.op_type, [], [], attributes, name, domain, opsets.get(domain, 1))
+        key = _text(attribute.name)
+        if key in attributes:
+            raise ArgumentError(f"node {name!r} has the attribute {key!r} twice")
+        attributes[key] = _attribute(attribute, name, folder, limit)
+    return Node(_text(proto.op_type), [], [], attributes, name, domain, opsets.get(domain, 1))
 
 
 def _attribute(attribute: Any, name: str, folder: Path | None, limit: int) -> Any:
@@ -173,19 +182,20 @@ def _attributes(node: Node) -> str:
     parts = []
     for name, value in node.attributes.items():
         text = repr(value) if isinstance(value, (int, float, str, list)) else "..."
-        parts.append(f"{name}={text[:40]}")
-    kind = f" of {node.domain}" if node.domain else ""
+        parts.append(f"{printable(name)}={text[:40]}")
+    kind = f" of {printable(node.domain)}" if node.domain else ""
     return f"{kind} {' '.join(parts)}".rstrip()
 
 
 def _connect(nodes: list[Node], protos: Any, values: dict[str, Value]) -> list[Node]:
     for node, proto in zip(nodes, protos, strict=True):
-        node.outputs = [_define(values, Value(o)) if o else None for o in proto.output]
+        node.outputs = [_define(values, Value(_text(o))) if o else None for o in proto.output]
     for node, proto in zip(nodes, protos, strict=True):
-        unknown = next((i for i in proto.input if i and i not in values), None)
+        given = [_text(i) for i in proto.input]
+        unknown = next((i for i in given if i and i not in values), None)
         if unknown is not None:
             raise ArgumentError(f"node {node} takes {unknown!r}, which nothing makes")
-        node.inputs = [values[i] if i else None for i in proto.input]
+        node.inputs = [values[i] if i else None for i in given]
     return nodes
 
 

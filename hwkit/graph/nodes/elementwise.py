@@ -43,15 +43,16 @@ def _shapes(function: Callable[..., Any], node: Node, limit: int) -> list[Spec2]
     return [(shape, dtype)]
 
 
-def _ufunc(
-    *types: str, ufunc: Callable[..., Any], integer: Callable[..., Any] | None = None
-) -> Glue:
+def _ufunc(*types: str, ufunc: np.ufunc, integer: Callable[..., Any] | None = None) -> Glue:
     """A ufunc of numpy, written straight into the output."""
 
     def pick(dtype: np.dtype[Any]) -> Callable[..., Any]:
         return integer if integer is not None and dtype.kind in "iu" else ufunc
 
     def function(node: Node, *arrays: Any) -> Any:
+        # One more would be taken for an output.
+        if len(arrays) != ufunc.nargs - 1:
+            raise ArgumentError(f"node {node} takes {ufunc.nargs - 1} inputs, not {len(arrays)}")
         return pick(arrays[0].dtype)(*_aligned(node, arrays))
 
     def into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Callable[[], Any]:

@@ -1,0 +1,127 @@
+"""Tuning of a network: the budget goes where calls, time and what there is to gain are largest.
+
+The network is measured before and after, in turns. A model that is slower
+afterwards goes on with what it ran before.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import Device
+from ..op import Problem
+from ..registry import registry
+from ..roofline import Roofline
+from .ir import Array
+from .model import Model
+from .program import Program
+
+__all__ = ["NetworkResult", "shares", "tune_model"]
+
+# What a kernel may be expected to gain where the device's ceilings are not known.
+_GAIN = 0.5
+_LEAST_GAIN = 0.05
+# A problem that got less could not even start its worker.
+_LEAST_SECONDS = 1.0
+
+Tune = Callable[[Mapping[Problem, int], float], Any]
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """What tuning a network came to.
+
+    Attributes:
+        before: seconds of a run before, measured in turns with ``after``.
+        after: seconds of a run with what was found.
+        problems: seconds of budget by problem, those that got some.
+        kept: whether the model runs what was found; it does not where that was slower.
+    """
+
+    before: float
+    after: float
+    problems: dict[Problem, float]
+    kept: bool
+
+    @property
+    def speedup(self) -> float:
+        """How much faster a run is now."""
+        return self.before / self.after if self.kept and self.after else 1.0
+
+
+def shares(model: Model, inputs: Mapping[str, Array], rounds: int = 5) -> dict[Problem, float]:
+    """Return for each Problem of a network calls x time x expected gain, in seconds."""
+    arrays, program = model.prepared(inputs)
+    program(arrays)
+    runs = [program.timed(arrays) for _ in range(rounds)]
+    device = registry().device(model.device)
+    found: dict[Problem, float] = {}
+    for index, step in enumerate(program.steps):
+        seconds = statistics.median(run[index][1] - run[index][0] for run in runs)
+        for plan in step.plans:
+            part = seconds / len(step.plans)
+            gain = part * _gain(plan.problem, part, device)
+            found[plan.problem] = found.get(plan.problem, 0.0) + gain
+    return found
+
+
+def _gain(problem: Problem, seconds: float, device: Device) -> float:
+    share = Roofline.of(problem, device.ceilings(), device).share(seconds)
+    return _GAIN if share is None else min(max(1.0 - share, _LEAST_GAIN), 1.0)
+
+
+def tune_model(
+    model: Model, inputs: Mapping[str, Array], budget: float, tune: Tune
+) -> NetworkResult:
+    """Tune the Problems of a network.
+
+    Args:
+        model: the network; it runs what was found afterwards, if that is faster.
+        inputs: a set of inputs, which fixes the shapes.
+        budget: seconds for all Problems together.
+        tune: called with Problems and their counts, and the seconds for each of them.
+    """
+    arrays, old = model.prepared(inputs)
+    counts = model.problems(tuple(a.shape for a in arrays))
+    weights = shares(model, inputs)
+    order = sorted(counts, key=lambda p: -weights.get(p, 0.0))
+    spent: dict[Problem, float] = {}
+    left = budget
+    for index, problem in enumerate(order):
+        rest = sum(weights.get(p, 0.0) for p in order[index:])
+        seconds = left * weights.get(problem, 0.0) / rest if rest else 0.0
+        if seconds < _LEAST_SECONDS:
+            if left < _LEAST_SECONDS:
+                break
+            seconds = min(left, _LEAST_SECONDS)
+        start = time.monotonic()
+        tune({problem: counts[problem]}, seconds)
+        spent[problem] = seconds
+        left -= time.monotonic() - start
+    model.forget()
+    _, new = model.prepared(inputs)
+    before, after = compare(old, new, arrays)
+    if after > before:
+        model.keep(old, new)
+    return NetworkResult(before, after, spent, after <= before)
+
+
+def compare(
+    old: Program, new: Program, arrays: list[Array], rounds: int = 11
+) -> tuple[float, float]:
+    """Return the median seconds of two programs, run in turns."""
+    times: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(2):
+        old(arrays)
+        new(arrays)
+    for turn in range(rounds):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            program = (old, new)[which]
+            start = time.perf_counter()
+            program(arrays)
+            times[which].append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])

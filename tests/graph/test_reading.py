@@ -1,0 +1,239 @@
+"""Models that cannot be trusted: a sentence for each way of being wrong, and never more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwkit
+from hwkit.errors import ArgumentError, DtypeError, HwkitError, NoKernel
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
+helper = onnx.helper
+FLOAT = onnx.TensorProto.FLOAT
+
+
+def value(name: str, shape: Any = (2, 3)) -> Any:
+    """Return the declaration of an input or output."""
+    return helper.make_tensor_value_info(name, FLOAT, shape)
+
+
+def model_of(
+    nodes: list[Any], constants: Any = (), inputs: Any = ("x",), outputs: Any = ("y",)
+) -> Any:
+    """Return a model, right or wrong."""
+    graph = helper.make_graph(
+        nodes, "test", [value(i) for i in inputs], [value(o, None) for o in outputs], constants
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def add(*names: str) -> Any:
+    """Return a sum; the last name is that of its output."""
+    return helper.make_node("Add", list(names[:-1]), [names[-1]], name=f"add_{names[-1]}")
+
+
+def constant(name: str = "w") -> Any:
+    """Return a constant of the input's shape."""
+    return onnx.numpy_helper.from_array(np.ones((2, 3), np.float32), name)
+
+
+def refused(model: Any, match: str, **options: Any) -> str:
+    """Load a model that must be refused, and return the sentence."""
+    with pytest.raises(HwkitError, match=match) as caught:
+        hwkit.load(model, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def external(folder: Path, location: str, **entries: Any) -> Path:
+    """Write a model whose constant lies in a file, and return its path."""
+    tensor = constant()
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, text in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(text))
+    path = folder / "model.onnx"
+    path.write_bytes(model_of([add("x", "w", "y")], [tensor]).SerializeToString())
+    return path
+
+
+def test_external_data_are_read_from_the_models_folder(tmp_path: Path) -> None:
+    """A file beside the model, from an offset."""
+    data = np.arange(6, dtype=np.float32)
+    (tmp_path / "weights.bin").write_bytes(b"head" + data.tobytes())
+    model = hwkit.load(external(tmp_path, "weights.bin", offset=4, length=24))
+    assert np.array_equal(model(np.zeros((2, 3), np.float32)), data.reshape(2, 3))
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "link.bin", "sub/link", ""])
+def test_external_data_never_leave_the_folder(tmp_path: Path, location: str) -> None:
+    """No parent folder, no absolute path, no link, neither of a file nor of a folder."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(24))
+    os.symlink(tmp_path / "secret.bin", inner / "link.bin")
+    os.symlink(tmp_path, inner / "sub")
+    (tmp_path / "link").write_bytes(bytes(24))
+    refused(external(inner, location), "must be a plain file in the model's own folder")
+
+
+@pytest.mark.parametrize(
+    "entries", [{"offset": 8}, {"length": 12}, {"offset": -4}, {"offset": "x"}]
+)
+def test_external_data_must_be_all_there(tmp_path: Path, entries: dict[str, Any]) -> None:
+    """Neither beyond the end of the file, nor less than the shape needs."""
+    (tmp_path / "weights.bin").write_bytes(bytes(24))
+    refused(external(tmp_path, "weights.bin", **entries), "tensor 'w'")
+
+
+def test_external_data_of_a_model_in_memory_are_refused(tmp_path: Path) -> None:
+    """There is no folder to look into."""
+    (tmp_path / "weights.bin").write_bytes(bytes(24))
+    data = external(tmp_path, "weights.bin").read_bytes()
+    refused(data, "load it by its path")
+
+
+def test_every_prefix_of_a_file_is_refused_or_loads(tmp_path: Path) -> None:
+    """A truncated file is a sentence, wherever it ends."""
+    data = model_of([add("x", "w", "y")], [constant()]).SerializeToString()
+    refused(data[: len(data) // 2], "not an ONNX file|truncated|no graph|no outputs")
+    for end in range(0, len(data), 3):
+        try:
+            hwkit.load(data[:end])
+        except HwkitError as error:
+            if "\n" in str(error):
+                raise RuntimeError(f"{end} bytes are refused at length: {error}") from error
+    refused(tmp_path / "nothing.onnx", "cannot be read")
+    refused(b"", "no graph")
+
+
+def test_data_that_do_not_fit_the_shape_are_refused() -> None:
+    """Too few bytes, too few numbers, negative and absurd sizes, before anything is allocated."""
+    short = constant()
+    short.raw_data = short.raw_data[:-4]
+    refused(model_of([add("x", "w", "y")], [short]), "needs 24 bytes of data, but has 20")
+    few = helper.make_tensor("w", FLOAT, (2, 3), [0.0] * 6)
+    few.float_data.pop()
+    refused(model_of([add("x", "w", "y")], [few]), "needs 6 numbers, but has 5")
+    for size, match in ((-2, "negative shape"), (2**50, "more than")):
+        odd = constant()
+        odd.dims[0] = size
+        refused(model_of([add("x", "w", "y")], [odd]), match)
+
+
+def test_names_must_be_defined_once_and_before() -> None:
+    """Twice defined, undefined, circular, or an output that nothing makes."""
+    refused(model_of([add("x", "x", "y"), add("x", "x", "y")]), "'y' is defined twice")
+    refused(model_of([add("x", "x", "x")]), "'x' is defined twice")
+    refused(model_of([add("x", "z", "y")]), "takes 'z', which nothing makes")
+    refused(model_of([add("x", "z", "y"), add("y", "x", "z")]), "has a cycle")
+    refused(model_of([add("x", "x", "z")]), "'y' of the model is made by no node")
+    refused(model_of([add("x", "x", "y")], outputs=()), "no outputs")
+
+
+def test_nodes_may_come_in_any_order() -> None:
+    """A file that lists them out of order is sorted."""
+    model = hwkit.load(model_of([add("z", "x", "y"), add("x", "x", "z")]))
+    x = np.ones((2, 3), np.float32)
+    assert np.array_equal(model(x), 3 * x)
+
+
+def test_all_unsupported_nodes_are_listed_at_once() -> None:
+    """With name, type and attributes, and how to add one."""
+    nodes = [
+        helper.make_node("Frobnicate", ["x"], ["a"], name="first", strength=3, domain="acme"),
+        add("a", "a", "b"),
+        helper.make_node("Loop", ["b"], ["y"], name="second"),
+    ]
+    text = refused(model_of(nodes), "2 nodes that hwkit cannot run")
+    for part in ("'first' (Frobnicate) of acme strength=3", "'second' (Loop)", "hwkit_nodes"):
+        assert part in text
+    with pytest.raises(NoKernel):
+        hwkit.load(model_of(nodes))
+
+
+def test_a_node_type_of_a_plugin_runs() -> None:
+    """What was unsupported runs once a plugin brings it."""
+    from hwkit import hookimpl
+    from hwkit.graph import Glue
+    from hwkit.registry import registry
+
+    class Plugin:
+        @staticmethod
+        @hookimpl
+        def hwkit_nodes() -> list[Glue]:
+            return [Glue("Cube", function=lambda node, x: x * x * x, domain="acme")]
+
+    proto = model_of([helper.make_node("Cube", ["x"], ["y"], domain="acme")])
+    registry().register(Plugin(), "acme")
+    try:
+        assert np.array_equal(hwkit.load(proto)(np.full((2, 3), 2, np.float32)), np.full((2, 3), 8))
+    finally:
+        registry().unregister("acme")
+    refused(proto, "cannot run")
+
+
+@pytest.mark.parametrize("sizes", [(2**40, 2**20), (-1, 2), (2**62, 2**62)])
+def test_sizes_that_nodes_ask_for_are_checked(sizes: tuple[int, int]) -> None:
+    """An absurd Expand, ConstantOfShape or Tile is refused before it allocates."""
+    shape = onnx.numpy_helper.from_array(np.array(sizes, np.int64), "s")
+    for kind, inputs in (("Expand", ["x", "s"]), ("ConstantOfShape", ["s"]), ("Tile", ["x", "s"])):
+        nodes = [helper.make_node(kind, inputs, ["y"])]
+        with pytest.raises(HwkitError):
+            hwkit.load(model_of(nodes, [shape]), memory=1 << 24)
+
+
+def test_memory_is_limited() -> None:
+    """What lies between nodes counts as well, and absurd inputs are refused."""
+    big = helper.make_graph(
+        [helper.make_node("Exp", ["x"], ["z"]), helper.make_node("Neg", ["z"], ["y"])],
+        "big", [value("x", (1024, 1024))], [value("y", None)],
+    )  # fmt: skip
+    proto = helper.make_model(big, opset_imports=[helper.make_opsetid("", 17)])
+    assert hwkit.load(proto).memory.arena == 4 << 20
+    refused(proto, "allowed", memory=1 << 20)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**60
+    refused(proto, "absurd")
+    refused(proto, "above 0", memory=0)
+
+
+def test_a_call_says_what_is_wrong_with_its_inputs() -> None:
+    """Number, names, dtype and shape."""
+    model = hwkit.load(model_of([add("x", "z", "y")], inputs=("x", "z")))
+    x = np.ones((2, 3), np.float32)
+    assert np.array_equal(model(x, z=x), 2 * x)
+    assert np.array_equal(model(x, x[::1, ::1].copy(order="F")), 2 * x)
+    for call, match in (
+        (lambda: model(x), "takes x, z"),
+        (lambda: model(x, x, x), "takes 2 inputs"),
+        (lambda: model(x, x=x), "given twice"),
+        (lambda: model(x, q=x), "takes x, z"),
+        (lambda: model(x, x[:1]), "has shape"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            call()
+    with pytest.raises(DtypeError, match="convert it"):
+        model(x, x.astype(np.float64))
+    with pytest.raises(ArgumentError, match="no pass 'nothing'"):
+        hwkit.load(model_of([add("x", "x", "y")]), without=("nothing",))
+
+
+def test_other_libraries_go_in_and_come_out() -> None:
+    """A tensor of torch comes back as one."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    model = hwkit.load(model_of([add("x", "x", "y")]))
+    y = model(torch.ones(2, 3))
+    assert isinstance(y, torch.Tensor)
+    assert torch.equal(y, torch.full((2, 3), 2.0))
+
+
+def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named."""
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(hwkit.Unavailable, match=r"pip install 'hwkit\[onnx\]'"):
+        hwkit.load(b"")
