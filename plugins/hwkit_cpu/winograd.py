@@ -22,8 +22,8 @@ TILES = (12, 24, 48, 96, 192, 384, 768)
 # Bytes that all threads may fill with transformed tiles.
 _MOST_BYTES = 1 << 26
 
-# The default sums so many channels in one go; more would double the error of deep layers.
-_DEFAULT_KC = 128
+# The default sums so many channels in one go; with more, deep layers would use up the error budget.
+_DEFAULT_KC = {2: 256, 4: 128}
 
 
 def kernels() -> list[Kernel]:
@@ -102,7 +102,7 @@ class WinogradConv2d(Kernel):
         )
         values: dict[str, Value] = {
             "tile": tiles.tile_text(known.tiles[0], double),
-            "kc": min(_DEFAULT_KC, tiles.covering(KC, of.c)),
+            "kc": min(_DEFAULT_KC[self.m], tiles.covering(KC, of.c)),
             "tiles": count,
             "stages": stages,
             "threads": threads,
@@ -158,9 +158,11 @@ class WinogradConv2d(Kernel):
         plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
         plain_cost = plain * _PLAIN / threads
         mine, others = self._least(problem, known, threads), other._least(problem, known, threads)
-        if mine > 0.9 * plain_cost:
+        if mine > _GAIN * plain_cost:
             return 0 if mine < 2 * plain_cost else -1
-        return 3 if mine <= others else 2
+        # Of two that are alike the smaller tiles are more accurate, and their weights smaller.
+        ahead = mine <= _ALIKE * others if self.m == 2 else _ALIKE * mine < others
+        return 3 if ahead else 2
 
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the bytes of transformed weights and tiles."""
@@ -191,10 +193,14 @@ class WinogradConv2d(Kernel):
 
 
 # The model counts multiply-adds, and what takes as long as so many.
+_GAIN, _ALIKE = 0.85, 1.1
 _PLAIN = 1.1  # a plain one, with what is read again for other blocks
-_MOVE = 6.0  # transforming one element of a tile, in or out
+_START = 12.0  # the start of a sum, and its end in memory
+_TILE = 150.0  # a position of a tile: pointers and calls
+_MOVE = 5.0  # transforming one element of a tile, in or out
 _MAKE = 7.0  # transforming one element of the weights
-_STREAM = 0.25  # a byte from beyond the second cache, for each element of a vector
+_FIRST = 0.2  # a byte of weights from memory, for each element of a vector
+_AGAIN = 0.08  # a byte from the third cache, likewise
 
 
 def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: int) -> float:
@@ -209,20 +215,23 @@ def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: i
     """
     blocks = -(-of.every // count)
     count = -(-of.every // blocks)
-    products = count * of.positions * of.c * of.k
-    moves = _MOVE * count * of.positions * (of.c + of.k)
-    weights = of.positions * of.c * of.k * of.size
-    streamed = _STREAM * known.vector * (weights if weights > known.l2 / 2 else 0)
+    c, k = (-(-side // known.vector) * known.vector for side in (of.c, of.k))
+    products = of.positions * (of.c + _START) * k
+    work = count * (products + of.positions * (_TILE + _MOVE * (c + k)))
+    # What stays in the second cache costs nothing more.
+    weights = max(0, of.positions * of.c * of.k * of.size - 2 * known.l2)
+    first = weights * (_FIRST - _AGAIN) * known.vector * of.groups
+    again = weights * _AGAIN * known.vector
     filled = count * _tile_bytes(of)
-    spilled = _STREAM * known.vector * (2 * filled if filled > known.l2 else 0)
-    packing = 0.0 if of.packed else _MAKE * of.positions * of.c * of.k * of.groups / threads
+    spilled = 2 * filled * _AGAIN * known.vector if filled > known.l2 else 0
+    packing = 0.0 if of.packed else _MAKE * of.positions * of.c * k * of.groups
     if stages:
-        # Three meetings of the threads, and transformed tiles change from cache to cache.
-        meeting = 100_000 if threads > 1 else 0
-        block = (products + moves + streamed + 1.5 * spilled) / threads + meeting
-        return packing + blocks * of.groups * block
+        # The threads meet three times, and transformed tiles go from cache to cache.
+        meeting = 250_000 if threads > 1 else 0
+        block = (work + again + 1.5 * spilled) / threads + meeting
+        return (packing + first) / threads + blocks * of.groups * block
     rounds = -(-blocks * of.groups // threads)
-    return packing + rounds * (products + moves + streamed + spilled)
+    return packing / threads + first + rounds * (work + again + spilled)
 
 
 def _tile_bytes(of: _Numbers) -> int:
