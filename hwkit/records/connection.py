@@ -11,15 +11,21 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
 from . import rows
 from .journal import journal_mode
 
-__all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger"]
+__all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger", "holding_folder"]
 
 T = TypeVar("T")
 
@@ -50,6 +56,28 @@ class _Open(NamedTuple):
 
 ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError, OverflowError)
 """What sqlite3 raises: a message may quote a damaged schema, a damaged size be absurd."""
+
+
+@contextmanager
+def holding_folder(path: Path | None, *, alone: bool = False) -> Iterator[None]:
+    """Hold the folder of a database: together to open or to write the file, alone to rename it.
+
+    Otherwise a file could be renamed between its opening and the look at its inode, and the new one
+    in its place be taken for damaged; or a trial be written into the one that was set aside.
+    """
+    try:
+        if fcntl is None or path is None:
+            raise OSError
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError:  # it will be made, or refused, by whoever opens the file
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without such locks
+            fcntl.flock(folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _is_damage(error: Exception) -> bool:
@@ -130,7 +158,8 @@ class SqliteFile:
                 return work(self._open_writer())
             if self._reader is None or self._moved(self._reader):
                 self._reader = self._close(self._reader)
-                self._reader = self._open_reader()
+                with holding_folder(self.path):
+                    self._reader = self._open_reader()
             try:
                 return work(self._reader.connection)
             except ERRORS as error:
@@ -139,7 +168,9 @@ class SqliteFile:
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return ``work(connection)``, committed, or undone if it raises."""
         self._after_fork()
-        with self._writing:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing, holding_folder(self.path):
             connection = self._open_writer()
             try:
                 connection.execute(f"PRAGMA busy_timeout = {int(self.patience * 1000)}")
@@ -239,7 +270,6 @@ class SqliteFile:
         if self._writer is None and self.path is None:
             self._writer = self._empty()
         elif self._writer is None and self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             opened = self._connect("mode=rwc")
             try:
                 self._prepare(opened.connection, self.path)

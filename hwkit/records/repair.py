@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
-
 from ..errors import ArgumentError
 from . import rows
-from .connection import ERRORS
+from .connection import ERRORS, holding_folder
 from .record import Record
 
 __all__ = ["salvage", "set_aside"]
@@ -31,24 +26,21 @@ def set_aside(path: Path, inode: int | None) -> Path | None:
     Raises:
         OSError: it cannot be renamed.
     """
-    try:
-        # Not to write: a lock that belongs to the file, not to its name.
-        with open(path, "rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+    with holding_folder(path, alone=True):
+        try:
             if os.stat(path).st_ino != inode:
                 return None
-            number = 1
-            while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-                number += 1
-            # The log first: beside a new file of the old name it would be applied to that.
-            for suffix in ("-wal", "-shm", "-journal", ""):
-                companion = Path(f"{path}{suffix}")
-                if companion.exists():
-                    companion.rename(f"{aside}{suffix}")
-            return aside
-    except FileNotFoundError:
-        return None
+        except FileNotFoundError:
+            return None
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        # The log first: beside a new file of the old name it would be applied to that.
+        for suffix in ("-wal", "-shm", "-journal", ""):
+            companion = Path(f"{path}{suffix}")
+            if companion.exists():
+                companion.rename(f"{aside}{suffix}")
+        return aside
 
 
 def salvage(path: Path) -> Iterator[Record]:

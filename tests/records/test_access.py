@@ -273,8 +273,9 @@ def test_ten_thousand_mutants(sound: Path, tmp_path: Path) -> None:
     _mutants(sound, tmp_path, 10_000, 99)
 
 
-def test_two_threads_meet_a_damaged_file(path: Path) -> None:
-    """One sets it aside, the other goes on with the new one: nothing is set aside twice."""
+@pytest.mark.parametrize("_", range(20))
+def test_several_threads_meet_a_damaged_file(path: Path, _: int) -> None:
+    """One sets it aside, the others go on with the new one: nothing is set aside twice."""
     path.write_bytes(b"notes of mine, longer than a header " * 99)
     stores = [Store(path) for _ in range(4)]
     start = threading.Barrier(4)
