@@ -16,7 +16,7 @@ from fresh import copy_checkout
 
 from hwkit import hookspecs
 from hwkit import settings as settings_module
-from hwkit.cli.run import COMMANDS
+from hwkit.cli.commands import COMMANDS
 
 # Compiling and installing take minutes on a slow machine.
 pytestmark = pytest.mark.timeout(1500)

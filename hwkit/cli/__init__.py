@@ -6,6 +6,6 @@ typed. Its heavy imports are inside its functions, so that ``hwkit --help`` stay
 
 from __future__ import annotations
 
-from .run import group, main
+from .commands import group, main
 
 __all__ = ["group", "main"]

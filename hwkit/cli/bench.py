@@ -128,10 +128,18 @@ def bench(
     is the median over the rounds of their time over hwkit's: above 1, hwkit is the faster. The
     last column has the best of the others for each problem, and the mean over these.
 
+    'hwkit bench model.onnx' times a network instead, step by step; 'hwkit bench model.onnx --help'
+    has its options.
+
     The exit code is 1 if hwkit fails on a problem.
     """  # fmt: skip
     if asv:
         return _asv(words)
+    if words and words[0].endswith(".onnx"):
+        from .bench_model import bench_model
+
+        code: int = bench_model.main([*words, *["--json"] * as_json], standalone_mode=False)
+        return code
     if words:
         raise click.UsageError(f"'{words[0]}' is not expected here", ctx)
     chosen = _layers(texts, op_names, set_names, layout, batch, epilogue)

@@ -21,7 +21,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from .run import group
+    from .commands import group
 
     kind = get_completion_class(shell)
     if kind is None:

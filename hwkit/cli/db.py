@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .commands import Group
 from .db_keep import export, gc, import_, merge, revalidate, verify
 from .options import (
     complete_op,
@@ -15,7 +16,6 @@ from .options import (
     tolerance_option,
 )
 from .output import age, deliver, duration, line, nbytes, ratio, table
-from .run import Group
 
 if TYPE_CHECKING:
     from .winners import Group as Gathered

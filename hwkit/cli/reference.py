@@ -14,7 +14,7 @@ from textwrap import dedent
 
 import click
 
-from .run import EXIT_CODES, group
+from .commands import EXIT_CODES, group
 
 __all__ = ["commands", "renew"]
 

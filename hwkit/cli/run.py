@@ -1,163 +1,117 @@
-"""The group of commands, and the one place where an error becomes a sentence and an exit code."""
+"""``hwkit run``: one run of an ONNX model, on given or random inputs."""
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
-import warnings
-from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ArgumentError, DatabaseError, DtypeError, HwkitError, HwkitWarning, Unavailable
+from ..errors import ArgumentError
+from .options import device_option, json_option, read_tolerance, tolerance_option
+from .output import deliver, duration, line, nbytes
 
-__all__ = ["COMMANDS", "EXIT_CODES", "group", "main"]
+if TYPE_CHECKING:
+    from ..graph import Model
 
-COMMANDS = ("devices", "doctor", "ops", "tune", "explain", "db", "bench", "completion")
-"""The commands in the order of a first session, each a module of this package."""
-
-OK, NOT_FOUND, USAGE, UNAVAILABLE, DATABASE, INTERNAL, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
-
-EXIT_CODES = {
-    OK: "done",
-    NOT_FOUND: "a check failed, or nothing usable was found",
-    USAGE: "an option or argument is wrong",
-    UNAVAILABLE: "hardware or a dependency is missing",
-    DATABASE: "the tuning database cannot be read or written as asked",
-    INTERNAL: "a bug in hwkit or a plugin, with its traceback",
-    INTERRUPTED: "interrupted; all that was finished is kept",
-}
-"""What the exit codes of every command mean."""
-
-_EPILOG = "\b\nExit codes:\n" + "\n".join(
-    f"  {code:<4} {text}" for code, text in EXIT_CODES.items()
-)
+__all__ = ["arrays_for", "run"]
 
 
-class Group(click.Group):
-    """A group that prints its help if no command follows."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words behind the group's name."""
-        if not args and not ctx.resilient_parsing:
-            click.echo(ctx.get_help())
-            ctx.exit()
-        return super().parse_args(ctx, args)
-
-
-class _LateGroup(Group):
-    """A group whose commands are imported when they are asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(f".{name}", __package__), name)
-        return command
-
-
-def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from .. import __version__
-
-        click.echo(f"hwkit {__version__}")
-        ctx.exit()
-
-
-@click.group(
-    cls=_LateGroup,
-    epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(short_help="Run an ONNX model.")
+@click.argument("model", type=click.Path(), metavar="MODEL")
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
-    help="Print the version and exit.",
+    "--input", "inputs", multiple=True, metavar="NAME=FILE",
+    help="An input, from a .npy file; random numbers for those not given. Repeatable.",
 )  # fmt: skip
-@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
-@click.pass_context
-def group(ctx: click.Context, traceback: bool) -> None:
-    """The fastest kernel that is proved right, on any device.
+@click.option(
+    "--save", metavar="FILE", type=click.Path(dir_okay=False),
+    help="Write the outputs by name into an .npz file.",
+)  # fmt: skip
+@click.option(
+    "--rounds", type=click.IntRange(1), default=5, metavar="N",
+    help="Runs that are timed; 5 by default.",
+)  # fmt: skip
+@click.option("--explain", is_flag=True, help="Also tell what each node runs, and why.")
+@device_option
+@tolerance_option
+@json_option
+def run(
+    model: str,
+    inputs: tuple[str, ...],
+    save: str | None,
+    rounds: int,
+    explain: bool,
+    device: str | None,
+    tolerance: str | None,
+    as_json: bool,
+) -> int:
+    """Load an ONNX model, run it, and say what comes out and how long it takes."""
+    import numpy as np
 
-    Begin with 'hwkit devices', then 'hwkit tune --op conv2d', then 'hwkit explain "..."'.
+    from ..graph import load
+
+    start = time.perf_counter()
+    loaded = load(model, device, tolerance=read_tolerance(tolerance))
+    given = arrays_for(loaded, inputs)
+    found = loaded.run(given)
+    first = time.perf_counter() - start
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        found = loaded.run(given)
+        times.append(time.perf_counter() - start)
+    if save is not None:
+        keep: Any = np.savez
+        keep(save, **found)
+    payload = _payload(loaded, found, first, times)
+    if explain:
+        payload["explain"] = loaded.explain()
+    if not deliver("run", payload, as_json):
+        line(f"{loaded.name} on {loaded.device}", "bold")
+        for name, facts in payload["outputs"].items():
+            line(f"  {name}  {facts['dtype']} {tuple(facts['shape'])}", hang=4)
+        line(f"  {duration(payload['seconds'])} a run, {duration(first)} to load and run first")
+        line(f"  {nbytes(loaded.memory.arena)} between nodes")
+        if explain:
+            click.echo(payload["explain"])
+    return 0
+
+
+def arrays_for(model: Model, inputs: tuple[str, ...]) -> dict[str, Any]:
+    """Return the inputs of a model: those named as ``name=file.npy``, and random ones.
+
+    Raises:
+        ArgumentError: an input is not known, or its file cannot be read.
     """
-    ctx.obj = traceback
+    import numpy as np
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; what went wrong is one sentence on stderr.
-
-    Args:
-        arguments: the words behind ``hwkit``; those of the process if ``None``.
-    """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", HwkitWarning)
-        show = warnings.showwarning
-        warnings.showwarning = lambda *given, **named: _warn(show, *given, **named)
+    found = model.random_inputs()
+    for text in inputs:
+        name, _, file = text.partition("=")
+        if name not in found or not file:
+            raise ArgumentError(
+                f"--input {text!r} must be name=file.npy; the model takes {', '.join(found)}"
+            )
         try:
-            code = group.main(words, prog_name="hwkit", standalone_mode=False)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader of a pipe (head, less) has seen enough; Python must not complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return OK
-        except click.Abort:
-            # What click makes of Ctrl-C.
-            return _fail(KeyboardInterrupt(), words)
-        except BaseException as error:
-            return _fail(error, words)
-    return int(code or OK)
+            found[name] = np.load(Path(file), allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ArgumentError(
+                f"input file '{file}' cannot be read ({error}): write it with numpy.save"
+            ) from None
+    return found
 
 
-def _warn(show: Any, message: Any, category: type[Warning], *given: Any, **named: Any) -> None:
-    if issubclass(category, HwkitWarning):
-        click.echo(f"hwkit: warning: {message}", err=True)
-    else:
-        show(message, category, *given, **named)
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the exit code that an exception stands for."""
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
-    if isinstance(error, (ArgumentError, DtypeError, click.ClickException)):
-        return USAGE
-    if isinstance(error, Unavailable):
-        return UNAVAILABLE
-    if isinstance(error, DatabaseError):
-        return DATABASE
-    return NOT_FOUND if isinstance(error, HwkitError) else INTERNAL
-
-
-def _fail(error: BaseException, words: list[str]) -> int:
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else NOT_FOUND
-    code = exit_code(error)
-    wanted = "--traceback" in words or os.environ.get("HWKIT_TRACEBACK", "") not in ("", "0")
-    if wanted or code == INTERNAL:
-        traceback.print_exception(error)
-    if "--json" in words:
-        from .output import document
-
-        click.echo(document("error", {"exit_code": code, "message": _sentence(error)}))
-    click.echo(f"hwkit: {_sentence(error)}", err=True)
-    return code
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx else "hwkit"
-        message = error.format_message().rstrip(".")
-        return f"{message[:1].lower()}{message[1:]}: type '{path} --help'"
-    if isinstance(error, click.ClickException):
-        return error.format_message()
-    if isinstance(error, HwkitError):
-        return str(error)
-    return f"internal error, {type(error).__name__}: {error}; please report it with the traceback"
+def _payload(
+    model: Model, found: dict[str, Any], first: float, times: list[float]
+) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "device": model.device,
+        "outputs": {n: {"dtype": a.dtype.name, "shape": list(a.shape)} for n, a in found.items()},
+        "seconds": statistics.median(times),
+        "load_seconds": first,
+        "arena_bytes": model.memory.arena,
+        "arena_bound_bytes": model.memory.bound,
+    }

@@ -27,6 +27,7 @@ __all__ = ["show_summary", "tune"]
 
 
 @click.command(short_help="Find the fastest kernel and config.")
+@click.argument("model", required=False, type=click.Path(), metavar="[MODEL]")
 @click.option(
     "--op",
     "op_names",
@@ -92,6 +93,7 @@ __all__ = ["show_summary", "tune"]
 )
 @json_option
 def tune(
+    model: str | None,
     op_names: tuple[str, ...],
     texts: tuple[str, ...],
     files: tuple[str, ...],
@@ -110,14 +112,28 @@ def tune(
     \b
     hwkit tune --op conv2d
     hwkit tune --problem "gemm float32 nn m=512 n=512 k=512" --budget 20s
+    hwkit tune model.onnx --budget 60s
 
-    Without --op, --problem and --problems: the sample problems of every operator. Ctrl-C keeps
-    everything that was tried, and the same command goes on from there.
+    With MODEL, an ONNX file, the budget is for all problems of the network together; it is measured
+    before and after.
+
+    Without MODEL, --op, --problem and --problems: the sample problems of every operator. Ctrl-C
+    keeps everything that was tried, and the same command goes on from there.
     """  # fmt: skip
     from ..settings import settings
     from .tuning import run
 
     device = device or settings().device
+    if model is not None:
+        from .tune_model import tune_network
+
+        if texts or files or op_names:
+            raise click.UsageError("give a model, or problems and operators, not both")
+        return tune_network(
+            model, device, budget, as_json,
+            db=db, trials=trials, kernels=kernels or None, strategy=strategy, seed=seed,
+            tolerance=read_tolerance(tolerance),
+        )  # fmt: skip
     session = run(
         _asked(texts, files, op_names, device),
         device,

@@ -38,6 +38,7 @@ def load(
     tolerance: float | str | None = None,
     without: Collection[str] = (),
     memory: int | None = None,
+    records: bool = True,
 ) -> Model:
     """Load an ONNX model, ready to run if its input shapes are fixed.
 
@@ -49,6 +50,7 @@ def load(
         without: names of passes to leave out, as ``"layout"``.
         memory: most bytes for constants, and for what lies between nodes; half of the machine's
             memory if ``None``.
+        records: whether what tuning learnt counts; else every kernel has its default config.
 
     Raises:
         ArgumentError: the model is damaged, contradicts itself or is too large, or there is no
@@ -68,7 +70,7 @@ def load(
     name = device or settings().device
     registry().device(name)
     chosen = [p for p in known.values() if p.name not in without]
-    return Model(read(model, limit), Setting(name, tolerance, limit), chosen)
+    return Model(read(model, limit), Setting(name, tolerance, limit, records), chosen)
 
 
 class Model:

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..dispatch import plan
-from ..errors import ArgumentError, HwkitError
+from ..errors import ArgumentError, HwkitError, NoKernel, Unavailable
 from ..plans import Plan
+from ..registry import registry
+from ..selection import select
+from ..settings import settings
 from .ir import Array, Node, Value, one_line
 
 __all__ = [
@@ -45,15 +48,26 @@ class Setting(NamedTuple):
         device: name of the device, ``None`` for the default.
         tolerance: as of :func:`hwkit.plan`.
         limit: most bytes of one array.
+        records: whether what was learnt counts; else every kernel has its default config.
     """
 
     device: str | None = None
     tolerance: Any = None
     limit: int = 1 << 40
+    records: bool = True
 
     def plan(self, op: str, *operands: Any, **arguments: Any) -> Plan:
         """Return a Plan of an Op for this setting."""
+        if not self.records:
+            return self._default(op, operands, arguments)
         return plan(op, *operands, device=self.device, tolerance=self.tolerance, **arguments)
+
+    def _default(self, op: str, operands: Any, arguments: Any) -> Plan:
+        known = registry()
+        device = known.device(self.device or settings().device)
+        problem = known.op(op).problem(*operands, **arguments)
+        chosen = select(problem, device, known.kernels(device, op), (), self.tolerance)
+        return Plan(problem, device, chosen.kernel, chosen.config)
 
 
 class Built(NamedTuple):
@@ -263,7 +277,8 @@ def failure(node: Node, error: Exception) -> HwkitError:
     if isinstance(error, HwkitError):
         if str(node) in str(error):
             return error
-        return ArgumentError(f"node {node} cannot run: {one_line(error)}")
+        kind = type(error) if isinstance(error, (NoKernel, Unavailable)) else ArgumentError
+        return kind(f"node {node} cannot run: {one_line(error)}")
     if isinstance(error, (MemoryError, RecursionError)):
         return ArgumentError(f"node {node} needs too much memory: its sizes are absurd")
     return ArgumentError(

@@ -25,8 +25,9 @@ from hwkit import (
     Unavailable,
     __version__,
 )
-from hwkit.cli import group, run
-from hwkit.cli.run import COMMANDS, EXIT_CODES, exit_code
+from hwkit.cli import commands as run
+from hwkit.cli import group
+from hwkit.cli.commands import COMMANDS, EXIT_CODES, exit_code
 
 from .conftest import Hwkit
 
@@ -50,7 +51,7 @@ def test_import_is_light() -> None:
         .rpartition("LOADED")[2]
         .split()
     )
-    assert "hwkit.cli.run" in loaded
+    assert "hwkit.cli.commands" in loaded
     assert [name for name in heavy if name in loaded] == []
 
 
@@ -63,7 +64,7 @@ def test_every_command_has_its_module() -> None:
         assert command is not None
         assert command.name == name
         assert len(command.get_short_help_str(60)) <= 50
-    assert group.get_command(context, "run") is None
+    assert group.get_command(context, "output") is None
 
 
 def test_every_data_command_has_json() -> None:
@@ -215,7 +216,7 @@ def test_a_closed_pipe_is_silent() -> None:
 def test_interrupt_is_130() -> None:
     """Ctrl-C is one word and the shell's own exit code."""
     code = (
-        "import signal, sys, hwkit.cli.run as run\n"
+        "import signal, sys, hwkit.cli.commands as run\n"
         # A shell's background jobs, and so these tests, may have inherited that it is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(*a, **k):\n"

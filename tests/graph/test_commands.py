@@ -1,0 +1,206 @@
+"""The commands that take a model: run, tune and bench, with the page and the trace they write."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwkit
+from hwkit.cli import main
+from hwkit.errors import ArgumentError
+from hwkit.graph.tuning import shares, tune_model
+from hwkit.op import relative_error
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
+
+
+def small() -> Any:
+    """Return a model of two convolutions, a pool and a product."""
+    helper, rng = onnx.helper, np.random.default_rng(0)
+
+    def constant(name: str, *shape: int) -> Any:
+        return onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["a"], name="first", pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w"], ["c"], name="<second>", pads=[1] * 4),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["e"]),
+        helper.make_node("Gemm", ["e", "m"], ["y"], transB=1),
+    ]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 3, 12, 12))
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    constants = [constant("v", 8, 3, 3, 3), constant("w", 8, 8, 3, 3), constant("m", 5, 8)]
+    graph = helper.make_graph(nodes, "small", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of the model."""
+    file = tmp_path / "small.onnx"
+    file.write_bytes(small().SerializeToString())
+    return file
+
+
+def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """Run a command and return the document that it prints."""
+    assert main([*words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_run_takes_and_gives_files(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An input from a file, the outputs into one, and what they are on the screen."""
+    x = np.random.default_rng(1).standard_normal((1, 3, 12, 12)).astype(np.float32)
+    np.save(path.parent / "x.npy", x)
+    out = path.parent / "y.npz"
+    words = ("run", str(path), "--input", f"x={path.parent / 'x.npy'}", "--save", str(out))
+    found = output_of(capsys, *words, "--explain")
+    assert found["outputs"] == {"y": {"dtype": "float32", "shape": [1, 5]}}
+    assert "conv2d" in found["explain"]
+    with np.load(out) as saved:
+        assert np.array_equal(saved["y"], hwkit.load(path)(x))
+    assert main(["run", str(path)]) == 0
+    assert "a run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["z=x.npy", "x", "x=missing.npy"])
+def test_run_says_what_is_wrong(path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown input, no file, a missing one: a sentence and the exit code of a mistake."""
+    assert main(["run", str(path), "--input", text]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects the tags and what they refer to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.rows += [tag] * (tag == "tr")
+        self.links += [v or "" for k, v in attrs if k in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_bench_writes_a_page_and_a_trace(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page stands alone and has a row for each step; the trace has an event for each."""
+    report, trace = path.parent / "out.html", path.parent / "out.json"
+    words = ("bench", str(path), "--rounds", "2", "--report", str(report), "--trace", str(trace))
+    found = output_of(capsys, *words)
+    assert set(found["medians"]) >= {"hwkit", "hwkit-default"}
+    steps = len(found["steps"])
+    parsed = _Page()
+    text = report.read_text("utf-8")
+    parsed.feed(text)
+    assert not parsed.open
+    assert not parsed.links
+    assert "http" not in text
+    assert "&lt;second&gt;" in text
+    assert len(parsed.rows) == 2 + steps + len(found["medians"])
+    events = json.loads(trace.read_text("utf-8"))["traceEvents"]
+    assert [e["name"] for e in events] == [s["name"] for s in found["steps"]]
+    assert all(e["ph"] == "X" and e["dur"] > 0 for e in events)
+    ends = [e["ts"] + e["dur"] for e in events]
+    assert all(e["ts"] >= end - 1e-6 for e, end in zip(events[1:], ends, strict=False))
+
+
+def test_the_page_is_drawn_by_a_browser(path: Path) -> None:
+    """Headless Chromium shows every step with a bar of some width."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    report = path.parent / "out.html"
+    assert main(["bench", str(path), "--rounds", "1", "--report", str(report)]) == 0
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", report.as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('class="bar"') >= 4
+
+
+def test_profile_and_explain_name_every_step() -> None:
+    """Each has a line; times are above zero and the table is in order."""
+    model = hwkit.load(small())
+    profile = model.profile(rounds=2)
+    assert [s.name for s in profile.steps] == [s.node.name for s in model.program().steps]
+    assert all(step.seconds > 0 for step in profile.steps)
+    assert profile.seconds > 0
+    assert len(str(profile).splitlines()) == len(profile.steps) + 1
+    assert len(model.explain().splitlines()) == len(profile.steps) + 1
+
+
+def test_without_records_every_kernel_has_its_default() -> None:
+    """And the answer is the same."""
+    plain, model = hwkit.load(small(), records=False), hwkit.load(small())
+    x = model.random_inputs()["x"]
+    plans = [plan for step in plain.program().steps for plan in step.plans]
+    assert {plan.source for plan in plans} == {"default"}
+    assert relative_error(plain(x), model(x)) < 1e-5
+
+
+def test_the_budget_goes_to_every_problem_by_what_it_may_gain() -> None:
+    """The largest share first; nothing beyond the budget; the network is measured twice."""
+    model = hwkit.load(small())
+    inputs = model.random_inputs()
+    asked: list[tuple[Any, float]] = []
+    result = tune_model(model, inputs, 100.0, lambda p, s: asked.append((p, s)))
+    weights = shares(model, inputs)
+    assert {p for problems, _ in asked for p in problems} == set(weights) == set(model.problems())
+    assert result.before > 0
+    assert result.after > 0
+    assert result.speedup >= 1.0
+    assert result.kept == (result.after <= result.before)
+
+
+def test_what_is_slower_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model goes on with what it ran before."""
+    from hwkit.graph import tuning
+
+    model = hwkit.load(small())
+    before = model.program()
+    monkeypatch.setattr(tuning, "compare", lambda old, new, arrays: (1.0, 2.0))
+    result = tune_model(model, model.random_inputs(), 10.0, lambda p, s: None)
+    assert not result.kept
+    assert model.program() is before
+
+
+def test_tune_keeps_records_of_a_network(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each problem that got a share of the budget has a record afterwards."""
+    found = output_of(capsys, "tune", str(path), "--budget", "6s", "--trials", "2")
+    assert found["before_seconds"] > 0
+    assert found["trials"] > 0
+    model = hwkit.load(path)
+    plans = [plan for step in model.program().steps for plan in step.plans]
+    tuned = {str(plan.problem) for plan in plans if plan.source == "user record"}
+    assert tuned & set(found["problems"])
+    assert main(["tune", str(path), "--problem", "gemm float32 nn m=2 n=2 k=2"]) == 2
+
+
+def test_a_model_that_was_never_run_has_no_program() -> None:
+    """With open shapes there is nothing to list yet, and the error says so."""
+    proto = small()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    model = hwkit.load(proto)
+    with pytest.raises(ArgumentError, match="run it once"):
+        model.problems()
+    model(model.random_inputs(batch=2)["x"])
+    assert any(problem["n"] == 2 for problem in model.problems() if "n" in problem.sizes)
