@@ -1,21 +1,25 @@
 """Quantised nodes: exact sums of whole numbers, then one rounding, as ONNX defines them.
 
-The sums run in float64, by the Ops conv2d and gemm or by numpy: products of two bytes are exact in
-it, and so are sums of up to 2**37 of them.
+Convolutions of one and two dimensions and products run by the Ops qconv2d and qmatmul, in the
+integer kernels. What these do not have, as volumes and zero points by row, runs in float64, where
+sums of products of two bytes are exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError
+from ...ops import qconv2d, qmatmul
 from ..ir import Array, Node, Value
 from ..nodetype import Built, Glue, NodeType, Setting, Spec2
-from .convolution import Conv
+from .convolution import Conv, _flat
+from .windows import window_of
 
 __all__ = ["node_types"]
 
@@ -107,9 +111,26 @@ def _rows_or_columns(zero: Array | None, rows: bool) -> Any:
     return wide.reshape(*zero.shape, 1) if rows and zero.ndim == 1 else wide
 
 
+def _number(parameter: Array) -> Array:
+    """Return a scale or zero point of one element as a scalar, scales as float32."""
+    found = parameter.reshape(()) if parameter.size == 1 else parameter
+    return found.astype(np.float32) if found.dtype.kind == "f" else found
+
+
+def _by_kernel(a: Array, b: Array, *parameters: Array | None) -> bool:
+    """Whether qmatmul takes these: matrices of bytes, and parameters by tensor or column of b."""
+    bytes_only = a.dtype.name in _BYTES and b.dtype.name in _BYTES and min(a.ndim, b.ndim) >= 2
+    left, right = parameters[::2], parameters[1::2]
+    single = all(p is None or p.size == 1 for p in left)
+    return bytes_only and single and all(p is None or p.ndim <= 1 for p in right)
+
+
 def _matmul_integer(
     node: Node, a: Array, b: Array, za: Array | None = None, zb: Array | None = None
 ) -> Any:
+    if _by_kernel(a, b, za, zb):
+        zeros = [None if z is None else _number(z) for z in (za, zb)]
+        return qmatmul(a, b, a_zero=zeros[0], b_zero=zeros[1])
     left = a.astype(np.float64) - _rows_or_columns(za, True)
     right = b.astype(np.float64) - _rows_or_columns(zb, False)
     return np.matmul(left, right).astype(np.int64).astype(np.int32)
@@ -118,6 +139,12 @@ def _matmul_integer(
 def _qlinear_matmul(
     node: Node, a: Array, sa: Array, za: Array, b: Array, sb: Array, zb: Array, sy: Array, zy: Array
 ) -> Any:
+    if _by_kernel(a, b, za, zb, sa, sb) and sy.size == zy.size == 1:
+        given = [_number(p) for p in (sa, za, sb, zb, sy, zy)]
+        return qmatmul(
+            a, b, a_scale=given[0], a_zero=given[1], b_scale=given[2], b_zero=given[3],
+            y_scale=given[4], y_zero=given[5],
+        )  # fmt: skip
     left = a.astype(np.float64) - _rows_or_columns(za, True)
     right = b.astype(np.float64) - _rows_or_columns(zb, False)
     scale = _rows_or_columns(sa, True) * _rows_or_columns(sb, False) / sy.astype(np.float64)
@@ -150,6 +177,18 @@ class _IntegerConv(NodeType):
     def _output(self, node: Node) -> np.dtype[Any]:
         return np.dtype(np.int32)
 
+    def _kernel(
+        self, node: Node, setting: Setting, x: Array, w: Array, out: Array, **more: Any
+    ) -> Callable[[], Any]:
+        """Return the call of qconv2d that writes ``out``."""
+        window = window_of(node, x.shape[2:], w.shape[2:])
+        return partial(
+            qconv2d, x.reshape(_flat(x.shape)), w.reshape(_flat(w.shape)),
+            stride=window.pair(window.stride), padding=window.pad2d,
+            dilation=window.pair(window.dilation), groups=int(node.get("group", 1)),
+            out=out.reshape(_flat(out.shape)), device=setting.device, **more,
+        )  # fmt: skip
+
     def _convolve(self, node: Node, setting: Setting) -> tuple[Callable[..., Array], Built]:
         """Return a function of image, weights and their zero points that gives exact sums."""
         plain = self._plain(node)
@@ -178,7 +217,17 @@ class ConvInteger(_IntegerConv):
         return {"x": node.input(0), "w": node.input(1)}
 
     def build(self, node: Node, setting: Setting) -> Built:
-        """Plan the sums."""
+        """Return the call of the integer kernel, or plan exact sums in float64."""
+        if len(node.input(0).sizes) <= 4:
+
+            def call(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+                given = iter(ins[2:])
+                zeros = [_number(next(given)) if node.has(i) else None for i in (2, 3)]
+                return self._kernel(
+                    node, setting, ins[0], ins[1], outs[0], x_zero=zeros[0], w_zero=zeros[1]
+                )
+
+            return Built(call)
         sums, built = self._convolve(node, setting)
 
         def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
@@ -201,7 +250,18 @@ class QLinearConv(_IntegerConv):
         return node.input(7).kind
 
     def build(self, node: Node, setting: Setting) -> Built:
-        """Plan the sums."""
+        """Return the call of the integer kernel, or plan exact sums in float64."""
+        if len(node.input(0).sizes) <= 4:
+
+            def call(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+                x, sx, zx, w, sw, zw, sy, zy, *bias = ins
+                return self._kernel(
+                    node, setting, x, w, outs[0], bias=bias[0] if bias else None,
+                    x_scale=_number(sx), x_zero=_number(zx), w_scale=_number(sw),
+                    w_zero=_number(zw), y_scale=_number(sy), y_zero=_number(zy),
+                )  # fmt: skip
+
+            return Built(call)
         sums, built = self._convolve(node, setting)
 
         def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
