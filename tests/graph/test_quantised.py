@@ -41,7 +41,8 @@ def test_convolution_of_bytes(groups: int, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(1)
     constants = {
         "xs": np.float32(0.02), "xz": np.uint8(120),
-        "w": rng.integers(-127, 128, (8, 8 // groups, 3, 3)).astype(np.int8),
+        # Of seven bits: with eight, onnxruntime's sums of pairs saturate on AVX2 without VNNI.
+        "w": rng.integers(-63, 64, (8, 8 // groups, 3, 3)).astype(np.int8),
         "ws": rng.uniform(0.001, 0.02, 8).astype(np.float32), "wz": np.zeros(8, np.int8),
         "ys": np.float32(0.3), "yz": np.uint8(128), "b": rng.integers(-900, 900, 8).astype("i4"),
     }  # fmt: skip
