@@ -43,12 +43,15 @@ FOLDERS = {
 }
 
 
+CARRIED = {".py", ".pyi", ".jsonl", ".json", ".cl", ".h"}
+
+
 def package_files() -> set[str]:
     """Return the files that the wheel must hold, by their paths in it, from the checkout."""
     found = set()
     for package, folder in FOLDERS.items():
         for file in (ROOT / folder).rglob("*"):
-            if file.suffix in (".py", ".pyi", ".jsonl") or file.name in ("py.typed", "schema.json"):
+            if file.suffix in CARRIED or file.name == "py.typed":
                 found.add(f"{package}/{file.relative_to(ROOT / folder).as_posix()}")
     return found
 
@@ -172,7 +175,7 @@ def test_installed_wheel_works_outside_the_checkout(
         "python", "-c",
         "from hwkit.registry import registry as r; print(*sorted(p.name for p in r().plugins))",
     )  # fmt: skip
-    assert plugins.split() == ["cpu", "graph", "ops", "tuning_db"]
+    assert plugins.split() == ["cpu", "graph", "opencl", "ops", "tuning_db"]
     installed = fresh.run("pip", "list", "--format", "freeze").lower()
     assert not re.search(r"^(torch|pycuda|pyopencl|triton|onnx|scipy)", installed, re.MULTILINE)
 
