@@ -11,7 +11,7 @@ from .backend import Device
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
-from .selection import Tolerance
+from .selection import Tolerance, over_limit
 from .space import Config
 
 __all__ = ["Candidate"]
@@ -82,6 +82,7 @@ class Candidate:
     def ruled_out(self) -> str | None:
         """Return why it cannot run, as far as its Kernel can tell without running it."""
         try:
-            return self.arm.kernel.static_check(self.problem, self.config)
+            found = self.arm.kernel.static_check(self.problem, self.config)
+            return found or over_limit(self.arm.kernel, self.problem, self.config)
         except Exception as error:
             return f"static_check failed with {type(error).__name__}: {error}"

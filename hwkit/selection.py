@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .backend import Device, Kernel
-from .errors import ArgumentError, NoKernel
+from .errors import ArgumentError, KernelFailure, NoKernel
 from .op import Problem
 from .records import Match, Record
+from .settings import settings
 from .space import Config
 
-__all__ = ["Selection", "Tolerance", "check_tolerance", "select"]
+__all__ = ["Selection", "Tolerance", "check_tolerance", "over_limit", "select"]
 
 Tolerance = float | str | None
 POLICIES = ("strict", "deterministic")
@@ -144,6 +145,23 @@ def _misfit(
         return "its arithmetic is not strict"
     if tolerance == "deterministic" and not kernel.deterministic(problem, config):
         return "its result is not deterministic"
+    too_large = over_limit(kernel, problem, config)
+    if too_large is not None:
+        return too_large
     budget = problem.error_budget(tolerance)
     # NaN must not pass.
     return None if error <= budget else f"its relative error {error:.1e} exceeds {budget:.1e}"
+
+
+def over_limit(kernel: Kernel, problem: Problem, config: Config) -> str | None:
+    """Return why a Config's workspace is beyond ``HWKIT_WORKSPACE_LIMIT``, or ``None``."""
+    limit = settings().workspace_limit
+    if limit is None:
+        return None
+    try:
+        needed = kernel.workspace(problem, config)
+    except KernelFailure:
+        return None  # The build will fail in the same way, and is handled there.
+    if needed <= limit:
+        return None
+    return f"its workspace of {needed} bytes exceeds HWKIT_WORKSPACE_LIMIT={limit}"

@@ -9,6 +9,7 @@ variable                    meaning
 ``HWKIT_DB``                file of the user's tuning database (default: user data folder)
 ``HWKIT_THREADS``           most threads a kernel may use (default: the CPUs this process may use)
 ``HWKIT_MAX_ISA``           highest instruction set: ``scalar``, ``avx2``, ``avx512``, ``neon``
+``HWKIT_WORKSPACE_LIMIT``   most scratch memory of a kernel: bytes, or as ``64MiB`` (default: any)
 ``HWKIT_DISABLE_PLUGINS``   comma-separated entry points not to load
 ``HWKIT_TRACE``             ``1``: one line on stderr per new plan
 ``HWKIT_TRACEBACK``         ``1``: commands show where an error comes from
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ _NAMES = (
     "HWKIT_DB",
     "HWKIT_THREADS",
     "HWKIT_MAX_ISA",
+    "HWKIT_WORKSPACE_LIMIT",
     "HWKIT_DISABLE_PLUGINS",
     "HWKIT_TRACE",
     "HWKIT_TRACEBACK",
@@ -50,6 +53,7 @@ class Settings:
     max_isa: str | None = None
     disable_plugins: frozenset[str] = frozenset()
     trace: bool = False
+    workspace_limit: int | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -71,6 +75,7 @@ class Settings:
                 if name.strip()
             ),
             trace=env.get("HWKIT_TRACE", "") not in ("", "0"),
+            workspace_limit=_bytes(env.get("HWKIT_WORKSPACE_LIMIT", "")),
         )
 
 
@@ -92,6 +97,18 @@ def _threads(text: str) -> int | None:
             f"HWKIT_THREADS is {text!r}, but must be a whole number above 0: unset HWKIT_THREADS"
         )
     return int(text)
+
+
+def _bytes(text: str) -> int | None:
+    if not text.strip():
+        return None
+    found = re.fullmatch(r"(\d+) *(?:([kmg])i?b?|b)?", text.strip().lower())
+    if found is None:
+        raise ArgumentError(
+            f"HWKIT_WORKSPACE_LIMIT is {text!r}, but must be bytes, or a number with KiB, MiB or "
+            "GiB: unset HWKIT_WORKSPACE_LIMIT"
+        )
+    return int(found[1]) << {"k": 10, "m": 20, "g": 30}.get(found[2] or "", 0)
 
 
 @cache

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from toy import ToyDevice, ToyKernel
 
-from hwkit import ArgumentError, Config, NoKernel
+from hwkit import ArgumentError, Config, NoKernel, Problem, selection
 from hwkit.measure import Measurement
 from hwkit.ops.gemm import GEMM
 from hwkit.records import Match, Record
 from hwkit.selection import check_tolerance, select
+from hwkit.settings import Settings
 
 DEVICE = ToyDevice(0)
 PROBLEM = GEMM.parse("gemm float32 nn m=8 n=8 k=8")
@@ -102,6 +103,24 @@ def test_no_kernel_says_why() -> None:
         select(PROBLEM, DEVICE, [ToyKernel()], [], "deterministic")
     with pytest.raises(NoKernel, match="no kernel of toy:0 does gemm"):
         select(PROBLEM, DEVICE, [], [])
+
+
+def test_workspace_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs more scratch memory is passed over; if nothing fits, the sentence says so."""
+
+    class Large(ToyKernel):
+        def workspace(self, problem: Problem, config: Config) -> int:
+            return 1000
+
+    monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=999))
+    large, small = Large(name="large", rank=9), ToyKernel(name="small")
+    chosen = select(PROBLEM, DEVICE, [large, small], [match_of(kernel="large")])
+    assert chosen.kernel is small
+    assert "1000 bytes exceeds HWKIT_WORKSPACE_LIMIT=999" in chosen.rejected[0][1]
+    with pytest.raises(NoKernel, match="large: its workspace of 1000 bytes exceeds"):
+        select(PROBLEM, DEVICE, [large], [])
+    monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=1000))
+    assert select(PROBLEM, DEVICE, [large, small], []).kernel is large
 
 
 def test_check_tolerance() -> None:

@@ -52,6 +52,23 @@ def test_threads_must_be_a_number(text: str) -> None:
         Settings.from_environment({"HWKIT_THREADS": text})
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [("0", 0), ("4096", 4096), (" 64 MiB", 64 << 20), ("1g", 1 << 30), ("2KB", 2048)],
+)
+def test_workspace_limit_in_bytes_or_units(text: str, limit: int) -> None:
+    """Units are powers of 1024, in either case."""
+    found = Settings.from_environment({"HWKIT_WORKSPACE_LIMIT": text})
+    assert found.workspace_limit == limit
+
+
+@pytest.mark.parametrize("text", ["-1", "much", "1.5g", "1t"])
+def test_workspace_limit_must_be_a_size(text: str) -> None:
+    """The sentence names the variable, the value, and what to type."""
+    with pytest.raises(ArgumentError, match=r"HWKIT_WORKSPACE_LIMIT is .* unset"):
+        Settings.from_environment({"HWKIT_WORKSPACE_LIMIT": text})
+
+
 def test_misspelt_variable_is_noticed() -> None:
     """A variable that is nearly one of ours is a warning; another project's is its own affair."""
     with pytest.warns(HwkitWarning, match="HWKIT_THREAD is not read, did you mean HWKIT_THREADS"):

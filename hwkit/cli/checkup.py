@@ -30,6 +30,7 @@ VARIABLES = (
     "HWKIT_THREADS",
     "HWKIT_TRACE",
     "HWKIT_TRACEBACK",
+    "HWKIT_WORKSPACE_LIMIT",
 )
 """The environment variables that mean something."""
 

@@ -97,7 +97,12 @@ class Depthwise(Kernel):
 
     def rank(self, problem: Problem) -> int:
         """Ahead of matrix products where there are few multiply-adds for each input."""
-        return 100 if problem["c"] > 1 and problem["k"] <= 4 * problem["c"] else -10
+        if problem["k"] > 4 * problem["c"]:
+            return -10
+        # One channel in channels-last order leaves vectors nearly empty, and so does its product.
+        windowed = problem["r"] * problem["s"] > 1 or problem["k"] == 1
+        planes = problem.layout == "nchw" and windowed
+        return 100 if problem["c"] > 1 or planes else -10
 
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the scratch memory of all threads."""
