@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[str, str]] = {
         "graph",
         f"dispatch ops hookspecs registry backend settings {BASE}",
     ),
-    "bench": ("bench", f"dispatch registry backend settings version {BASE}"),
+    "bench": ("bench", f"dispatch graph registry backend settings version {BASE}"),
     "testing": (
         "testing",
         f"dispatch graph hookspecs registry records measure strategies tuner worker backend "

@@ -7,9 +7,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from ..errors import HwkitError, KernelFailure
 from ..op import Problem, relative_error
 from .libraries import Library, Variant, load
 
-__all__ = ["Child", "main"]
+__all__ = ["NETWORK_ERROR", "Child", "main"]
+
+NETWORK_ERROR = 1e-4
+"""Relative error that the answer of a whole network may have."""
 
 # A sample is at least this long, and as much goes before it uncounted: a library that was stopped
 # has to fetch code and data back into the caches, and to wake its threads.
@@ -27,6 +30,12 @@ _SAMPLE_SECONDS = 1e-3
 _SLACK = 10.0
 # A variant is judged by the best of at least so many runs, over at least so many seconds.
 _TRIES, _TRY_SECONDS = 7, 0.02
+
+
+class _Best(NamedTuple):
+    seconds: float
+    error: float
+    variant: Variant
 
 
 class Child:
@@ -43,36 +52,54 @@ class Child:
         asked = parse_problem(problem)
         operands = asked.random_operands(0)
         want = _reference(asked, reference)
-        best: tuple[float, float, Variant] | None = None
+        budget = asked.error_budget() * (1.0 if self.library.ours else _SLACK)
+        found = self.library.variants(asked, operands, packed)
+        best, failures = self._fastest(found, want, budget)
+        reply = self._keep(best, failures, f"{asked.op.name} of this kind")
+        return {**reply, "roofline": self.library.roofline(asked)}
+
+    def _fastest(
+        self, variants: Iterator[Variant], want: np.ndarray[Any, Any], budget: float
+    ) -> tuple[_Best | None, list[KernelFailure]]:
+        best: _Best | None = None
         failures: list[KernelFailure] = []
-        for variant in self.library.variants(asked, operands, packed):
+        for variant in variants:
             try:
-                error = self._check(variant, asked, want)
+                error = self._check(variant, budget, want)
                 seconds = _quick(variant.run)
             except KernelFailure as failure:
                 failures.append(failure)
                 continue
-            if best is None or seconds < best[0]:
-                best = (seconds, error, variant)
+            if best is None or seconds < best.seconds:
+                best = _Best(seconds, error, variant)
+        return best, failures
+
+    def _keep(self, best: _Best | None, failures: list[KernelFailure], what: str) -> dict[str, Any]:
         if best is None:
-            raise (
-                failures[0]
-                if failures
-                else KernelFailure(
-                    "launch", f"{self.library.name} has no {asked.op.name} of this kind"
-                )
-            )
-        _, error, variant = best
-        self._run = variant.run
+            none = KernelFailure("launch", f"{self.library.name} has no {what}")
+            raise failures[0] if failures else none
+        self._run = best.variant.run
         self._runs = 1
         return {
-            "variant": variant.name,
-            "error": error,
+            "variant": best.variant.name,
+            "error": best.error,
             "rejected": [str(failure) for failure in failures],
-            "roofline": self.library.roofline(asked),
+            "roofline": None,
         }
 
-    def _check(self, variant: Variant, problem: Problem, want: np.ndarray[Any, Any]) -> float:
+    def network(
+        self, model: str, inputs: str, reference: str, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Do so with a whole model; the answer is compared as one row of all outputs."""
+        self._run = None
+        with np.load(Path(inputs), allow_pickle=False) as held:
+            arrays = {name: held[name] for name in held.files}
+        want = np.load(Path(reference), allow_pickle=False)
+        found = self.library.networks(Path(model), arrays, options)
+        best, failures = self._fastest(found, want, NETWORK_ERROR)
+        return self._keep(best, failures, "way to run this network")
+
+    def _check(self, variant: Variant, budget: float, want: np.ndarray[Any, Any]) -> float:
         try:
             # The second answer counts: what is timed later is a call like it.
             variant.run()
@@ -82,7 +109,6 @@ class Child:
         except Exception as raised:
             reason = str(raised).strip().splitlines() or [type(raised).__name__]
             raise KernelFailure("launch", f"{variant.name}: {reason[0][:200]}") from None
-        budget = problem.error_budget() * (1.0 if self.library.ours else _SLACK)
         error = relative_error(answer, want)
         if not error <= budget:
             raise KernelFailure(
@@ -136,7 +162,9 @@ def _quick(run: Callable[[], Any]) -> float:
 
 def _answer(child: Child, order: dict[str, Any]) -> dict[str, Any]:
     orders: dict[str, Callable[..., dict[str, Any]]]
-    orders = {"build": child.build, "warm": child.warm, "time": child.time}
+    orders = {
+        "build": child.build, "network": child.network, "warm": child.warm, "time": child.time,
+    }  # fmt: skip
     try:
         reply = orders[order.pop("do")](**order)
     except KernelFailure as error:

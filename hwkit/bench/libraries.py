@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "PRODUCTS",
     "Library",
     "Variant",
+    "flat",
     "from_nchw",
     "load",
     "nchw_shape",
@@ -73,6 +75,23 @@ class Library(ABC):
         """Return the least seconds by the device's measured ceilings, if the library knows them."""
         return None
 
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the ways of running a whole ONNX model; nothing, if the library cannot.
+
+        Args:
+            model: the file.
+            inputs: by name.
+            options: device and tolerance, which hwkit alone heeds.
+        """
+        return iter(())
+
+
+def flat(outputs: Iterable[Any]) -> Array:
+    """Return all outputs of a network as one row of float64, to be compared."""
+    return np.concatenate([np.asarray(o, np.float64).reshape(-1) for o in outputs])
+
 
 class Hwkit(Library):
     """hwkit by its plan; which records it finds is a matter of the environment."""
@@ -101,6 +120,15 @@ class Hwkit(Library):
         out = np.empty(problem.output.shape, problem.output.dtype)
         words = f"{plan.kernel.name} {plan.config}".strip()
         yield Variant(f"{words} ({plan.source})", lambda: plan(*rest, out=out), np.asarray)
+
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the model as a user loads it."""
+        from ..graph import load
+
+        loaded = load(model, **options)
+        yield Variant("nhwc inside", lambda: loaded.run(inputs), lambda y: flat(y.values()))
 
     def roofline(self, problem: Problem) -> float | None:
         """Return the least seconds at this process's number of threads."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import KernelFailure
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, from_nchw, nchw_shape, silence
+from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw, nchw_shape, silence
 from .onnx_model import Model
 from .onnx_problem import model_of
 
@@ -66,16 +66,39 @@ class Mnn(Library):
                     label = level if images else "weights in the model" if held else "MatMul"
                     yield self._variant(label, number, path, model, problem)
 
-    def _variant(
-        self, label: str, level: int, path: Path, model: Model, problem: Problem
-    ) -> Variant:
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the network as MNN would run it, and one that may not use Winograd."""
+        import onnx
+
+        outputs = [o.name for o in onnx.load(str(model), load_external_data=False).graph.output]
+        with tempfile.TemporaryDirectory(prefix="hwkit-bench-") as folder:
+            path = _converted(model, Path(folder) / "model.mnn")
+            for label, level in (("Winograd allowed", 3), ("no Winograd", 0)):
+                module = self._module(path, list(inputs), outputs, level)
+                given = [_variable(array, False) for array in inputs.values()]
+
+                def run(module: Any = module, given: Any = given) -> Any:
+                    answers = module.onForward(given)
+                    # An answer is computed when it is read.
+                    return [np.array(F.convert(a, F.NCHW).read()) for a in answers]
+
+                yield Variant(label, run, flat)
+
+    def _module(self, path: Path, inputs: list[str], outputs: list[str], level: int) -> Any:
         with silence():
             manager = MNN.nn.create_runtime_manager((self._settings,))
             manager.set_hint(_WINOGRAD, level)
-            module = MNN.nn.load_module_from_file(
-                str(path), list(model.inputs), [model.output],
+            return MNN.nn.load_module_from_file(
+                str(path), inputs, outputs,
                 runtime_manager=manager, shape_mutable=False, dynamic=False,
             )  # fmt: skip
+
+    def _variant(
+        self, label: str, level: int, path: Path, model: Model, problem: Problem
+    ) -> Variant:
+        module = self._module(path, list(model.inputs), [model.output], level)
         images = problem.op.name not in PRODUCTS
         inputs = [_variable(a, images and name == "x") for name, a in model.inputs.items()]
         shape = nchw_shape(problem) if images else problem.output.shape
@@ -88,13 +111,18 @@ class Mnn(Library):
 
 
 def _convert(model: Model, folder: Path) -> Path:
-    source, target = folder / "model.onnx", folder / "model.mnn"
+    source = folder / "model.onnx"
     source.write_bytes(model.serialise())
-    # The first word is the name of the program. With its input format kept, the model takes images
-    # in MNN's blocked layout, so that no conversion is timed.
+    # With its input format kept, the model takes images in MNN's blocked layout, so that no
+    # conversion is timed.
+    return _converted(source, folder / "model.mnn", "--keepInputFormat", "1")
+
+
+def _converted(source: Path, target: Path, *more: str) -> Path:
+    # The first word is the name of the program.
     words = ["mnnconvert", "-f", "ONNX", "--modelFile", str(source), "--MNNModel", str(target)]
     with silence():
-        tools.mnnconvert([*words, "--keepInputFormat", "1"])
+        tools.mnnconvert([*words, *more])
     if not target.exists():
         raise KernelFailure("compile", "MNN's converter does not take the model")
     return target

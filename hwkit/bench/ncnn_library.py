@@ -14,17 +14,17 @@ from typing import Any, Union
 import numpy as np
 
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, from_nchw, nchw_shape, to_nchw
+from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw, nchw_shape, to_nchw
 
-__all__ = ["Ncnn"]
+__all__ = ["FUSED", "LAYERS", "Ncnn", "Network", "Parameter"]
 
 ncnn: Any = import_module("ncnn")
 
 Parameter = Union[int, float, Sequence[float]]
 
 # What a convolution or an inner product fuses, by its number.
-_FUSED = {"relu": 1, "leaky_relu": 2, "relu6": 3, "clip": 3, "sigmoid": 4, "hard_swish": 6}
-_LAYERS = {
+FUSED = {"relu": 1, "leaky_relu": 2, "relu6": 3, "clip": 3, "sigmoid": 4, "hard_swish": 6}
+LAYERS = {
     "relu": "ReLU",
     "leaky_relu": "ReLU",
     "relu6": "Clip",
@@ -39,7 +39,7 @@ _ARRAY = -23300
 _BLOCKS = (16, 8, 4)
 
 
-class _Network:
+class Network:
     """The text and the weights of a chain of layers.
 
     Attributes:
@@ -50,12 +50,14 @@ class _Network:
         self.inputs: dict[str, Array] = {}
         self.output = ""
         self._lines: list[str] = []
+        self._blobs = 0
         self._weights: list[bytes] = []
 
     def input(self, name: str, array: Array) -> None:
         """Add an array that is fed at each run."""
         self.inputs[name] = array
         self._lines.append(f"Input {name} 0 1 {name}")
+        self._blobs += 1
 
     def layer(self, kind: str, inputs: Sequence[str], numbers: dict[int, Parameter]) -> None:
         """Add a layer behind the others."""
@@ -63,6 +65,14 @@ class _Network:
         words = [kind, self.output, str(len(inputs)), "1", *inputs, self.output]
         words += [_parameter(number, value) for number, value in numbers.items()]
         self._lines.append(" ".join(words))
+        self._blobs += 1
+
+    def split(self, name: str, count: int) -> list[str]:
+        """Return names of copies of a layer's output, which one layer alone may take."""
+        names = [f"{name}_{index}" for index in range(count)]
+        self._lines.append(" ".join(["Split", f"{name}_split", "1", str(count), name, *names]))
+        self._blobs += count
+        return names
 
     def weights(self, array: Array, tagged: bool = True) -> None:
         """Add weights of the last layer; a tag of zero says that they are float32."""
@@ -78,8 +88,8 @@ class _Network:
         options.use_winograd_convolution = options.use_sgemm_convolution = True
         for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
             setattr(options, f"use_{name}", False)
-        # The 1st number is that of the format; each layer makes one blob.
-        text = "\n".join(["7767517", f"{len(self._lines)} {len(self._lines)}", *self._lines, ""])
+        # The 1st number is that of the format.
+        text = "\n".join(["7767517", f"{len(self._lines)} {self._blobs}", *self._lines, ""])
         with tempfile.TemporaryDirectory(prefix="hwkit-bench-") as folder:
             path = Path(folder) / "weights.bin"
             path.write_bytes(b"".join(self._weights))
@@ -124,7 +134,30 @@ class Ncnn(Library):
         for block in [b for b in _BLOCKS if channels % b == 0][:2]:
             yield self._variant(f"blocks of {block}", network, problem, block)
 
-    def _variant(self, label: str, network: _Network, problem: Problem, block: int) -> Variant:
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the network; its layers choose between plain and blocked images."""
+        from .ncnn_network import written
+
+        network, outputs = written(model, inputs)
+        net = network.load(self._threads)
+        given = [(name, _matrix(a, 1, True)) for name, a in network.inputs.items()]
+
+        def run() -> list[Any]:
+            extractor = net.create_extractor()
+            for name, matrix in given:
+                extractor.input(name, matrix)
+            return [extractor.extract(name) for name in outputs]
+
+        def result(answers: list[tuple[int, Any]]) -> Array:
+            if any(code != 0 for code, _ in answers):
+                raise ValueError(f"ncnn ended with codes {[code for code, _ in answers]}")
+            return flat(np.array(matrix) for _, matrix in answers)
+
+        yield Variant("packing allowed", run, result)
+
+    def _variant(self, label: str, network: Network, problem: Problem, block: int) -> Variant:
         net = network.load(self._threads)
         images = problem.op.name not in PRODUCTS
         inputs = [(name, _matrix(a, block, images)) for name, a in network.inputs.items()]
@@ -158,10 +191,10 @@ def _matrix(array: Array, block: int, image: bool) -> Any:
     return ncnn.convert_packing(made, block) if block > 1 else made
 
 
-def _convolution(problem: Problem, named: dict[str, Array], packed: bool) -> _Network | None:
+def _convolution(problem: Problem, named: dict[str, Array], packed: bool) -> Network | None:
     if not packed:
         return None
-    network = _Network()
+    network = Network()
     for name in ("x", "residual"):
         if name in named:
             network.input(name, to_nchw(problem, named[name]))
@@ -189,30 +222,30 @@ def _fused(problem: Problem, numbers: dict[int, Parameter]) -> bool:
     if problem.activation is None:
         return True
     name, parameters = problem.activation
-    if name not in _FUSED:
+    if name not in FUSED:
         return False
-    numbers[9] = _FUSED[name]
+    numbers[9] = FUSED[name]
     values = {"relu6": (0.0, 6.0), "hard_swish": (1 / 6, 0.5)}.get(name, parameters)
     if values:
         numbers[10] = tuple(values)
     return True
 
 
-def _finish(network: _Network, problem: Problem, named: dict[str, Array], fused: bool) -> None:
+def _finish(network: Network, problem: Problem, named: dict[str, Array], fused: bool) -> None:
     if "residual" in named:
         network.layer("BinaryOp", [network.output, "residual"], {0: 0})
     if fused or problem.activation is None:
         return
     name, parameters = problem.activation
     values = {"relu6": (0.0, 6.0), "hard_swish": (1 / 6, 0.5)}.get(name, parameters)
-    network.layer(_LAYERS[name], [network.output], dict(enumerate(values)))
+    network.layer(LAYERS[name], [network.output], dict(enumerate(values)))
 
 
 def _products(
     problem: Problem, named: dict[str, Array], packed: bool
-) -> Iterator[tuple[str, _Network]]:
+) -> Iterator[tuple[str, Network]]:
     if problem.op.name == "matmul":
-        network = _Network()
+        network = Network()
         network.input("a", named["a"])
         network.input("b", named["b"])
         network.layer("MatMul", ["a", "b"], {})
@@ -225,8 +258,8 @@ def _products(
         yield "InnerProduct", _inner_product(problem, named)
 
 
-def _gemm(problem: Problem, named: dict[str, Array], packed: bool) -> _Network:
-    network = _Network()
+def _gemm(problem: Problem, named: dict[str, Array], packed: bool) -> Network:
+    network = Network()
     network.input("a", named["a"])
     if not packed:
         network.input("b", named["b"])
@@ -249,8 +282,8 @@ def _gemm(problem: Problem, named: dict[str, Array], packed: bool) -> _Network:
     return network
 
 
-def _inner_product(problem: Problem, named: dict[str, Array]) -> _Network:
-    network = _Network()
+def _inner_product(problem: Problem, named: dict[str, Array]) -> Network:
+    network = Network()
     for name in ("a", "residual"):
         if name in named:
             network.input(name, named[name])
@@ -265,9 +298,9 @@ def _inner_product(problem: Problem, named: dict[str, Array]) -> _Network:
     return network
 
 
-def _pool(problem: Problem, named: dict[str, Array], packed: bool) -> _Network | None:
+def _pool(problem: Problem, named: dict[str, Array], packed: bool) -> Network | None:
     del packed  # there is nothing to pack
-    network = _Network()
+    network = Network()
     network.input("x", to_nchw(problem, named["x"]))
     name = problem.op.name
     average = int("avg" in name)

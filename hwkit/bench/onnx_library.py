@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, from_nchw
-from .onnx_model import Model
+from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw
 from .onnx_problem import model_of
 
 __all__ = ["OnnxRuntime"]
@@ -36,7 +36,7 @@ class OnnxRuntime(Library):
         model = model_of(problem, named, packed)
         if model is None:
             return
-        session = self._session(model)
+        session = self._session(model.serialise())
         binding = session.io_binding()
         held = {name: np.ascontiguousarray(array) for name, array in model.inputs.items()}
         for name, array in held.items():
@@ -56,11 +56,27 @@ class OnnxRuntime(Library):
 
         yield Variant("weights in the model" if packed else "weights as input", run, result)
 
-    def _session(self, model: Model) -> Any:
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the one session."""
+        session = self._session(model.read_bytes())
+        binding = session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, array)
+        for output in session.get_outputs():
+            binding.bind_output(output.name, "cpu")
+
+        def run() -> Any:
+            assert inputs is not None  # as above
+            session.run_with_iobinding(binding)
+            return binding
+
+        yield Variant("session", run, lambda bound: flat(bound.copy_outputs_to_cpu()))
+
+    def _session(self, model: bytes) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        return onnxruntime.InferenceSession(
-            model.serialise(), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

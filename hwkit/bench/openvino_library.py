@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, from_nchw
+from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw
 from .onnx_problem import model_of
 
 __all__ = ["OpenVino"]
@@ -59,14 +60,34 @@ class OpenVino(Library):
         back = (0, 1, 2, 3) if problem.layout == "nhwc" else (0, 3, 1, 2)
         yield self._variant("nhwc", message, inputs, lambda y: y.transpose(back))
 
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the compiled model; inside, OpenVINO has its own layouts."""
+        request = self._request(self._core.read_model(str(model)), inputs)
+
+        def run() -> Any:
+            assert inputs is not None  # what is shared must outlive the request
+            request.infer()
+            return request
+
+        def result(done: Any) -> Array:
+            return flat(t.data for t in done.output_tensors)
+
+        yield Variant("compiled", run, result)
+
+    def _request(self, model: Any, inputs: dict[str, Array]) -> Any:
+        request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        for name, array in inputs.items():
+            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        return request
+
     def _variant(self, label: str, message: bytes, inputs: dict[str, Array], order: Any) -> Variant:
         model = self._core.read_model(message)
         if label == "nhwc":
             model = _channels_last(model)
-        request = self._core.compile_model(model, "CPU", self._settings).create_infer_request()
         held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        for name, array in held.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        request = self._request(model, held)
 
         def run() -> Any:
             # What is shared must outlive the request.

@@ -148,6 +148,26 @@ class PeerProcess:
             tuple(reply["rejected"]),
         )  # fmt: skip
 
+    def network(
+        self, model: Path, inputs: Path, reference: Path, options: dict[str, Any] | None = None
+    ) -> Built:
+        """Prepare a whole ONNX model as :meth:`build` does a problem.
+
+        Args:
+            model: the file.
+            inputs: ``.npz`` file of the inputs by name.
+            reference: ``.npy`` file with all outputs, flattened and joined.
+            options: of :func:`hwkit.load`; other libraries have none.
+
+        Raises:
+            KernelFailure: the library cannot run the model, or answers wrong.
+        """
+        reply = self._ask(
+            do="network", model=str(model), inputs=str(inputs), reference=str(reference),
+            options=options or {},
+        )  # fmt: skip
+        return Built(reply["variant"], reply["error"], self.version, None, tuple(reply["rejected"]))
+
     def warm(self, seconds: float = 0.05) -> float:
         """Run for about ``seconds``, choose the runs per sample; return the seconds of one run."""
         return float(self._ask(do="warm", seconds=seconds)["seconds"])

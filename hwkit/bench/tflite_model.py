@@ -27,11 +27,13 @@ class FlatModel:
     Attributes:
         inputs: arrays to feed, in the order of the model's inputs.
         output: number of the last operator's output.
+        outputs: numbers of the model's outputs; the last operator's if empty.
     """
 
     def __init__(self) -> None:
         self.inputs: list[Array] = []
         self.output = -1
+        self.outputs: list[int] = []
         self._fed: list[int] = []
         self._tensors: list[Any] = []
         # The first buffer is the empty one, by agreement.
@@ -90,7 +92,7 @@ class FlatModel:
         """Return the model's buffer."""
         graph = schema.SubGraphT()
         graph.tensors, graph.operators = self._tensors, self._operators
-        graph.inputs, graph.outputs = self._fed, [self.output]
+        graph.inputs, graph.outputs = self._fed, self.outputs or [self.output]
         model = schema.ModelT()
         model.version, model.subgraphs = _VERSION, [graph]
         model.operatorCodes, model.buffers = self._codes, self._buffers

@@ -12,7 +12,7 @@ import numpy as np
 from ..op import Problem
 from .libraries import Array, Variant, from_nchw, to_nchw
 
-__all__ = ["Tensor", "array", "convolutions", "finish", "tensor"]
+__all__ = ["ACTIVATIONS", "Tensor", "array", "convolutions", "finish", "tensor"]
 
 # Untyped on purpose: torch is optional, and its types differ between versions.
 torch: Any = import_module("torch")
@@ -20,7 +20,7 @@ F: Any = import_module("torch.nn.functional")
 
 Tensor = Any
 
-_ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": F.relu_,
     "relu6": lambda y: F.relu6(y, inplace=True),
     "leaky_relu": F.leaky_relu_,
@@ -60,7 +60,7 @@ def finish(problem: Problem, residual: Tensor | None) -> Callable[[Tensor], Tens
     if problem.activation is None:
         return (lambda y: y) if residual is None else (lambda y: y.add_(residual))
     name, parameters = problem.activation
-    act = _ACTIVATIONS[name]
+    act = ACTIVATIONS[name]
     if residual is None:
         return lambda y: act(y, *parameters)
     return lambda y: act(y.add_(residual), *parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,14 @@ class Torch(Library):
             yield Variant("matmul", lambda: torch.matmul(a, b), array)
         elif "pool2d" in problem.op.name:
             yield from _pools(problem, named["x"])
+
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the network as a module."""
+        from .torch_network import networks
+
+        return networks(model, inputs)
 
 
 def _products(problem: Problem, named: dict[str, Tensor], packed: bool) -> Iterator[Variant]:

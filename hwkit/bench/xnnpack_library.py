@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import KernelFailure
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, nchw_shape, silence, to_nchw
+from .libraries import PRODUCTS, Array, Library, Variant, flat, nchw_shape, silence, to_nchw
 from .tflite_model import FlatModel
 
 __all__ = ["Xnnpack"]
@@ -46,7 +47,21 @@ class Xnnpack(Library):
         if model is not None:
             yield self._variant(model, problem)
 
-    def _variant(self, model: FlatModel, problem: Problem) -> Variant:
+    def networks(
+        self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
+    ) -> Iterator[Variant]:
+        """Yield the network, written in TensorFlow Lite's operators."""
+        from .tflite_network import written
+
+        interpreter, _ = self._interpreter(written(model, inputs))
+        outputs = [each["index"] for each in interpreter.get_output_details()]
+
+        def result(_: Any) -> Array:
+            return flat(interpreter.get_tensor(index) for index in outputs)
+
+        yield Variant("nhwc", interpreter.invoke, result)
+
+    def _interpreter(self, model: FlatModel) -> tuple[Any, list[str]]:
         with silence():
             interpreter = litert.Interpreter(
                 model_content=model.serialise(), num_threads=self._threads
@@ -57,6 +72,10 @@ class Xnnpack(Library):
         operators = [each["op_name"] for each in interpreter._get_ops_details()]
         if "DELEGATE" not in operators:
             raise KernelFailure("launch", "XNNPACK does not take the operator")
+        return interpreter, operators
+
+    def _variant(self, model: FlatModel, problem: Problem) -> Variant:
+        interpreter, operators = self._interpreter(model)
         label = "nhwc, padded apart" if "PADV2" in operators else "nhwc"
         (output,) = interpreter.get_output_details()
 

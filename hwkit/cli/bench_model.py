@@ -1,13 +1,8 @@
-"""``hwkit bench model.onnx``: a network step by step, tuned and default, and beside onnxruntime."""
+"""``hwkit bench model.onnx``: a network step by step, tuned and default, and beside others."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -27,6 +22,15 @@ __all__ = ["bench_model"]
 @click.option(
     "--rounds", type=click.IntRange(1), default=15, metavar="N", help="Turns; 15 by default."
 )
+@click.option(
+    "--peers", metavar="LIST",
+    help="Libraries to compare with, with commas: torch,onnxruntime,openvino,xnnpack,ncnn,mnn, or "
+    "none; by default all that are installed.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N",
+    help="Threads of each library; as many as hwkit has by default.",
+)  # fmt: skip
 @click.option("--report", metavar="FILE", type=click.Path(), help="Write a page for a browser.")
 @click.option("--trace", metavar="FILE", type=click.Path(), help="Write a trace for Chrome.")
 @device_option
@@ -36,16 +40,20 @@ def bench_model(
     model: str,
     inputs: tuple[str, ...],
     rounds: int,
+    peers: str | None,
+    threads: int | None,
     report: str | None,
     trace: str | None,
     device: str | None,
     tolerance: str | None,
     as_json: bool,
 ) -> int:
-    """Time a network step by step, with its records, without any, and in onnxruntime.
+    """Time a network step by step, with its records and without any, and beside other libraries.
 
-    All of them run in this process, in turns, with the same number of threads.
+    The steps are timed in this process; whole runs in turns, a process for each library. An answer
+    that differs by more than 1e-4 is not timed.
     """
+    from ..bench.networks import compare_network
     from ..graph import load
     from ..graph.profile import profile
     from .run import arrays_for
@@ -53,15 +61,22 @@ def bench_model(
     wanted = read_tolerance(tolerance)
     loaded = load(model, device, tolerance=wanted)
     arrays = arrays_for(loaded, inputs)
-    runs: dict[str, Callable[[], Any]] = {"hwkit": lambda: loaded.run(arrays)}
     plain = load(model, device, tolerance=wanted, records=False)
-    runs["hwkit-default"] = lambda: plain.run(arrays)
-    peer = _onnxruntime(model, arrays)
-    if peer is not None:
-        runs["onnxruntime"] = peer
-    seconds = _turns(runs, rounds)
+    race = compare_network(
+        Path(model), arrays, ["hwkit", "hwkit-default", *_names(peers)],
+        threads=threads or _threads(), rounds=rounds, device=device, tolerance=wanted,
+    )  # fmt: skip
+    seconds = race.seconds
+    if "hwkit" in race.failed:
+        raise ArgumentError(f"model '{model}' cannot be timed: {race.failed['hwkit']}")
     found, before = profile(loaded, arrays, rounds), profile(plain, arrays, rounds)
-    payload = {**found.to_json(), "medians": seconds, "default_steps": before.to_json()["steps"]}
+    payload = {
+        **found.to_json(),
+        "medians": seconds,
+        "failed": dict(race.failed),
+        "others_cpu": race.others,
+        "default_steps": before.to_json()["steps"],
+    }
     if report is not None:
         from ..graph.report import page
 
@@ -72,7 +87,28 @@ def bench_model(
         click.echo(str(found))
         for name, value in seconds.items():
             line(f"{name:<16} {duration(value):>10}  {ratio(value / seconds['hwkit'])} hwkit")
+        for name, reason in race.failed.items():
+            line(f"{name:<16} {reason}", "dim")
     return 0
+
+
+def _threads() -> int:
+    from ..registry import registry
+
+    return int(registry().device("cpu:0").fingerprint.identity.get("threads", 1))
+
+
+def _names(text: str | None) -> list[str]:
+    from ..bench.networks import OTHERS
+    from ..bench.process import missing
+
+    if text is None:
+        return [name for name in OTHERS if missing(name) is None]
+    names = [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in OTHERS:
+            raise ArgumentError(f"peer {name!r} is not known: write some of {','.join(OTHERS)}")
+    return list(dict.fromkeys(names))
 
 
 def _write(path: str, text: str) -> None:
@@ -82,40 +118,3 @@ def _write(path: str, text: str) -> None:
         raise ArgumentError(
             f"'{path}' cannot be written ({error.strerror}): choose another place"
         ) from None
-
-
-def _turns(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each, run in turns, the order turned round each time."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for call in runs.values():
-        call()
-        call()
-    for turn in range(rounds):
-        for name in list(runs)[:: 1 if turn % 2 else -1]:
-            runs[name]()  # what another left in the caches is not counted
-            start = time.perf_counter()
-            runs[name]()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
-def _onnxruntime(model: str, arrays: dict[str, Any]) -> Callable[[], Any] | None:
-    """Return a run of onnxruntime, or ``None`` if it is missing or declines the model."""
-    from ..registry import registry
-
-    try:
-        onnxruntime: Any = import_module("onnxruntime")
-    except ImportError:
-        return None
-    onnxruntime.set_default_logger_severity(4)
-    options = onnxruntime.SessionOptions()
-    identity = registry().device("cpu:0").fingerprint.identity
-    options.intra_op_num_threads = int(identity.get("threads", 1))
-    options.inter_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        session.run(None, arrays)
-    except Exception as error:
-        line(f"onnxruntime does not run it: {str(error).splitlines()[0][:120]}", "dim")
-        return None
-    return lambda: session.run(None, arrays)

@@ -1,0 +1,83 @@
+"""Whole ONNX models beside other libraries: the same file, in turns, a process for each library."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import KernelFailure, Unavailable
+from ..graph import Graph, load
+from .libraries import flat
+from .load import Load
+from .process import LIBRARIES, Built, PeerProcess
+from .race import Race, interleave
+
+__all__ = ["OTHERS", "compare_network", "folded"]
+
+OTHERS = tuple(name for name in LIBRARIES if not name.startswith(("hwkit", "numpy")))
+"""Libraries that can run whole models."""
+
+
+def compare_network(
+    model: Path,
+    inputs: Mapping[str, Any],
+    libraries: Sequence[str] = ("hwkit", "hwkit-default", *OTHERS),
+    *,
+    threads: int = 1,
+    rounds: int = 15,
+    device: str | None = None,
+    tolerance: float | str | None = None,
+) -> Race:
+    """Time one run of a model in each library.
+
+    Every answer is compared with the one that hwkit gives with plain fused-multiply-add kernels
+    only (``tolerance="strict"``); a relative error above 1e-4 is no answer.
+
+    Args:
+        model: the file.
+        inputs: by name.
+        libraries: of :data:`hwkit.bench.LIBRARIES`; those that are missing here, or do not take
+            the model, are named in ``Race.failed``.
+        threads: that each may use.
+        rounds: turns of each.
+        device: hwkit's device.
+        tolerance: as of :func:`hwkit.load`.
+    """
+    failed: dict[str, str] = {}
+    built: dict[str, Built] = {}
+    options = {"device": device, "tolerance": tolerance}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hwkit-bench-")))
+        given, want = folder / "inputs.npz", folder / "reference.npy"
+        keep: Any = np.savez
+        keep(given, **inputs)
+        strict = load(model, device, tolerance="strict")
+        np.save(want, flat(strict.run(inputs).values()))
+        peers = []
+        for library in libraries:
+            try:
+                peer = stack.enter_context(PeerProcess(library, threads))
+                built[library] = peer.network(model.absolute(), given, want, options)
+                peer.warm()
+                peers.append(peer)
+            except (Unavailable, KernelFailure) as reason:
+                built.pop(library, None)
+                failed[library] = str(reason)
+        load_meter = Load(peer.pid for peer in peers)
+        samples = interleave(peers, rounds)
+        return Race(samples, built, failed, load_meter.others())
+
+
+def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:
+    """Return a model with batch norms folded and activations fused, images as the file has them.
+
+    For libraries that read no ONNX: their own converters would do as much.
+    """
+    loaded = load(model, without=("layout",))
+    loaded.run(dict(inputs))
+    return loaded.program().graph
