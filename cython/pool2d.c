@@ -10,6 +10,10 @@
 #include <string.h>
 
 static const size_t MOST_SCRATCH = (size_t)1 << 30;
+/* Bytes of the lines that are kept at a time: half of a small first cache. */
+static const int64_t LINES = 16384;
+/* Beyond this stride, most windows at stride 1 would be for nothing. */
+static const int64_t MOST_STRIDE = 4;
 
 static int64_t ceil_div(int64_t a, int64_t b)
 {
@@ -49,12 +53,23 @@ int hwkit_pool_prepare(hwkit_pool *d)
         d->fn = kernels->pool->nhwc;
         return 0;
     }
-    double phase = (double)((ceil_div(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
-    if (((phase + 1) * (double)d->sx + (double)d->w + 64) * (double)item > (double)MOST_SCRATCH)
+    int64_t across = ceil_div(d->q, vl) * vl;
+    double length = (double)(across + vl) * (double)d->sx + (double)(d->s - 1) * (double)d->dx;
+    if ((length + (double)d->left + (double)d->w + 64) * (double)item > (double)MOST_SCRATCH)
         return -1;
-    d->fn = kernels->pool->nchw;
-    d->phase = (ceil_div(d->q, vl) + 1) * vl + (d->s - 1) * d->dx / d->sx;
-    d->scratch_bytes = (size_t)(d->phase * d->sx + ceil_div(d->w, vl) * vl) * item;
+    if (d->sx <= MOST_STRIDE && d->r <= HWKIT_POOL_SMALL / d->s) {
+        int64_t read = (across + vl) * d->sx + (d->s - 1) * d->dx;
+        int64_t written = d->left + ceil_div(d->w, vl) * vl + vl;
+        d->phase = ceil_div(read > written ? read : written, vl) * vl;
+        d->lines = LINES / (d->phase * (int64_t)item);
+        d->lines = d->lines < 1 ? 1 : d->lines > d->rows ? d->rows : d->lines;
+        d->fn = kernels->pool->nchw_small;
+        d->scratch_bytes = (size_t)((d->lines + 1) * d->phase) * item;
+    } else {
+        d->phase = across + vl + (d->s - 1) * d->dx / d->sx;
+        d->fn = kernels->pool->nchw;
+        d->scratch_bytes = (size_t)(d->phase * d->sx + ceil_div(d->w, vl) * vl) * item;
+    }
     d->counts = counts_as_reals(d, ceil_div(d->q, vl) * vl);
     return d->counts ? 0 : -1;
 }

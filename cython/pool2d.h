@@ -10,13 +10,15 @@
 
 typedef struct hwkit_pool hwkit_pool;
 
+enum { HWKIT_POOL_SMALL = 64 };
+
 /* Output rows [p0, p1) and channels [c0, c1) of one image; scratch has scratch_bytes. */
 typedef void (*hwkit_pool_fn)(const hwkit_pool *d, int64_t image, int64_t p0, int64_t p1, int64_t c0,
                               int64_t c1, void *scratch);
 typedef void (*hwkit_pool_global_fn)(const hwkit_pool *d, int64_t image, int64_t c0, int64_t c1);
 
 typedef struct {
-    hwkit_pool_fn nhwc, nchw;
+    hwkit_pool_fn nhwc, nchw, nchw_small; /* small: few taps, small strides */
     hwkit_pool_global_fn global;
 } hwkit_pool_kernels;
 
@@ -32,7 +34,8 @@ struct hwkit_pool {
     hwkit_pool_fn fn;
     hwkit_pool_global_fn global_fn;
     const void *counts; /* nchw: count_x as floats, filled up with ones to whole vectors */
-    int64_t phase;      /* nchw: length of one phase of a line */
+    int64_t phase;      /* nchw: length of one phase of a line; small: of a whole line */
+    int64_t lines;      /* small: lines that are kept at a time */
     size_t scratch_bytes;
     /* Of one call. */
     const void *x;

@@ -8,6 +8,7 @@
  *   v_load(p), v_store(p, v)            p need not be aligned
  *   v_load_n(p, n), v_store_n(p, v, n)  the first n of VL elements, 0 < n <= VL; others load as 0
  *   v_fma(a, b, c)       a * b + c, one rounding where the processor has it
+ *   v_max(a, b)          the larger one; either of them if one is NaN
  *   v_max_nan, v_min_nan numpy's maximum and minimum: NaN if either is NaN
  *   v_clamp(v, lo, hi)   NaN stays NaN; lo and hi are numbers
  *   v_below(a, b, x, y)  a < b ? x : y
@@ -85,6 +86,7 @@
 #define v_load_n NAME(v_load_n)
 #define v_store_n NAME(v_store_n)
 #define v_fma NAME(v_fma)
+#define v_max NAME(v_max)
 #define v_max_nan NAME(v_max_nan)
 #define v_min_nan NAME(v_min_nan)
 #define v_clamp NAME(v_clamp)

@@ -14,6 +14,9 @@ from .tasks import ladder, most_threads, on_ladder, part, thread_counts
 __all__ = ["GlobalPool", "WindowPool", "kernels"]
 
 _MOST_SCRATCH = 1 << 26  # bytes of a task
+_LINES = 16384  # bytes of the lines that a small window keeps at a time
+_SMALL = 64  # elements of a small window
+_MOST_STRIDE = 4  # across, of a small window
 
 
 def kernels() -> list[Kernel]:
@@ -63,7 +66,7 @@ class Pool(Kernel):
 
 
 class WindowPool(Pool):
-    """A window at a time (nhwc), or rows first and columns second (nchw).
+    """A window at a time (nhwc), or rows first and columns second, by lines (nchw).
 
     Tunables: ``rows`` and ``block`` channels are one task, ``threads`` share the tasks.
     """
@@ -154,6 +157,9 @@ def _counts(problem: Problem, axis: int, size: int) -> np.ndarray[Any, Any]:
 
 def _scratch(problem: Problem) -> int:
     """Return the bytes of a task's line buffers, at most some vectors too many."""
-    sx = problem["stride"][1]
-    phase = _output(problem)[1] + 32 + (problem["s"] - 1) * problem["dilation"][1] // sx
-    return int((phase * sx + problem["w"] + 32) * problem.output.dtype.itemsize)
+    q, item = _output(problem)[1], problem.output.dtype.itemsize
+    (_, sx), reach = problem["stride"], (problem["s"] - 1) * problem["dilation"][1]
+    if sx <= _MOST_STRIDE and problem["r"] * problem["s"] <= _SMALL:
+        line = max((q + 32) * sx + reach, problem["pad"][2] + problem["w"] + 48) + 16
+        return int(max(line * item, _LINES) + line * item)
+    return int(((q + 32 + reach // sx) * sx + problem["w"] + 32) * item)
