@@ -79,5 +79,4 @@ def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:
     For libraries that read no ONNX: their own converters would do as much.
     """
     loaded = load(model, without=("layout",))
-    loaded.run(dict(inputs))
-    return loaded.program().graph
+    return loaded.rewritten(tuple(np.shape(inputs[name]) for name in loaded.inputs))

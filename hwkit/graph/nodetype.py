@@ -76,10 +76,13 @@ class Built(NamedTuple):
     Attributes:
         bind: makes the call for given arrays.
         plans: the Plans it runs, for reports and tuning.
+        packed: positions of inputs that a Plan holds packed; ``bind`` does not look at them, and
+            their memory is given back.
     """
 
     bind: Bind
     plans: tuple[Plan, ...] = ()
+    packed: tuple[int, ...] = ()
 
 
 class NodeType(ABC):

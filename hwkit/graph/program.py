@@ -74,8 +74,9 @@ class Program:
         nodes = [node for node in graph.nodes if not self._is_view(node)]
         self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         self._arrays: dict[Value, Array] = {}
-        self.memory = self._place(nodes, setting.limit)
-        built = [(n, guarded(n, lambda n=n: kind_of(n).build(n, setting))) for n in nodes]  # type: ignore[misc]
+        arena, bound = self._place(nodes, setting.limit)
+        built = [(node, self._built(node, setting)) for node in nodes]
+        self.memory = Memory(arena, bound, self._hold(nodes))
         self.steps = [self._step(node, made) for node, made in built]
         self._calls = [step.fixed for step in self.steps]
         self._loose = [i for i, step in enumerate(self.steps) if step.fixed is None]
@@ -102,8 +103,18 @@ class Program:
             value = self._views[value][0]
         return value
 
-    def _place(self, nodes: list[Node], limit: int) -> Memory:
-        """Place what lies between nodes, and remember the arrays that never move."""
+    def _built(self, node: Node, setting: Setting) -> Built:
+        """Build a node, and give back the memory of constants that its plan holds packed."""
+        found: Built = guarded(node, lambda: kind_of(node).build(node, setting))
+        for index in found.packed:
+            if node.has(index):
+                old = node.input(index)
+                node.inputs[index] = gone = Value(old.name, old.shape, old.dtype)
+                self._arrays[gone] = np.broadcast_to(np.zeros((), gone.kind), gone.sizes)
+        return found
+
+    def _place(self, nodes: list[Node], limit: int) -> tuple[int, int]:
+        """Place what lies between nodes; return the bytes that takes, and the least possible."""
         first: dict[Value, int] = {}
         last: dict[Value, int] = {}
         for index, node in enumerate(nodes):
@@ -125,13 +136,17 @@ class Program:
         for value, offset in zip(kept, offsets, strict=True):
             part = block[offset : offset + value.nbytes]
             self._arrays[value] = part.view(value.kind).reshape(value.sizes)
+        return total, lower_bound(blocks)
+
+    def _hold(self, nodes: list[Node]) -> int:
+        """Keep the constants that nodes read as they are; return their bytes."""
         constants: dict[int, int] = {}
         for node in nodes:
             for value in (*node.inputs, *node.outputs):
                 if value is not None and value.data is not None:
                     self._arrays[value] = np.require(value.data, None, ("C", "A"))
                     constants[id(value.data)] = value.data.nbytes
-        return Memory(total, lower_bound(blocks), sum(constants.values()))
+        return sum(constants.values())
 
     def _step(self, node: Node, built: Built) -> Step:
         values = [v for v in (*node.inputs, *node.outputs) if v is not None]

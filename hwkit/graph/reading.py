@@ -14,6 +14,7 @@ from ..registry import registry
 from .ir import Graph, Node, Value, one_line, printable
 from .nodetype import NodeType
 from .tensors import array_of, numpy_type
+from .wire import without_arrays
 
 __all__ = ["default_limit", "node_type", "read"]
 
@@ -41,7 +42,7 @@ def read(model: Any, limit: int) -> Graph:
         NoKernel: node types are not supported; all of them are listed.
         Unavailable: the package ``onnx`` is missing.
     """
-    proto, folder, name = _parse(model)
+    proto, folder, name, cut = _parse(model)
     opsets = {entry.domain: int(entry.version) for entry in proto.opset_import}
     opsets.setdefault("", opsets.get("ai.onnx", 1))
     graph = proto.graph
@@ -49,8 +50,8 @@ def read(model: Any, limit: int) -> Graph:
         raise ArgumentError(f"model {name} has sparse constants: convert them to dense ones")
     values: dict[str, Value] = {}
     budget = limit
-    for tensor in graph.initializer:
-        data = array_of(tensor, folder, budget)
+    for index, tensor in enumerate(graph.initializer):
+        data = array_of(tensor, folder, budget, cut.get(index))
         budget -= data.nbytes
         _define(values, Value.constant(_text(tensor.name), data))
     inputs = []
@@ -73,13 +74,14 @@ def read(model: Any, limit: int) -> Graph:
     return Graph(_sorted(nodes), inputs, outputs, _text(graph.name) or name)
 
 
-def _parse(model: Any) -> tuple[Any, Path | None, str]:
+def _parse(model: Any) -> tuple[Any, Path | None, str, dict[int, memoryview]]:
+    """Return the message, the folder, the name, and the large constants that were cut out."""
     try:
         import onnx
     except ImportError:
         raise Unavailable("models need the package onnx: pip install 'hwkit[onnx]'") from None
     if isinstance(model, onnx.ModelProto):
-        return model, None, repr(model.graph.name)
+        return model, None, repr(model.graph.name), {}
     folder, name = None, "in memory"
     if not isinstance(model, (bytes, bytearray)):
         path = Path(model)
@@ -92,15 +94,18 @@ def _parse(model: Any) -> tuple[Any, Path | None, str]:
                 "ONNX file"
             ) from None
     proto = onnx.ModelProto()
+    message, cut = without_arrays(bytes(model))
     try:
-        proto.ParseFromString(bytes(model))
+        proto.ParseFromString(message)
     except Exception as error:  # of google.protobuf, whose classes change from version to version
         raise ArgumentError(
             f"model {name} is not an ONNX file, or it is truncated ({one_line(error)})"
         ) from None
     if not proto.HasField("graph"):
         raise ArgumentError(f"model {name} has no graph: it is not an ONNX file, or truncated")
-    return proto, folder, name
+    if len(proto.graph.initializer) <= max(cut, default=-1):
+        raise ArgumentError(f"model {name} is damaged: its constants cannot be counted")
+    return proto, folder, name, cut
 
 
 def _text(name: Any) -> str:

@@ -36,13 +36,14 @@ def numpy_type(code: int, what: str) -> np.dtype[Any]:
     return found
 
 
-def array_of(tensor: Any, folder: Path | None, limit: int) -> Array:
+def array_of(tensor: Any, folder: Path | None, limit: int, cut: memoryview | None = None) -> Array:
     """Return the data of a TensorProto.
 
     Args:
         tensor: the message.
         folder: where the model lies, for external data; ``None`` if it came from memory.
         limit: most bytes to allocate.
+        cut: its ``raw_data`` if they were taken out of the message; the array is a view of them.
 
     Raises:
         ArgumentError: sizes and data do not agree, are absurd, or lie outside the folder.
@@ -63,9 +64,9 @@ def array_of(tensor: Any, folder: Path | None, limit: int) -> Array:
     bits = _SMALL.get(tensor.data_type, 8 * dtype.itemsize)
     stored = -(-count * bits // 8)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raw = _external(tensor, folder, stored, what)
-    elif tensor.HasField("raw_data"):
-        raw = tensor.raw_data
+        raw: bytes | memoryview = _external(tensor, folder, stored, what)
+    elif cut is not None or tensor.HasField("raw_data"):
+        raw = tensor.raw_data if cut is None else cut
     else:
         return _fields(tensor, count, what)
     if len(raw) != stored:

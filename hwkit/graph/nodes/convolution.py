@@ -153,7 +153,7 @@ def _packed(node: Node, plan: Plan, constants: list[int], shape: tuple[int, ...]
     def without(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
         return bind([a for i, a in enumerate(ins) if i not in drop], outs)
 
-    return Built(without, (held,))
+    return Built(without, (held,), tuple(i for i in constants if node.has(i)))
 
 
 class ConvTranspose(NodeType):

@@ -71,10 +71,10 @@ class Gemm(NodeType):
         )
         if row is not None and b.data is not None:
             held = plan.prepack(b.data, row)
-            return Built(lambda ins, outs: call_plan(held)(ins[:1], outs), (held,))
+            return Built(lambda ins, outs: call_plan(held)(ins[:1], outs), (held,), (1, 2))
         if not node.has(2) and b.data is not None:
             held = plan.prepack(b.data)
-            return Built(lambda ins, outs: call_plan(held)(ins[:1], outs), (held,))
+            return Built(lambda ins, outs: call_plan(held)(ins[:1], outs), (held,), (1,))
         if row is not None:
             return Built(lambda ins, outs: call_plan(plan)([ins[0], ins[1], row], outs), (plan,))
         return Built(partial(self._added, node, plan), (plan,))
@@ -145,7 +145,7 @@ class MatMul(NodeType):
             if b.data is None:
                 return Built(call_plan(plan), (plan,))
             held = plan.prepack(b.data)
-            return Built(lambda ins, outs: call_plan(held)(ins[:1], outs), (held,))
+            return Built(lambda ins, outs: call_plan(held)(ins[:1], outs), (held,), (1,))
 
         def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
             if outs[0].ndim == 0:

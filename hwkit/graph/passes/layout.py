@@ -83,6 +83,7 @@ def _image(node: Node, twins: dict[Value, Value]) -> list[Node]:
     twin = _twin(node.output())
     twins[node.output()] = twin
     attributes = {**node.attributes, "layout": "nhwc"}
+    node.inputs = []  # weights that nobody else takes go at once
     return [*made, Node(node.type, inputs, [twin], attributes, node.name, "", node.version)]
 
 

@@ -1,0 +1,117 @@
+"""Large arrays of a model file without copies: cut out of its bytes before protobuf reads them.
+
+The wire format is that of the protocol buffers encoding guide; the field numbers are those of
+``onnx.proto``. Whatever is unusual is left to protobuf: the answer is then the bytes as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ["without_arrays"]
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+# What is smaller is not worth it.
+_LEAST = 1 << 12
+
+Field = tuple[int, int, int, int]
+"""Number of a field, where it starts, where its content starts (0 if it has no length), its end."""
+
+
+class _UnusualError(Exception):
+    """Not what a writer of ONNX files writes."""
+
+
+def without_arrays(data: bytes) -> tuple[bytes, dict[int, memoryview]]:
+    """Return a model without the data of its large constants, and these by their positions.
+
+    Args:
+        data: a serialised ``ModelProto``.
+
+    Returns:
+        The rest of the message, and by position in ``graph.initializer`` a view of ``raw_data``.
+    """
+    view = memoryview(data)
+    found: dict[int, memoryview] = {}
+    try:
+        fields = list(_fields(view, 0, len(view)))
+        graphs = [f for f in fields if f[0] == _GRAPH]
+        if len(graphs) != 1:
+            return data, {}
+        (_, start, content, end), parts = graphs[0], []
+        index = 0
+        for field in _fields(view, content, end):
+            if field[0] == _INITIALIZER:
+                parts.append(_without_raw(view, field, index, found))
+                index += 1
+            else:
+                parts.append(bytes(view[field[1] : field[3]]))
+    except _UnusualError:
+        return data, {}
+    if not found:
+        return data, {}
+    graph = _message(_GRAPH, b"".join(parts))
+    return b"".join((view[:start], graph, view[end:])), found
+
+
+def _without_raw(view: memoryview, field: Field, index: int, found: dict[int, memoryview]) -> bytes:
+    _, start, content, end = field
+    if content == 0:
+        raise _UnusualError
+    inner = list(_fields(view, content, end))
+    raws = [f for f in inner if f[0] == _RAW_DATA]
+    if len(raws) != 1 or raws[0][2] == 0 or raws[0][3] - raws[0][2] < _LEAST:
+        return bytes(view[start:end])
+    _, first, data, last = raws[0]
+    found[index] = view[data:last]
+    return _message(_INITIALIZER, bytes(view[content:first]) + bytes(view[last:end]))
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | _LENGTH) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _fields(view: memoryview, place: int, end: int) -> Iterator[Field]:
+    """Yield the fields of a message between two places."""
+    while place < end:
+        start = place
+        key, place = _read(view, place, end)
+        kind, content = key & 7, 0
+        if kind == _VARINT:
+            _, place = _read(view, place, end)
+        elif kind == _LENGTH:
+            length, content = _read(view, place, end)
+            place = content + length
+        elif kind in (_FIXED32, _FIXED64):
+            place += 4 if kind == _FIXED32 else 8
+        else:
+            raise _UnusualError
+        if place > end or key >> 3 == 0:
+            raise _UnusualError
+        yield key >> 3, start, content, place
+
+
+def _read(view: memoryview, place: int, end: int) -> tuple[int, int]:
+    """Return a number of variable length, at most 64 bits, and the place behind it."""
+    value = 0
+    for shift in range(0, 64, 7):
+        if place >= end:
+            break
+        byte = view[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            if value >= 1 << 64:
+                break
+            return value, place
+    raise _UnusualError
