@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
 
-__all__ = ["Array", "Graph", "Node", "Value", "check_bytes", "one_line", "printable"]
+__all__ = ["Array", "Graph", "Node", "Stamp", "Value", "check_bytes", "one_line", "printable"]
 
 Array = np.ndarray[Any, Any]
+
+Stamp = tuple[int, int]
+"""Time of the last change in nanoseconds, and size in bytes, of a file."""
 
 
 @dataclass(eq=False)
@@ -132,12 +136,14 @@ class Graph:
         inputs: what a call gives.
         outputs: what a call returns.
         name: of the model, for people.
+        files: paths it was read from, and what they looked like then; none if it came from memory.
     """
 
     nodes: list[Node]
     inputs: list[Value]
     outputs: list[Value]
     name: str = ""
+    files: dict[Path, Stamp] = field(default_factory=dict)
 
     def users(self) -> dict[Value, list[Node]]:
         """Return the nodes that take each value, once for each time; outputs have none here."""
@@ -188,7 +194,8 @@ class Graph:
             )
             for n in self.nodes
         ]
-        return Graph(nodes, [*map(twin, self.inputs)], [*map(twin, self.outputs)], self.name)
+        ends = [*map(twin, self.inputs)], [*map(twin, self.outputs)]
+        return Graph(nodes, *ends, self.name, dict(self.files))
 
 
 def check_bytes(shape: Iterable[int], itemsize: int, limit: int, what: str) -> None:

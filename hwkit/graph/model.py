@@ -20,7 +20,7 @@ from .ir import Array, Graph, Value, one_line
 from .nodetype import Setting
 from .passes import Pass
 from .program import Memory, Program
-from .reading import default_limit, read
+from .reading import default_limit, read, stamp
 
 __all__ = ["Model", "load"]
 
@@ -84,12 +84,14 @@ class Model:
     """
 
     def __init__(self, graph: Graph, setting: Setting, passes: Sequence[Pass]) -> None:
-        self._graph = graph
+        self._graph: Graph | None = graph
+        self._inputs = graph.inputs
         self._setting = setting
         self._passes = sorted(passes, key=lambda p: (p.rank, p.name))
         self._deciding = deciding_inputs(graph)
         self._programs: dict[Any, Program] = {}
         self._lock = threading.Lock()
+        self._files = graph.files
         self.name = graph.name
         self.device = setting.device or settings().device
         self.inputs = [value.name for value in graph.inputs]
@@ -100,7 +102,7 @@ class Model:
     @property
     def fixed_shapes(self) -> tuple[Shape, ...] | None:
         """The input shapes, if the model fixes all of them."""
-        shapes = [value.shape for value in self._graph.inputs]
+        shapes = [value.shape for value in self._inputs]
         fixed = all(s is not None and all(isinstance(n, int) for n in s) for s in shapes)
         return tuple(tuple(s or ()) for s in shapes) if fixed else None
 
@@ -137,10 +139,10 @@ class Model:
                 f"the model takes {', '.join(self.inputs) or 'no inputs'}, not "
                 f"{', '.join(inputs) or 'none'}"
             )
-        arrays = [self._checked(value, inputs[value.name]) for value in self._graph.inputs]
+        arrays = [self._checked(value, inputs[value.name]) for value in self._inputs]
         deciding = {
             value.name: array
-            for value, array in zip(self._graph.inputs, arrays, strict=True)
+            for value, array in zip(self._inputs, arrays, strict=True)
             if value.name in self._deciding
         }
         return arrays, self.program(tuple(a.shape for a in arrays), deciding)
@@ -219,7 +221,7 @@ class Model:
         self, shapes: tuple[Shape, ...], deciding: Mapping[str, Array] | None = None
     ) -> Graph:
         """Return the Graph for these input shapes, after all passes."""
-        graph = self._graph.clone()
+        graph = self._own_graph()
         for value in graph.inputs:
             value.data = (deciding or {}).get(value.name)
         names = [value.name for value in graph.inputs]
@@ -235,6 +237,25 @@ class Model:
                     f"{one_line(error)}; load it with without=({one.name!r},)"
                 ) from error
         return graph
+
+    def _own_graph(self) -> Graph:
+        """Return the model as it was read, to be rewritten.
+
+        Where the shapes are fixed one Program is enough, and its Plans hold the weights packed. So
+        the weights as they were read are not kept; tuning reads the file again.
+        """
+        graph = self._graph
+        if graph is None:
+            if any(not path.exists() or stamp(path) != was for path, was in self._files.items()):
+                raise ArgumentError(
+                    f"the file of model {self.name!r} has changed since it was loaded: load it "
+                    "again"
+                )
+            return read(next(iter(self._files)), self._setting.limit)
+        if self._files and self.fixed_shapes is not None and not self._deciding:
+            self._graph = None
+            return graph
+        return graph.clone()
 
     def problems(self, shapes: tuple[Shape, ...] | None = None) -> dict[Problem, int]:
         """Return the distinct Problems of a run, and how often each is called."""
@@ -277,7 +298,7 @@ class Model:
         """Return inputs to try the model with; open sizes are 1, the first is ``batch``."""
         rng = np.random.default_rng(seed)
         found = {}
-        for value in self._graph.inputs:
+        for value in self._inputs:
             shape = tuple(
                 n if isinstance(n, int) else (batch if i == 0 else 1)
                 for i, n in enumerate(value.shape or ())
@@ -306,7 +327,7 @@ class Model:
             self._programs = {k: old if p is new else p for k, p in self._programs.items()}
 
     def __repr__(self) -> str:
-        return f"<Model {self.name!r} on {self.device}: {len(self._graph.nodes)} nodes>"
+        return f"<Model {self.name!r} on {self.device}: {len(self.inputs)} inputs>"
 
 
 def _memory(memory: Memory) -> str:

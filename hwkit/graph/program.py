@@ -75,9 +75,12 @@ class Program:
         self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         self._arrays: dict[Value, Array] = {}
         arena, bound = self._place(nodes, setting.limit)
-        built = [(node, self._built(node, setting)) for node in nodes]
+        built: dict[int, Built] = {}
+        # Those with the largest weights first: packing needs both forms for a moment.
+        for index in sorted(range(len(nodes)), key=lambda i: -_weight(nodes[i])):
+            built[index] = self._built(nodes[index], setting)
         self.memory = Memory(arena, bound, self._hold(nodes))
-        self.steps = [self._step(node, made) for node, made in built]
+        self.steps = [self._step(node, built[index]) for index, node in enumerate(nodes)]
         self._calls = [step.fixed for step in self.steps]
         self._loose = [i for i, step in enumerate(self.steps) if step.fixed is None]
 
@@ -211,6 +214,10 @@ class Program:
         found = self._find(value, arrays)
         ours = value.data is not None or self._root(value) in self._inputs
         return found.copy() if ours else found
+
+
+def _weight(node: Node) -> int:
+    return max((v.nbytes for v in node.inputs if v is not None and v.data is not None), default=0)
 
 
 def _strides(value: Value) -> tuple[int, ...]:

@@ -7,16 +7,16 @@ import os
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, NoKernel, Unavailable
 from ..registry import registry
-from .ir import Graph, Node, Value, one_line, printable
+from .ir import Graph, Node, Stamp, Value, one_line, printable
 from .nodetype import NodeType
 from .tensors import array_of, numpy_type
-from .wire import without_arrays
+from .wire import Cut, cut_file, without_arrays
 
-__all__ = ["default_limit", "node_type", "read"]
+__all__ = ["default_limit", "node_type", "read", "stamp"]
 
 _MOST_SIZE = 2**40
 _MOST_SHOWN = 20
@@ -42,7 +42,9 @@ def read(model: Any, limit: int) -> Graph:
         NoKernel: node types are not supported; all of them are listed.
         Unavailable: the package ``onnx`` is missing.
     """
-    proto, folder, name, cut = _parse(model)
+    parsed = _parse(model)
+    proto, name = parsed.proto, parsed.name
+    folder = None if parsed.path is None else parsed.path.parent
     opsets = {entry.domain: int(entry.version) for entry in proto.opset_import}
     opsets.setdefault("", opsets.get("ai.onnx", 1))
     graph = proto.graph
@@ -51,7 +53,7 @@ def read(model: Any, limit: int) -> Graph:
     values: dict[str, Value] = {}
     budget = limit
     for index, tensor in enumerate(graph.initializer):
-        data = array_of(tensor, folder, budget, cut.get(index))
+        data = array_of(tensor, folder, budget, parsed.cut.get(index))
         budget -= data.nbytes
         _define(values, Value.constant(_text(tensor.name), data))
     inputs = []
@@ -71,30 +73,42 @@ def read(model: Any, limit: int) -> Graph:
         outputs.append(values[label])
     if not outputs:
         raise ArgumentError(f"model {name} has no outputs: it is empty or damaged")
-    return Graph(_sorted(nodes), inputs, outputs, _text(graph.name) or name)
+    label = _text(graph.name) or name
+    return Graph(_sorted(nodes), inputs, outputs, label, _files(parsed))
 
 
-def _parse(model: Any) -> tuple[Any, Path | None, str, dict[int, memoryview]]:
-    """Return the message, the folder, the name, and the large constants that were cut out."""
+class _Parsed(NamedTuple):
+    """A model as a message.
+
+    Attributes:
+        proto: the message, without its large constants.
+        name: for people.
+        path: the file; ``None`` if it came from memory.
+        cut: the large constants by position.
+    """
+
+    proto: Any
+    name: str
+    path: Path | None
+    cut: dict[int, Cut]
+
+
+def _parse(model: Any) -> _Parsed:
     try:
         import onnx
     except ImportError:
         raise Unavailable("models need the package onnx: pip install 'hwkit[onnx]'") from None
     if isinstance(model, onnx.ModelProto):
-        return model, None, repr(model.graph.name), {}
-    folder, name = None, "in memory"
-    if not isinstance(model, (bytes, bytearray)):
-        path = Path(model)
-        folder, name = path.parent, repr(path.name)
-        try:
-            model = path.read_bytes()
-        except OSError as error:
-            raise ArgumentError(
-                f"model {str(path)!r} cannot be read ({error.strerror}): give the path of an "
-                "ONNX file"
-            ) from None
+        return _Parsed(model, repr(model.graph.name), None, {})
+    path = None if isinstance(model, (bytes, bytearray)) else Path(model)
+    name = "in memory" if path is None else repr(path.name)
+    try:
+        message, cut = without_arrays(bytes(model)) if path is None else cut_file(path)
+    except OSError as error:
+        raise ArgumentError(
+            f"model {str(path)!r} cannot be read ({error.strerror}): give the path of an ONNX file"
+        ) from None
     proto = onnx.ModelProto()
-    message, cut = without_arrays(bytes(model))
     try:
         proto.ParseFromString(message)
     except Exception as error:  # of google.protobuf, whose classes change from version to version
@@ -105,7 +119,23 @@ def _parse(model: Any) -> tuple[Any, Path | None, str, dict[int, memoryview]]:
         raise ArgumentError(f"model {name} has no graph: it is not an ONNX file, or truncated")
     if len(proto.graph.initializer) <= max(cut, default=-1):
         raise ArgumentError(f"model {name} is damaged: its constants cannot be counted")
-    return proto, folder, name, cut
+    return _Parsed(proto, name, path, cut)
+
+
+def stamp(path: Path) -> Stamp:
+    """Return what tells whether a file has changed."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _files(parsed: _Parsed) -> dict[Path, Stamp]:
+    """Return the files of a model with their stamps; nothing if it came from memory."""
+    if parsed.path is None:
+        return {}
+    places = [e.value for t in parsed.proto.graph.initializer for e in t.external_data
+              if e.key == "location"]  # fmt: skip
+    paths = dict.fromkeys([parsed.path, *(parsed.path.parent / place for place in places)])
+    return {path.absolute(): stamp(path) for path in paths}
 
 
 def _text(name: Any) -> str:

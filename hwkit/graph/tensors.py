@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .ir import Array
+from .wire import Cut
 
 __all__ = ["array_of", "numpy_type"]
 
@@ -36,7 +37,7 @@ def numpy_type(code: int, what: str) -> np.dtype[Any]:
     return found
 
 
-def array_of(tensor: Any, folder: Path | None, limit: int, cut: memoryview | None = None) -> Array:
+def array_of(tensor: Any, folder: Path | None, limit: int, cut: Cut | None = None) -> Array:
     """Return the data of a TensorProto.
 
     Args:
@@ -64,7 +65,7 @@ def array_of(tensor: Any, folder: Path | None, limit: int, cut: memoryview | Non
     bits = _SMALL.get(tensor.data_type, 8 * dtype.itemsize)
     stored = -(-count * bits // 8)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raw: bytes | memoryview = _external(tensor, folder, stored, what)
+        raw: bytes | Cut = _external(tensor, folder, stored, what)
     elif cut is not None or tensor.HasField("raw_data"):
         raw = tensor.raw_data if cut is None else cut
     else:

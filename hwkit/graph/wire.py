@@ -6,9 +6,22 @@ The wire format is that of the protocol buffers encoding guide; the field number
 
 from __future__ import annotations
 
+import errno
+import mmap
+import os
+import stat
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Union
 
-__all__ = ["without_arrays"]
+import numpy as np
+
+from .ir import Array
+
+__all__ = ["Cut", "cut_file", "without_arrays"]
+
+Cut = Union[memoryview, Array]
+"""Bytes of a constant."""
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -23,7 +36,7 @@ class _UnusualError(Exception):
     """Not what a writer of ONNX files writes."""
 
 
-def without_arrays(data: bytes) -> tuple[bytes, dict[int, memoryview]]:
+def without_arrays(data: bytes) -> tuple[bytes, dict[int, Cut]]:
     """Return a model without the data of its large constants, and these by their positions.
 
     Args:
@@ -33,12 +46,42 @@ def without_arrays(data: bytes) -> tuple[bytes, dict[int, memoryview]]:
         The rest of the message, and by position in ``graph.initializer`` a view of ``raw_data``.
     """
     view = memoryview(data)
-    found: dict[int, memoryview] = {}
+    rest, places = _cut(view)
+    return rest, {index: view[first:last] for index, (first, last) in places.items()}
+
+
+def cut_file(path: Path) -> tuple[bytes, dict[int, Cut]]:
+    """Return the same of a file, each large constant read into memory of its own.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        if status.st_size == 0:
+            return b"", {}
+        with (
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            rest, places = _cut(view)
+        found: dict[int, Cut] = {}
+        for index, (first, last) in places.items():
+            file.seek(first)
+            found[index] = np.fromfile(file, np.uint8, last - first)
+        return rest, found
+
+
+def _cut(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
+    """Return the rest of a message, and where the data lie that are not part of it."""
+    found: dict[int, tuple[int, int]] = {}
     try:
         fields = list(_fields(view, 0, len(view)))
         graphs = [f for f in fields if f[0] == _GRAPH]
         if len(graphs) != 1:
-            return data, {}
+            return bytes(view), {}
         (_, start, content, end), parts = graphs[0], []
         index = 0
         for field in _fields(view, content, end):
@@ -48,14 +91,16 @@ def without_arrays(data: bytes) -> tuple[bytes, dict[int, memoryview]]:
             else:
                 parts.append(bytes(view[field[1] : field[3]]))
     except _UnusualError:
-        return data, {}
+        return bytes(view), {}
     if not found:
-        return data, {}
+        return bytes(view), {}
     graph = _message(_GRAPH, b"".join(parts))
     return b"".join((view[:start], graph, view[end:])), found
 
 
-def _without_raw(view: memoryview, field: Field, index: int, found: dict[int, memoryview]) -> bytes:
+def _without_raw(
+    view: memoryview, field: Field, index: int, found: dict[int, tuple[int, int]]
+) -> bytes:
     _, start, content, end = field
     if content == 0:
         raise _UnusualError
@@ -64,7 +109,7 @@ def _without_raw(view: memoryview, field: Field, index: int, found: dict[int, me
     if len(raws) != 1 or raws[0][2] == 0 or raws[0][3] - raws[0][2] < _LEAST:
         return bytes(view[start:end])
     _, first, data, last = raws[0]
-    found[index] = view[data:last]
+    found[index] = data, last
     return _message(_INITIALIZER, bytes(view[content:first]) + bytes(view[last:end]))
 
 

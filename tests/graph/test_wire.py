@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hwkit.graph.wire import without_arrays
+from hwkit.graph.wire import cut_file, without_arrays
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 
@@ -46,6 +48,43 @@ def test_cut_arrays_are_views_of_the_bytes() -> None:
     _, cut = without_arrays(data)
     assert all(np.may_share_memory(np.frombuffer(v, "u1"), np.frombuffer(data, "u1"))
                for v in cut.values())  # fmt: skip
+
+
+def test_a_file_gives_what_its_bytes_give(tmp_path: Path) -> None:
+    """Its large constants lie in memory of their own; an empty file has none."""
+    data = model().SerializeToString()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    rest, cut = cut_file(path)
+    want, views = without_arrays(data)
+    assert rest == want
+    assert {i: bytes(v) for i, v in cut.items()} == {i: bytes(v) for i, v in views.items()}
+    path.write_bytes(b"")
+    assert cut_file(path) == (b"", {})
+    with pytest.raises(OSError, match="plain file"):
+        cut_file(Path(os.devnull))
+
+
+def test_a_model_of_fixed_shapes_reads_its_file_again(tmp_path: Path) -> None:
+    """Its weights are held packed only; the file must still be the same."""
+    import hwkit
+    from hwkit.errors import ArgumentError
+    from hwkit.testing.networks import network
+
+    path = tmp_path / "net.onnx"
+    path.write_bytes(network("squeezenet").SerializeToString())
+    loaded = hwkit.load(path)
+    x = loaded.random_inputs()
+    want = loaded.run(x)
+    assert loaded.memory.constants < path.stat().st_size / 2
+    loaded.forget()
+    got = loaded.run(x)
+    assert all(np.array_equal(got[name], array) for name, array in want.items())
+    path.write_bytes(network("squeezenet", seed=1).SerializeToString())
+    os.utime(path, (1, 1))
+    loaded.forget()
+    with pytest.raises(ArgumentError, match="has changed since"):
+        loaded.run(x)
 
 
 def test_what_is_unusual_is_left_alone() -> None:
