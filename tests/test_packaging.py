@@ -30,20 +30,21 @@ MODULES: list[dict[str, Any]] = PROJECT["tool"]["setuptools"]["ext-modules"]
 GENERATED = {"cython/_kernels.c", "cython/calls.c"}
 DEPENDENCIES = {"numpy", "pluggy", "platformdirs", "click", "rich"}
 EXTRAS = {
-    "opencl", "cuda", "triton", "onnx", "tune", "cluster", "report", "bench", "test", "peers",
-    "lint",
+    "opencl", "cuda", "cuda-core", "triton", "onnx", "tune", "cluster", "report", "bench", "test",
+    "peers", "lint",
 }  # fmt: skip
 
 # Where the wheel's packages come from.
 FOLDERS = {
     "hwkit": "hwkit",
     "hwkit_cpu": "plugins/hwkit_cpu",
+    "hwkit_cuda": "plugins/hwkit_cuda",
     "hwkit_opencl": "plugins/hwkit_opencl",
     "hwkit_tuning_db": "tuning_db",
 }
 
 
-CARRIED = {".py", ".pyi", ".jsonl", ".json", ".cl", ".h"}
+CARRIED = {".py", ".pyi", ".jsonl", ".json", ".cl", ".cu", ".h"}
 
 
 def package_files() -> set[str]:
@@ -111,6 +112,7 @@ def test_entry_points_lead_to_our_own_parts() -> None:
         "ops": "hwkit.ops",
         "graph": "hwkit.graph",
         "cpu": "hwkit_cpu",
+        "cuda": "hwkit_cuda",
         "opencl": "hwkit_opencl",
         "tuning_db": "hwkit_tuning_db",
     }
@@ -175,7 +177,7 @@ def test_installed_wheel_works_outside_the_checkout(
         "python", "-c",
         "from hwkit.registry import registry as r; print(*sorted(p.name for p in r().plugins))",
     )  # fmt: skip
-    assert plugins.split() == ["cpu", "graph", "opencl", "ops", "tuning_db"]
+    assert plugins.split() == ["cpu", "cuda", "graph", "opencl", "ops", "tuning_db"]
     installed = fresh.run("pip", "list", "--format", "freeze").lower()
     assert not re.search(r"^(torch|pycuda|pyopencl|triton|onnx|scipy)", installed, re.MULTILINE)
 

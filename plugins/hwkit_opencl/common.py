@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from hwkit import Config, Kernel, Problem
+from hwkit import Config, Kernel, Problem, Run
 
 from .models import Work
 from .programs import DTYPES, build
@@ -154,8 +154,16 @@ class OpenclKernel(Kernel):
         """Return what a run does, as the models count it."""
         raise NotImplementedError
 
-    def finished(self, problem: Problem, config: Config, run: OpenclRun) -> OpenclRun:
-        """Return the run, with its estimate where the device is emulated."""
+    def run(
+        self,
+        problem: Problem,
+        config: Config,
+        launches: Sequence[Any],
+        packing: int = 0,
+        scratch: tuple[Any, ...] = (),
+    ) -> Run:
+        """Return launches as a run, with its estimate where the device is emulated."""
+        run = OpenclRun(self.device, launches, packing, scratch)
         if self.device.emulated:
             run.estimate = self.device.estimate(self.work(problem, config))
         return run
@@ -168,7 +176,7 @@ class OpenclKernel(Kernel):
         threads: int,
         defines: Mapping[str, int],
         arguments: tuple[Any, ...],
-    ) -> Launch:
+    ) -> Any:
         """Return the launch of a function of ``self.file``."""
         import pyopencl as cl
 

@@ -8,7 +8,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, ceiling, epilogue, integer, offset, tunables
 from .models import Work
-from .run import OUT, OpenclRun, Slot
+from .run import OUT, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
@@ -156,7 +156,7 @@ class ImplicitConv2d(_Conv2d):
                 *self._output(problem), integer(flags), *activation,
             ),
         )  # fmt: skip
-        return self.finished(problem, config, OpenclRun(self.device, [pack, main], 1, (packed,)))
+        return self.run(problem, config, [pack, main], 1, (packed,))
 
     def work(self, problem: Problem, config: Config) -> Work:
         """Return the multiply-adds of whole tiles, and an access for each element or vector."""
@@ -235,7 +235,7 @@ class _Direct(_Conv2d):
                 *self._output(problem), integer(flags), *activation,
             ),
         )  # fmt: skip
-        return self.finished(problem, config, OpenclRun(self.device, [main]))
+        return self.run(problem, config, [main])
 
     def registers(self, problem: Problem, config: Config) -> int:
         """Return the sums, a vector, and addresses."""

@@ -11,7 +11,7 @@ from .conv2d import strides, window_arguments
 from .gemm import Strides
 from .models import Work, fpga_use
 from .pool2d import POOLS, pool_arguments
-from .run import OUT, Launch, OpenclRun, Slot
+from .run import OUT, Launch, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
@@ -94,7 +94,7 @@ class _Fpga(OpenclKernel):
         # Nothing at all is no loop, but zero divided by zero.
         groups = _ONE if problem.output.nbytes else (0, 1, 1)
         launch: Launch = self.launch(problem, function, groups, 1, defines, arguments)
-        return self.finished(problem, config, OpenclRun(self.device, [launch]))
+        return self.run(problem, config, [launch])
 
 
 class FpgaGemm(_Fpga):

@@ -8,7 +8,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, Value, ceiling, epilogue, integer, number, offset, tunables
 from .models import Work
-from .run import OUT, Launch, OpenclRun, Slot
+from .run import OUT, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
@@ -95,7 +95,7 @@ class _Gemm(OpenclKernel):
         sizes = Strides(problem)
         across = int(config["nv"]) * int(config["vec"])
         defines = self._defines(config)
-        launches: list[Launch] = []
+        launches: list[Any] = []
         scratch: tuple[Any, ...] = ()
         right: Any = Slot(1)
         right_batch = sizes.b_batch
@@ -127,8 +127,7 @@ class _Gemm(OpenclKernel):
         launches.append(
             self.launch(problem, "gemm", groups, self.threads(config), defines, arguments)
         )
-        run = OpenclRun(self.device, launches, len(launches) - 1, scratch)
-        return self.finished(problem, config, run)
+        return self.run(problem, config, launches, len(launches) - 1, scratch)
 
     def work(self, problem: Problem, config: Config) -> Work:
         """Return the multiply-adds of whole tiles, and an access for each element or vector."""

@@ -9,7 +9,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 from .common import OpenclKernel, ceiling, integer, offset, tunables
 from .conv2d import strides, window_arguments
 from .models import Work
-from .run import OUT, OpenclRun, Slot
+from .run import OUT, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
@@ -118,7 +118,7 @@ class WindowPool2d(_Pool2d):
             problem, "pool2d", (ceiling(units, threads), rest, shape["n"]), threads,
             self._defines(config, across), (Slot(0), OUT, *pool_arguments(problem)),
         )  # fmt: skip
-        return self.finished(problem, config, OpenclRun(self.device, [main]))
+        return self.run(problem, config, [main])
 
 
 class ImagePool2d(_Pool2d):
@@ -142,4 +142,4 @@ class ImagePool2d(_Pool2d):
             problem, "reduce_image", (ceiling(images, threads), 1, 1), threads,
             self._defines(config, False), (Slot(0), OUT, integer(images), integer(size)),
         )  # fmt: skip
-        return self.finished(problem, config, OpenclRun(self.device, [main]))
+        return self.run(problem, config, [main])

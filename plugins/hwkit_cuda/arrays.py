@@ -1,0 +1,180 @@
+"""Arrays on a CUDA device: our own, and those of torch, CuPy and others, without a copy."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CudaArray", "borrowed", "contiguous", "index_of", "new_like"]
+
+# Of dlpack.h.
+_CUDA, _CUDA_MANAGED = 2, 13
+_CODES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 6: "bool"}
+
+
+class CudaArray:
+    """A C-contiguous array on a CUDA device.
+
+    Attributes:
+        pointer: address of the first element.
+        shape: sizes.
+        dtype: numpy's, for bfloat16 that of ml_dtypes.
+        device: index of the GPU.
+        owner: what keeps the memory, which is given back with the last reference.
+    """
+
+    __slots__ = ("__weakref__", "device", "dtype", "owner", "pointer", "shape")
+
+    def __init__(
+        self, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: int, owner: Any
+    ) -> None:
+        self.pointer = pointer
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+        self.owner = owner
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def base_data(self) -> CudaArray:
+        """What a launch is given: the array itself."""
+        return self
+
+    def data_ptr(self) -> int:
+        """Return the address, by the name that torch gives it."""
+        return self.pointer
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        # bfloat16 has no letter in the protocol: two raw bytes.
+        raw = self.dtype.kind == "V" or self.dtype.name == "bfloat16"
+        return {
+            "shape": self.shape,
+            "typestr": f"<V{self.dtype.itemsize}" if raw else self.dtype.str,
+            "data": (self.pointer, False),
+            "strides": None,
+            "stream": 1,
+            "version": 3,
+        }
+
+    def __repr__(self) -> str:
+        return f"<CudaArray {self.dtype.name} {self.shape} on cuda:{self.device}>"
+
+
+def index_of(array: Any) -> int | None:
+    """Return the GPU on which an array of any library lies, or ``None``."""
+    if isinstance(array, CudaArray):
+        return array.device
+    if isinstance(array, np.ndarray):
+        return None
+    if hasattr(array, "__dlpack_device__"):
+        kind, index = array.__dlpack_device__()
+        return int(index) if int(kind) in (_CUDA, _CUDA_MANAGED) else None
+    if hasattr(array, "__cuda_array_interface__"):
+        return int(getattr(getattr(array, "device", None), "id", 0))
+    return None
+
+
+def borrowed(array: Any) -> CudaArray | None:
+    """Return an array of another library as ours, uncopied; ``None`` if it is not contiguous."""
+    if isinstance(array, CudaArray):
+        return array
+    if hasattr(array, "__dlpack__"):
+        # Work that was given to other streams is waited for by the default stream, number 1.
+        capsule = array.detach() if hasattr(array, "detach") else array
+        return _from_capsule(capsule.__dlpack__(stream=1), array)
+    facts = array.__cuda_array_interface__
+    shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
+    if not _is_contiguous(shape, facts.get("strides"), dtype.itemsize):
+        return None
+    return CudaArray(int(facts["data"][0]), shape, dtype, index_of(array) or 0, array)
+
+
+def contiguous(array: Any) -> Any:
+    """Return a contiguous array of the same library.
+
+    Raises:
+        TypeError: the library has no way to make one.
+    """
+    if hasattr(array, "contiguous"):
+        return array.contiguous()
+    library = sys.modules.get(type(array).__module__.partition(".")[0])
+    make = getattr(library, "ascontiguousarray", None)
+    if make is None:
+        raise TypeError(f"{type(array).__name__} is not C-contiguous: make it so")
+    return make(array)
+
+
+def new_like(array: Any, shape: tuple[int, ...]) -> Any:
+    """Return a new array of the same library, dtype and device; ``None`` if it has no such way."""
+    if hasattr(array, "new_empty"):
+        return array.new_empty(shape)
+    library = sys.modules.get(type(array).__module__.partition(".")[0])
+    make = getattr(library, "empty_like", None)
+    return None if make is None else _empty(library, array, shape)
+
+
+def _empty(library: Any, array: Any, shape: tuple[int, ...]) -> Any:
+    return library.empty(shape, dtype=array.dtype)
+
+
+def _is_contiguous(shape: tuple[int, ...], strides: Any, step: int) -> bool:
+    if strides is None or 0 in shape:
+        return True
+    for size, stride in zip(reversed(shape), reversed(tuple(strides)), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+class _Tensor(ctypes.Structure):
+    """``DLTensor`` of dlpack.h."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("kind", ctypes.c_int32),
+        ("index", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+def _from_capsule(capsule: Any, owner: Any) -> CudaArray | None:
+    """Read a DLPack capsule, which is left to its producer: ``owner`` keeps the memory."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = _Tensor.from_address(pointer(capsule, b"dltensor"))
+    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
+    strides = tuple(tensor.strides[i] for i in range(tensor.ndim)) if tensor.strides else None
+    if not _is_contiguous(shape, strides, 1):
+        return None
+    dtype = _dtype(tensor.code, tensor.bits)
+    # The capsule may own a copy of its own: it lives as long as the array.
+    address = int(tensor.data or 0) + int(tensor.byte_offset)
+    return CudaArray(address, shape, dtype, int(tensor.index), (owner, capsule))
+
+
+def _dtype(code: int, bits: int) -> np.dtype[Any]:
+    kind = _CODES.get(code, "")
+    if kind == "bfloat":
+        import ml_dtypes
+
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return found
+    if not kind:
+        raise TypeError(f"DLPack type {code} of {bits} bits is none that a kernel takes")
+    return np.dtype("bool" if kind == "bool" else f"{kind}{bits}")

@@ -1,0 +1,34 @@
+"""The backend ``cuda``: the NVIDIA GPUs that a driver library can reach."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from hwkit import Backend, Device
+
+from .device import CudaDevice
+from .driver import Driver, choose
+
+__all__ = ["CudaBackend"]
+
+
+class CudaBackend(Backend):
+    """Every GPU that the CUDA driver shows, in its order."""
+
+    name = "cuda"
+
+    def count(self) -> int:
+        """Return the number of GPUs.
+
+        Raises:
+            Unavailable: a driver library, the driver or a GPU is missing.
+        """
+        return self._driver.count()
+
+    def open(self, index: int | str) -> Device:
+        """Return GPU number ``index``."""
+        return CudaDevice(self._driver.open(int(index)), int(index))
+
+    @cached_property
+    def _driver(self) -> type[Driver]:
+        return choose()

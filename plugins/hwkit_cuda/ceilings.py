@@ -1,0 +1,67 @@
+"""How fast a GPU can be: multiply-adds in registers, and a copy, measured when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwkit_opencl.programs import DTYPES
+
+from .failures import translated
+from .programs import Text
+from .run import Launch
+
+if TYPE_CHECKING:
+    from .device import CudaDevice
+
+__all__ = ["measure"]
+
+# Long enough that launching is nothing beside it, and beyond any L2 cache.
+_STEPS, _SUMS, _VEC, _THREADS, _BLOCKS = 1 << 14, 8, 4, 256, 8
+_BYTES = 512 * 2**20
+
+
+def measure(device: CudaDevice) -> dict[str, float]:
+    """Return ``"<dtype> flop/s"`` and ``"byte/s"``."""
+    found = {f"{name} flop/s": _flops(device, name) for name in ("float32", "float64")}
+    found["byte/s"] = _bandwidth(device)
+    return found
+
+
+def _flops(device: CudaDevice, name: str) -> float:
+    dtype = np.dtype(name)
+    blocks = device.facts.attributes["multiprocessor_count"] * _BLOCKS
+    defines = {"THREADS": _THREADS, "DTYPE": DTYPES[name], "VEC": _VEC, "SUMS": _SUMS}
+    text = Text("ceilings.cl", "multiply_add", device.arch, tuple(sorted(defines.items())))
+    out = device.empty((blocks * _THREADS * _VEC,), dtype)
+    arguments = (out, np.int32(_STEPS), dtype.type(0.5), dtype.type(1.0))
+    launch = Launch(device.function(text, 0), (blocks, 1, 1), _THREADS, arguments)
+    flops = 2.0 * _STEPS * _SUMS * _VEC * blocks * _THREADS
+    return flops / _seconds(device, partial(_launch, device, launch))
+
+
+def _launch(device: CudaDevice, launch: Launch) -> None:
+    with translated(device, "a ceiling was measured"):
+        device.driver.launch(
+            launch.function, launch.grid, launch.threads, launch.shared, launch.packed({})
+        )
+
+
+def _bandwidth(device: CudaDevice) -> float:
+    size = min(_BYTES, device.facts.memory // 8)
+    one, two = (device.empty((size,), np.dtype(np.uint8)) for _ in range(2))
+
+    def copy() -> None:
+        with translated(device, "a ceiling was measured"):
+            device.driver.copy(two.pointer, one.pointer, size)
+
+    # Each byte is read and written.
+    return 2.0 * size / _seconds(device, copy)
+
+
+def _seconds(device: CudaDevice, run: Callable[[], None]) -> float:
+    run()
+    return min(device.time(run) for _ in range(7))

@@ -1,0 +1,200 @@
+"""The driver through the bindings that cuda.core is built on, where pycuda is not installed."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+
+from .driver import ATTRIBUTES, Driver, DriverError, Facts, Place, no_device
+
+__all__ = ["CoreDriver"]
+
+# Of cuda.h: how a launch is given its arguments in one buffer.
+_END, _BUFFER, _SIZE = 0, 1, 2
+
+_MAX_DYNAMIC_SHARED = 8
+_MAJOR, _MINOR = 75, 76
+
+
+def _driver() -> Any:
+    """Return the module of the bindings.
+
+    Raises:
+        ImportError: it is not installed, or there is no libcuda.so.1.
+    """
+    from cuda.bindings import driver  # type: ignore[import-not-found,unused-ignore]
+
+    # The bindings look for the library when they are first called, and say so by RuntimeError.
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise ImportError(str(error)) from error
+    return driver
+
+
+def _checked(answer: tuple[Any, ...]) -> Any:
+    """Return what a call answers besides its code.
+
+    Raises:
+        DriverError: the code is not success.
+    """
+    code, *rest = answer
+    if int(code):
+        text = _driver().cuGetErrorString(code)[1]
+        said = text.decode() if isinstance(text, bytes) else str(code)
+        raise DriverError(int(code), said)
+    return rest[0] if len(rest) == 1 else tuple(rest)
+
+
+def _place(where: Place) -> int:
+    return int(where.ctypes.data) if isinstance(where, np.ndarray) else where
+
+
+class _Loaded:
+    """A function, and the module it lies in, which is unloaded with it."""
+
+    def __init__(self, driver: CoreDriver, module: Any) -> None:
+        self._driver, self.module = driver, module
+        self.function: Any = None
+
+    def __del__(self) -> None:
+        with suppress(DriverError), self._driver.context():
+            _checked(self._driver.cuda.cuModuleUnload(self.module))
+
+
+class CoreDriver(Driver):
+    """One GPU through ``cuda.bindings``.
+
+    Args:
+        index: number of the GPU.
+    """
+
+    name = "cuda.core"
+
+    def __init__(self, index: int) -> None:
+        self.cuda = _driver()
+        self._device = _checked(self.cuda.cuDeviceGet(index))
+        self._context = _checked(self.cuda.cuDevicePrimaryCtxRetain(self._device))
+
+    @classmethod
+    def count(cls) -> int:
+        """Return the number of GPUs."""
+        cuda = _driver()
+        try:
+            _checked(cuda.cuInit(0))
+            found = int(_checked(cuda.cuDeviceGetCount()))
+        except DriverError as error:
+            raise no_device(error.code, str(error)) from error
+        if not found:
+            raise no_device(100, "no device")
+        return found
+
+    @classmethod
+    def open(cls, index: int) -> CoreDriver:
+        """Return the driver of a GPU."""
+        return cls(index)
+
+    def facts(self) -> Facts:
+        """Return what the GPU is."""
+        from cuda import bindings  # type: ignore[import-not-found,unused-ignore]
+
+        version = int(_checked(self.cuda.cuDriverGetVersion()))
+        name = _checked(self.cuda.cuDeviceGetName(256, self._device))
+        return Facts(
+            name=name.split(b"\0")[0].decode(),
+            capability=(self._attribute(_MAJOR), self._attribute(_MINOR)),
+            memory=int(_checked(self.cuda.cuDeviceTotalMem(self._device))),
+            driver=f"{version // 1000}.{version % 1000 // 10}",
+            library=f"cuda.bindings {bindings.__version__}",
+            attributes={key: self._attribute(number) for key, number in ATTRIBUTES.items()},
+        )
+
+    def _attribute(self, number: int) -> int:
+        kind = self.cuda.CUdevice_attribute(number)
+        return int(_checked(self.cuda.cuDeviceGetAttribute(kind, self._device)))
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """Push the primary context, and pop it."""
+        _checked(self.cuda.cuCtxPushCurrent(self._context))
+        try:
+            yield
+        finally:
+            _checked(self.cuda.cuCtxPopCurrent())
+
+    def allocate(self, size: int) -> int:
+        """Return the address of ``size`` bytes."""
+        with self.context():
+            return int(_checked(self.cuda.cuMemAlloc(size)))
+
+    def free(self, address: int) -> None:
+        """Give memory back."""
+        with self.context():
+            _checked(self.cuda.cuMemFree(address))
+
+    def copy(self, to: Place, source: Place, size: int) -> None:
+        """Copy bytes."""
+        with self.context():
+            if isinstance(to, np.ndarray):
+                _checked(self.cuda.cuMemcpyDtoH(_place(to), source, size))
+            elif isinstance(source, np.ndarray):
+                _checked(self.cuda.cuMemcpyHtoD(to, _place(source), size))
+            else:
+                _checked(self.cuda.cuMemcpyDtoD(to, source, size))
+
+    def load(self, cubin: bytes, function: str, shared: int = 0) -> Any:
+        """Return a function of a cubin."""
+        with self.context():
+            loaded = _Loaded(self, _checked(self.cuda.cuModuleLoadData(cubin)))
+            found = _checked(self.cuda.cuModuleGetFunction(loaded.module, function.encode()))
+            if shared:
+                kind = self.cuda.CUfunction_attribute(_MAX_DYNAMIC_SHARED)
+                _checked(self.cuda.cuFuncSetAttribute(found, kind, shared))
+        loaded.function = found
+        return loaded
+
+    def launch(
+        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, packed: bytes
+    ) -> None:
+        """Launch with all arguments in one buffer."""
+        size = ctypes.c_size_t(len(packed))
+        values = (_BUFFER, _address(packed), _SIZE, ctypes.addressof(size), _END)
+        extra = (ctypes.c_void_p * len(values))(*values)
+        with self.context():
+            _checked(
+                self.cuda.cuLaunchKernel(
+                    function.function, *grid, threads, 1, 1, shared, 0, 0, ctypes.addressof(extra)
+                )
+            )
+
+    def time(self, run: Callable[[], Any]) -> float:
+        """Return the seconds between two events."""
+        cuda = self.cuda
+        with self.context():
+            start, end = (_checked(cuda.cuEventCreate(0)) for _ in range(2))
+        try:
+            with self.context():
+                _checked(cuda.cuEventRecord(start, 0))
+            run()
+            with self.context():
+                _checked(cuda.cuEventRecord(end, 0))
+                _checked(cuda.cuEventSynchronize(end))
+                return float(_checked(cuda.cuEventElapsedTime(start, end))) * 1e-3
+        finally:
+            with self.context():
+                cuda.cuEventDestroy(start)
+                cuda.cuEventDestroy(end)
+
+    def synchronise(self) -> None:
+        """Wait for all launches."""
+        with self.context():
+            _checked(self.cuda.cuCtxSynchronize())
+
+
+def _address(packed: bytes) -> int:
+    """Return where the bytes lie; they live as long as their owner."""
+    return int(ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value or 0)
