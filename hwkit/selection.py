@@ -96,6 +96,8 @@ def select(
                 kernel, match.record.config, match.source, match, declined, rejected, tuple(able)
             )
         rejected.append((match.record, reason))
+        if match.source == "nearest record" and match.distance > NEAREST:
+            break  # They come in the order of distance: what follows is farther still.
     for kernel in sorted(able.values(), key=lambda k: (-k.rank(problem), k.name)):
         config = kernel.default(problem)
         misfit = _misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)

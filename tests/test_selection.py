@@ -45,16 +45,24 @@ def test_the_first_record_that_fits() -> None:
         (match_of(config=Config({"tile": 4, "more": 1})), "tunables are"),
         (match_of(error=1e-3), "relative error 1.0e-03 exceeds 2.0e-06"),
         (match_of(error=float("nan")), "exceeds"),
-        (match_of("nearest record", 9.0), "too far away"),
         (match_of("nearest record", 0.1, problem=f"{PROBLEM} packed"), "packed constants"),
     ],
-    ids=["kernel", "version", "value", "names", "error", "unchecked", "distance", "packed"],
+    ids=["kernel", "version", "value", "names", "error", "unchecked", "packed"],
 )
 def test_a_record_that_does_not_count(match: Match, reason: str) -> None:
     """A record whose kernel, version, config or error does not fit is passed over, with why."""
     chosen = select(PROBLEM, DEVICE, [ToyKernel()], [match, match_of("shipped record")])
     assert chosen.source == "shipped record"
     assert reason in chosen.rejected[0][1]
+
+
+def test_nothing_is_asked_for_behind_a_record_that_is_too_far_away() -> None:
+    """Nearest records come in the order of distance, and each costs a look into the database."""
+    behind = iter([match_of("nearest record", 9.0), match_of("nearest record", 9.5)])
+    chosen = select(PROBLEM, DEVICE, [ToyKernel()], behind)
+    assert chosen.source == "default"
+    assert [why for _, why in chosen.rejected] == ["its sizes are too far away (distance 9.00)"]
+    assert len(list(behind)) == 1
 
 
 def test_packed_constants_take_records_of_both_kinds() -> None:

@@ -68,7 +68,7 @@ class Database(Layered):
     ) -> Iterator[Match]:
         """Yield Records that may serve a Problem, in the order of preference of this module."""
         text = str(problem)
-        layers = self._layers(arch)
+        layers = self._layers(arch, text)
         for layer in layers:
             yield from on_identity(layer, text, arch, fingerprint)
         for layer in layers:
@@ -88,7 +88,7 @@ class Database(Layered):
         self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
     ) -> list[Record]:
         """Return the trials of this device, in this environment, those in quarantine included."""
-        stores = self._layers(None)[0].stores
+        stores = self._user_layer().stores
         return [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
 
     def elsewhere(
@@ -97,7 +97,7 @@ class Database(Layered):
         """Return the trials of a kernel on devices of another identity, one list a device."""
         text, mine = str(problem), dict(fingerprint.identity)
         found: dict[int, list[Record]] = {}
-        for layer in self._layers(None):
+        for layer in self._layers(problem=text):
             others = [d for d in layer.devices_of(text) if dict(d.fingerprint.identity) != mine]
             for device in others:
                 trials = [r for s in layer.stores for r in s.of(text, device.key)]
@@ -119,7 +119,7 @@ class Database(Layered):
             depth: how many candidates of each device; the winners of all come first.
         """
         text = str(problem)
-        layers = self._layers(None)
+        layers = self._layers(problem=text)
         found: list[Match] = []
         for layer in layers:
             found += islice(on_identity(layer, text, arch, fingerprint), depth)
@@ -136,7 +136,7 @@ class Database(Layered):
         key = device_key(record.device)
         beside = [
             r
-            for layer in self._layers(record.arch)
+            for layer in self._layers(record.arch, record.problem)
             for s in layer.stores
             for r in s.of(record.problem, key, defaults=True)
             if r.measurement.error <= budget
@@ -147,7 +147,7 @@ class Database(Layered):
         """Return the winners of this identity that only other environments have measured."""
         fresh: set[str] = set()
         old: dict[str, list[Record]] = {}
-        for records in self._groups(self._layers(None)[0]):
+        for records in self._groups(self._user_layer()):
             there = records[0].fingerprint
             if dict(there.identity) != dict(fingerprint.identity):
                 continue
@@ -180,7 +180,7 @@ class Database(Layered):
                 f"records cannot be chosen by {unknown or layer!r}: the layers are user and "
                 f"shipped, the fields {', '.join(_FILTERS)}"
             )
-        user, shipped = self._layers(None)
+        user, shipped = self._layers()
         stores = [*(user.stores if layer != "shipped" else ())]
         stores += shipped.stores if layer != "user" else ()
         seen: set[str] = set()
@@ -204,7 +204,7 @@ class Database(Layered):
 
     def counts(self) -> dict[str, int]:
         """Return how many trials, failures, Problems and devices there are, and what is amiss."""
-        user, shipped = self._layers(None)
+        user, shipped = self._layers()
         found = {"trials": 0, "failed": 0, "problems": 0, "devices": 0, "quarantined": 0}
         for store in user.stores:
             for name, count in counts(store).items():
@@ -274,7 +274,7 @@ class Database(Layered):
     def verify(self) -> dict[str, str]:
         """Read and check everything; return what is wrong, by where it is. Empty is good."""
         found = verify(self._user)
-        self._shipped.store(None)
+        self._shipped.store()
         return {**found, **self._shipped.bad}
 
     def gc(

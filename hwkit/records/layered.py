@@ -15,6 +15,7 @@ from .access import ADVICE
 from .lines import Shipped
 from .matching import Layer
 from .record import Record, now
+from .rows import shape
 from .store import NotKept, Store
 
 __all__ = ["Layered"]
@@ -146,8 +147,14 @@ class Layered:
             return
         self._catch_up()
 
-    def _layers(self, arch: str | None) -> tuple[Layer, Layer]:
-        """Return the user's layer and the shipped one, of one arch or all."""
-        user = [self._user, self._overlay] if self._overlaid else [self._user]
-        shipped = [self._shipped.store(arch)] if self._shipped.files else []
-        return Layer("user record", user), Layer("shipped record", shipped)
+    def _user_layer(self) -> Layer:
+        return Layer("user record", [self._user, self._overlay] if self._overlaid else [self._user])
+
+    def _layers(self, arch: str = "", problem: str = "") -> tuple[Layer, Layer]:
+        """Return the user's layer and the shipped one, which has what serves a Problem on an arch.
+
+        Either may be ``""``, for all.
+        """
+        family = shape(problem).family if problem else ""
+        shipped = [self._shipped.store(arch, family)] if self._shipped.files else []
+        return self._user_layer(), Layer("shipped record", shipped)

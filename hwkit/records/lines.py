@@ -17,13 +17,13 @@ from .store import Store
 __all__ = ["Shipped", "read_lines", "write_lines"]
 
 
-def read_lines(path: Path, bad: dict[str, str], word: str = "") -> Iterator[Record]:
+def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]:
     """Yield the Records of a file; blank lines and those that begin with ``#`` are skipped.
 
     Args:
         path: the file.
         bad: gets ``"<file>:<line>"`` to what is wrong, for each line that is left out.
-        word: only lines that hold this text are looked at.
+        words: only lines that hold all of these texts are looked at.
 
     Raises:
         OSError: the file cannot be read.
@@ -37,7 +37,9 @@ def read_lines(path: Path, bad: dict[str, str], word: str = "") -> Iterator[Reco
             while too_long and raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_LINE + 2)
             line = raw.decode("utf-8", "replace").strip()
-            if not too_long and (not line or line.startswith("#") or word not in line):
+            if not too_long and (
+                not line or line.startswith("#") or any(w not in line for w in words)
+            ):
                 continue
             try:
                 if too_long:
@@ -70,32 +72,38 @@ def write_lines(path: Path, records: Iterable[Record]) -> int:
 
 
 class Shipped:
-    """Files of Records that plugins bring, never written; read on demand, one arch at a time."""
+    """Files of Records that plugins bring, never written; read on demand, as far as asked."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = tuple(map(Path, files))
         self.bad: dict[str, str] = {}
         self._store = Store(None)
-        self._loaded: set[str] = set()
+        self._loaded: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
-    def store(self, arch: str | None = None) -> Store:
-        """Return a Store in memory with the Records of ``arch``, or with all."""
-        wanted = "" if arch is None else arch
+    def store(self, arch: str = "", family: str = "") -> Store:
+        """Return a Store in memory with the Records of an arch and a family, or of all for ``""``.
+
+        Args:
+            arch: of the device.
+            family: the first words of the Problem, see :func:`hwkit.records.rows.shape`.
+        """
+        wider = {(a, f) for a in (arch, "") for f in (family, "")}
         # Without the lock first: what is loaded stays.
-        if "" not in self._loaded and wanted not in self._loaded:
+        if not wider & self._loaded:
             with self._lock:
-                if wanted not in self._loaded:
-                    self._load(wanted)
-                    self._loaded.add(wanted)
+                if not wider & self._loaded:
+                    self._load(arch, family)
+                    self._loaded.add((arch, family))
         return self._store
 
-    def _load(self, arch: str) -> None:
+    def _load(self, arch: str, family: str) -> None:
         before = len(self.bad)
+        words = ([json.dumps(arch)] if arch else []) + ([f'"{family} '] if family else [])
         records: list[Record] = []
         for path in self.files:
             try:
-                records += read_lines(path, self.bad, json.dumps(arch) if arch else "")
+                records += read_lines(path, self.bad, *words)
             except OSError as error:
                 self.bad[path.name] = f"it cannot be read: {error}"
         self._store.add(records)
