@@ -114,6 +114,8 @@ def tune(
     store = dispatch.database() if database is None else database
     emit = on_event or (lambda event: None)
     results: list[TuneResult] = []
+    if opened.emulated:
+        emit(Note(f"{opened} is emulated: its times are estimates of a model, not measurements"))
     with _runner(opened, worker) as runner:
         ceilings = runner.ceilings()
         for index, problem in enumerate(_ordered(calls, ceilings, opened), 1):

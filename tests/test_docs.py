@@ -27,6 +27,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "README.zh-CN.md",
     ROOT / "plugins" / "README.md",
+    ROOT / "plugins" / "hwkit_opencl" / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "cython" / "README.md",
     ROOT / "asv_bench" / "README.md",
