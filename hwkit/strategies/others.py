@@ -25,7 +25,7 @@ _LEARNT = 200
 _UNKNOWN = 0.5
 
 # Having chosen one, those that differ from it in n tunables lose 1/n of this.
-_ALIKE = 0.05
+_ALIKE = 0.02
 
 # How far the data may pull the weight of a device from its equal share; the ratio of variances of
 # noise and weights in the ridge regression.
