@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ..ir import Array, Node, check_bytes
-from ..nodetype import Glue, NodeType, Spec2, View, dummy
+from ..nodetype import Built, Glue, NodeType, Setting, Spec2, View, dummy
 
 __all__ = ["axes_of", "node_types"]
 
@@ -81,6 +81,10 @@ def _permutation(node: Node, rank: int) -> tuple[int, ...]:
     return tuple(node.get("perm", range(rank)[::-1]))
 
 
+# With so few, numpy is four times as fast when it copies them one by one.
+_FEW_CHANNELS = 8
+
+
 class Transpose(View):
     """A view where only axes of size 1 move, otherwise one copy."""
 
@@ -91,6 +95,24 @@ class Transpose(View):
         """Return the view if it lies as its shape says."""
         found = array.transpose(_permutation(node, array.ndim))
         return found.reshape(found.shape) if found.flags.c_contiguous else None
+
+    def build(self, node: Node, setting: Setting) -> Built:
+        """Return the copy; one channel after the other where there are few, as in a photograph."""
+        order = _permutation(node, len(node.input(0).sizes))
+        if len(order) < 2 or not 2 <= node.output().sizes[-1] <= _FEW_CHANNELS:
+            return super().build(node, setting)
+
+        def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+            source, target = ins[0].transpose(order), outs[0]
+            parts = [(target[..., i], source[..., i]) for i in range(target.shape[-1])]
+
+            def run() -> None:
+                for to, of in parts:
+                    np.copyto(to, of)
+
+            return run
+
+        return Built(bind)
 
 
 def _concat_into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Callable[[], Any]:
