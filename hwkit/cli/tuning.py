@@ -14,6 +14,7 @@ from .winners import plain
 if TYPE_CHECKING:
     from ..events import Event, TrialFinished, TuneResult
     from ..op import Problem
+    from ..records import Database
 
 __all__ = ["Session", "run"]
 
@@ -97,6 +98,7 @@ def run(
     *,
     quiet: bool,
     db: str | None = None,
+    database: Database | None = None,
     **options: Any,
 ) -> Session:
     """Tune with progress on stderr; Ctrl-C ends the run and is noted.
@@ -106,12 +108,13 @@ def run(
         device: where.
         quiet: show nothing.
         db: database file; the process's own if ``None``.
+        database: takes the place of ``db``.
         options: of :func:`hwkit.tuner.tune`.
     """
     from ..tuner import tune
     from .database import opened
 
-    kept = opened(db)
+    kept = opened(db) if database is None else database
     path = None if kept.path is None else str(kept.path)
     session = Session(device, path, len(problems))
     began = time.monotonic()

@@ -321,10 +321,23 @@ class Model:
         with self._lock:
             self._programs.clear()
 
-    def keep(self, old: Program, new: Program) -> None:
-        """Let a program made earlier run in the place of one made later."""
+    def built(self, inputs: Mapping[str, Any], records: Any) -> Program:
+        """Return a Program that asks other records; the model itself goes on with its own.
+
+        Args:
+            inputs: by name; they fix the shapes.
+            records: a Database, or ``False`` for every kernel's default config.
+        """
+        arrays, _ = self.prepared(inputs)
+        by_name = {v.name: a for v, a in zip(self._inputs, arrays, strict=True)}
+        deciding = {name: a for name, a in by_name.items() if name in self._deciding}
+        graph = self.rewritten(tuple(a.shape for a in arrays), deciding)
+        return Program(graph, self._setting._replace(records=records))
+
+    def keep(self, new: Program, old: Program) -> None:
+        """Let a Program run from now on in the place of another."""
         with self._lock:
-            self._programs = {k: old if p is new else p for k, p in self._programs.items()}
+            self._programs = {k: new if p is old else p for k, p in self._programs.items()}
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r} on {self.device}: {len(self.inputs)} inputs>"

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..dispatch import plan
 from ..errors import ArgumentError, HwkitError, NoKernel, Unavailable
+from ..op import Problem
 from ..plans import Plan
 from ..registry import registry
 from ..selection import select
@@ -48,26 +49,35 @@ class Setting(NamedTuple):
         device: name of the device, ``None`` for the default.
         tolerance: as of :func:`hwkit.plan`.
         limit: most bytes of one array.
-        records: whether what was learnt counts; else every kernel has its default config.
+        records: whether what was learnt counts; else every kernel has its default config. A
+            Database counts instead of the process's own.
     """
 
     device: str | None = None
     tolerance: Any = None
     limit: int = 1 << 40
-    records: bool = True
+    records: Any = True
 
     def plan(self, op: str, *operands: Any, **arguments: Any) -> Plan:
         """Return a Plan of an Op for this setting."""
-        if not self.records:
-            return self._default(op, operands, arguments)
-        return plan(op, *operands, device=self.device, tolerance=self.tolerance, **arguments)
+        if self.records is True:
+            return plan(op, *operands, device=self.device, tolerance=self.tolerance, **arguments)
+        return self._own(registry().op(op).problem(*operands, **arguments))
 
-    def _default(self, op: str, operands: Any, arguments: Any) -> Plan:
+    def _own(self, problem: Problem) -> Plan:
         known = registry()
         device = known.device(self.device or settings().device)
-        problem = known.op(op).problem(*operands, **arguments)
-        chosen = select(problem, device, known.kernels(device, op), (), self.tolerance)
-        return Plan(problem, device, chosen.kernel, chosen.config)
+        matches = (
+            self.records.candidates(problem, device.arch, device.fingerprint)
+            if self.records
+            else ()
+        )
+        kernels = known.kernels(device, problem.op.name)
+        chosen = select(problem, device, kernels, matches, self.tolerance)
+        return Plan(
+            problem, device, chosen.kernel, chosen.config,
+            source=chosen.source, match=chosen.match, replan=self._own,
+        )  # fmt: skip
 
 
 class Built(NamedTuple):

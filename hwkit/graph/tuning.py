@@ -1,7 +1,8 @@
 """Tuning of a network: the budget goes where calls, time and what there is to gain are largest.
 
-The network is measured before and after, in turns. A model that is slower
-afterwards goes on with what it ran before.
+What was found counts only for the Problems whose nodes became faster inside the network: alone, a
+kernel finds its weights in the caches. Then the whole network is measured before and after, in
+turns; where it did not gain, nothing that was found is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend import Device
 from ..op import Problem
@@ -20,7 +21,7 @@ from .ir import Array
 from .model import Model
 from .program import Program
 
-__all__ = ["NetworkResult", "shares", "tune_model"]
+__all__ = ["NetworkResult", "Records", "shares", "tune_model"]
 
 # What a kernel may be expected to gain where the device's ceilings are not known.
 _GAIN = 0.5
@@ -29,6 +30,21 @@ _LEAST_GAIN = 0.05
 _LEAST_SECONDS = 1.0
 
 Tune = Callable[[Mapping[Problem, int], float], Any]
+"""Called with Problems and their counts, and seconds; answers ``False`` to end the tuning."""
+
+
+class Records(NamedTuple):
+    """Where trials are kept; each is a Database.
+
+    Attributes:
+        tried: all that tuning finds.
+        kept: what a process that loads the model later asks.
+        trial: a copy of ``kept`` in memory, to try what would be added to it.
+    """
+
+    tried: Any
+    kept: Any
+    trial: Any
 
 
 @dataclass(frozen=True)
@@ -39,12 +55,14 @@ class NetworkResult:
         before: seconds of a run before, measured in turns with ``after``.
         after: seconds of a run with what was found.
         problems: seconds of budget by problem, those that got some.
+        gained: those that became faster inside the network.
         kept: whether the model runs what was found; it does not where that was slower.
     """
 
     before: float
     after: float
     problems: dict[Problem, float]
+    gained: tuple[Problem, ...]
     kept: bool
 
     @property
@@ -75,7 +93,7 @@ def _gain(problem: Problem, seconds: float, device: Device) -> float:
 
 
 def tune_model(
-    model: Model, inputs: Mapping[str, Array], budget: float, tune: Tune
+    model: Model, inputs: Mapping[str, Array], budget: float, tune: Tune, records: Records
 ) -> NetworkResult:
     """Tune the Problems of a network.
 
@@ -83,9 +101,30 @@ def tune_model(
         model: the network; it runs what was found afterwards, if that is faster.
         inputs: a set of inputs, which fixes the shapes.
         budget: seconds for all Problems together.
-        tune: called with Problems and their counts, and the seconds for each of them.
+        tune: keeps its trials in ``records.tried``.
+        records: where they are, and where those of Problems that gained are to be kept.
     """
     arrays, old = model.prepared(inputs)
+    spent = _spend(model, inputs, budget, tune)
+    found = model.built(inputs, records.tried)
+    gained = tuple(p for p in spent if p in _faster(old, found, arrays))
+    del found
+    better = [r for p in gained for r in records.tried.records("user", problem=str(p))]
+    records.trial.add_all(better)
+    new = model.built(inputs, records.trial)
+    before, after = compare(old, new, arrays)
+    kept = bool(gained) and after <= before
+    if kept:
+        records.kept.add_all(better)
+        model.keep(new, old)
+    return NetworkResult(before, after, spent, gained, kept)
+
+
+def _spend(
+    model: Model, inputs: Mapping[str, Array], budget: float, tune: Tune
+) -> dict[Problem, float]:
+    """Tune, and return what each Problem got."""
+    arrays, _ = model.prepared(inputs)
     counts = model.problems(tuple(a.shape for a in arrays))
     weights = shares(model, inputs)
     order = sorted(counts, key=lambda p: -weights.get(p, 0.0))
@@ -99,15 +138,27 @@ def tune_model(
                 break
             seconds = min(left, _LEAST_SECONDS)
         start = time.monotonic()
-        tune({problem: counts[problem]}, seconds)
         spent[problem] = seconds
+        if tune({problem: counts[problem]}, seconds) is False:
+            break
         left -= time.monotonic() - start
-    model.forget()
-    _, new = model.prepared(inputs)
-    before, after = compare(old, new, arrays)
-    if after > before:
-        model.keep(old, new)
-    return NetworkResult(before, after, spent, after <= before)
+    return spent
+
+
+def _faster(old: Program, new: Program, arrays: list[Array], rounds: int = 7) -> set[Problem]:
+    """Return the Problems whose steps together take less time in the new program."""
+    runs: dict[Program, list[list[tuple[float, float]]]] = {old: [], new: []}
+    for turn in range(rounds + 1):
+        for program in (old, new) if turn % 2 else (new, old):
+            runs[program].append(program.timed(arrays))
+    totals: dict[Program, dict[Problem, float]] = {old: {}, new: {}}
+    for program, times in runs.items():
+        for index, step in enumerate(program.steps):
+            seconds = statistics.median(run[index][1] - run[index][0] for run in times[1:])
+            for plan in step.plans:
+                total = totals[program]
+                total[plan.problem] = total.get(plan.problem, 0.0) + seconds
+    return {p for p, seconds in totals[new].items() if seconds < totals[old].get(p, 0.0)}
 
 
 def compare(

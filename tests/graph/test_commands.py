@@ -19,8 +19,10 @@ import pytest
 import hwkit
 from hwkit.cli import main
 from hwkit.errors import ArgumentError
-from hwkit.graph.tuning import shares, tune_model
+from hwkit.graph.tuning import Records, shares, tune_model
 from hwkit.op import relative_error
+from hwkit.records import Database
+from hwkit.tuner import tune as tune_problems
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 
@@ -247,41 +249,73 @@ def test_without_records_every_kernel_has_its_default() -> None:
     assert relative_error(plain(x), model(x)) < 1e-5
 
 
+def in_memory() -> Records:
+    """Return records that no file keeps."""
+    return Records(Database(None), Database(None), Database(None))
+
+
 def test_the_budget_goes_to_every_problem_by_what_it_may_gain() -> None:
     """The largest share first; nothing beyond the budget; the network is measured twice."""
     model = hwkit.load(small())
     inputs = model.random_inputs()
     asked: list[tuple[Any, float]] = []
-    result = tune_model(model, inputs, 100.0, lambda p, s: asked.append((p, s)))
+    result = tune_model(model, inputs, 100.0, lambda p, s: asked.append((p, s)), in_memory())
     weights = shares(model, inputs)
     assert {p for problems, _ in asked for p in problems} == set(weights) == set(model.problems())
     assert result.before > 0
     assert result.after > 0
     assert result.speedup >= 1.0
-    assert result.kept == (result.after <= result.before)
+    assert set(result.gained) <= set(model.problems())
+    assert not result.kept or result.after <= result.before
 
 
-def test_what_is_slower_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model goes on with what it ran before."""
+def tuned(monkeypatch: pytest.MonkeyPatch, path: Path, gained: int, slower: bool) -> Any:
+    """Tune a model of which some problems gain; return its result, and what a new load runs."""
     from hwkit.graph import tuning
 
-    model = hwkit.load(small())
+    model = hwkit.load(path)
+    problems = list(model.problems())
+    monkeypatch.setattr(tuning, "_faster", lambda old, new, arrays: set(problems[:gained]))
+    monkeypatch.setattr(
+        tuning, "compare", lambda old, new, arrays: (1.0, 2.0) if slower else (2.0, 1.0)
+    )
     before = model.program()
-    monkeypatch.setattr(tuning, "compare", lambda old, new, arrays: (1.0, 2.0))
-    result = tune_model(model, model.random_inputs(), 10.0, lambda p, s: None)
-    assert not result.kept
-    assert model.program() is before
+    kept = Database(path.parent / "kept.db")
+    records = Records(Database(None), kept, Database(None))
+
+    def tune(asked: Any, seconds: float) -> None:
+        tune_problems(asked, "cpu:0", database=records.tried, budget="1s", trials=2)
+
+    result = tune_model(model, model.random_inputs(), 10.0, tune, records)
+    assert result.kept == (not slower)
+    assert (model.program() is before) == slower
+    return {r.problem for r in kept.records("user")}, [str(p) for p in problems[:gained]]
+
+
+def test_what_is_slower_is_not_kept(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """The model goes on with what it ran before, and who loads it later gets no record."""
+    found, _ = tuned(monkeypatch, path, gained=3, slower=True)
+    assert found == set()
+
+
+def test_only_what_gains_inside_the_network_is_kept(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    """A kernel that was faster alone, but not between the others, leaves no record."""
+    found, gained = tuned(monkeypatch, path, gained=1, slower=False)
+    assert found == set(gained)
 
 
 def test_tune_keeps_records_of_a_network(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each problem that got a share of the budget has a record afterwards."""
-    found = output_of(capsys, "tune", str(path), "--budget", "6s", "--trials", "2")
+    """Each problem that gained has a record afterwards if the network did; no file is left."""
+    db = path.parent / "tuning.db"
+    found = output_of(capsys, "tune", str(path), "--budget", "6s", "--trials", "2", "--db", str(db))
     assert found["before_seconds"] > 0
     assert found["trials"] > 0
-    model = hwkit.load(path)
-    plans = [plan for step in model.program().steps for plan in step.plans]
-    tuned = {str(plan.problem) for plan in plans if plan.source == "user record"}
-    assert tuned & set(found["problems"])
+    assert found["database"] == str(db)
+    held = {r.problem for r in Database(db).records("user")}
+    assert held == (set(found["gained"]) if found["kept"] else set())
+    assert not list(path.parent.glob("*.network-*"))
     assert main(["tune", str(path), "--problem", "gemm float32 nn m=2 n=2 k=2"]) == 2
 
 
