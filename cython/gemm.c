@@ -257,6 +257,53 @@ static void stream_chunk(void *ctx, int64_t chunk)
                              n0);
 }
 
+/* ---- narrow ------------------------------------------------------------------------------------ */
+
+static void narrow_chunk(void *ctx, int64_t chunk)
+{
+    enum { ROWS = 4 };
+    const product *x = ctx;
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    const int width = hwkit_narrow_width(g->storage, p->kernels->vl);
+    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
+    const int64_t bytes = hwkit_narrow_bytes(g->storage, p->kernels->vl, g->k);
+    for (int64_t j = n0; j < n1; j += width) /* a panel stays in the second cache for all rows */
+        for (int64_t i = 0; i < g->m; i += ROWS)
+            p->table->narrow[g->storage](x->a + i * g->k * p->size, g->k,
+                                         x->panels + j / width * bytes,
+                                         x->out + (i * g->n + j) * p->size, g->n,
+                                         (int)hwkit_min(ROWS, g->m - i),
+                                         (int)hwkit_min(width, n1 - j), g->k);
+    if (x->epilogue)
+        for (int64_t i = 0; i < g->m; i++)
+            p->table->finish(x->out + (i * g->n + n0) * p->size, g->n, 1, n1 - n0, x->epilogue, i,
+                             n0);
+}
+
+static void *narrow_whole(plan *p, const char *b)
+{
+    hwkit_gemm *g = &p->g;
+    const int64_t count = g->b_shared ? 1 : g->batch;
+    hwkit_narrow_source source = {.ld = p->ldb, .transposed = g->transpose_b, .columns = g->n,
+                                  .depth = g->k, .vl = p->kernels->vl};
+    for (int64_t i = 0; i < count && g->storage == HWKIT_INT8; i++) {
+        source.b = b + i * g->k * g->n * p->size;
+        if (!hwkit_narrow_fits(&source))
+            g->storage = HWKIT_BFLOAT16;
+    }
+    const int width = hwkit_narrow_width(g->storage, source.vl);
+    g->nc = hwkit_round_up(g->nc, width);
+    p->panels_bytes = hwkit_round_up(hwkit_parts(g->n, width) *
+                                         hwkit_narrow_bytes(g->storage, source.vl, g->k), 64);
+    char *panels = hwkit_alloc(count * p->panels_bytes);
+    for (int64_t i = 0; panels && i < count; i++) {
+        source.b = b + i * g->k * g->n * p->size;
+        hwkit_narrow_pack(g->storage, panels + i * p->panels_bytes, &source, g->threads);
+    }
+    return panels;
+}
+
 /* ---- runs -------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -289,10 +336,12 @@ static int run_one(const plan *p, const char *const *operands, char *out, int64_
     if (g->algorithm == HWKIT_GEMM_UNPACKED)
         hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(g->n, g->nc), unpacked_chunk, &x,
                             g->threads, nanoseconds);
-    else
+    else {
+        const int dot = g->algorithm == HWKIT_GEMM_DOT || g->transpose_b;
         hwkit_parallel_work(hwkit_parts(g->n, g->nc),
-                            g->algorithm == HWKIT_GEMM_DOT ? dot_chunk : stream_chunk, &x,
+                            x.panels ? narrow_chunk : dot ? dot_chunk : stream_chunk, &x,
                             g->threads, nanoseconds);
+    }
     return HWKIT_OK;
 }
 
@@ -376,8 +425,9 @@ static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positio
         position += !old->held[kind];
         if (!from && !old->held[kind])
             continue;
-        if (from && kind == B && p->g.algorithm == HWKIT_GEMM_PACKED) {
-            p->held[B] = pack_whole(p, from);
+        const int narrow = p->g.algorithm == HWKIT_GEMM_NARROW;
+        if (from && kind == B && (narrow || p->g.algorithm == HWKIT_GEMM_PACKED)) {
+            p->held[B] = narrow ? narrow_whole(p, from) : pack_whole(p, from);
             p->b_packed = 1;
         } else {
             int64_t bytes = kind == B && old->b_packed

@@ -13,6 +13,7 @@ typedef enum {
     HWKIT_GEMM_UNPACKED, /* both as they are, b not transposed: no preparation at all */
     HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
     HWKIT_GEMM_STREAM,   /* both as they are: few rows, b read once, row by row */
+    HWKIT_GEMM_NARROW,   /* a as it is, b packed and stored narrow; as dot or stream until packed */
 } hwkit_gemm_algorithm;
 
 /* Operands of a run: a, b, then as far as there are: addend, bias, residual. */
@@ -30,6 +31,7 @@ typedef struct {
     int64_t kc;        /* most depth of a block: its panels stay in the caches */
     int64_t mc, nc;    /* most rows and columns of a chunk, the unit of work of a thread */
     int pack_a;
+    int storage; /* narrow: a hwkit_storage; infinity and NaN in b make it bfloat16 */
     int threads;
 } hwkit_gemm;
 

@@ -29,7 +29,7 @@ cdef extern from "gemm.h" nogil:
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, mc, nc
-        int pack_a, threads
+        int pack_a, storage, threads
     hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *)
 
 
@@ -78,16 +78,19 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
          bint a_shared=False, bint b_shared=False, bint transpose_a=False, bint transpose_b=False,
          bint is_double=False, double alpha=1, double beta=0, bint bias=False, bint residual=False,
          activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t mc, int64_t nc,
-         bint pack_a=False, int threads=1):
+         bint pack_a=False, storage=None, int threads=1):
     """Return the Run of a matrix product; ``operands`` and ``output`` are (shape, dtype)."""
     cdef hwkit_gemm g
     if min(batch, m, n, k, kc, mc, nc, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
-    g.algorithm = ("packed", "unpacked", "dot", "stream").index(algorithm)
+    g.algorithm = ("packed", "unpacked", "dot", "stream", "narrow").index(algorithm)
     if (algorithm in ("unpacked", "stream") and (transpose_a or transpose_b)) or (
         algorithm == "dot" and (transpose_a or not transpose_b)
     ):
         raise ValueError(f"algorithm {algorithm} does not take these transposes")
+    if algorithm == "narrow" and (transpose_a or is_double or storage is None):
+        raise ValueError("algorithm narrow takes float32, a as it is, and a storage")
+    g.storage = (None, "bfloat16", "int8").index(storage)
     _check_tile(is_double, rows, vectors)
     g.batch, g.m, g.n, g.k = batch, m, n, k
     g.a_shared, g.b_shared = a_shared, b_shared

@@ -9,6 +9,7 @@
 #define HWKIT_GEMM_KERNELS_H
 
 #include "epilogue.h"
+#include "narrow.h"
 
 #include <stdint.h>
 
@@ -57,6 +58,8 @@ typedef struct {
      * k < depth <= 8, j < columns */
     void (*stream)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                    int rows, int64_t columns, int depth, int add);
+    /* a right side stored narrow, see narrow.h; NULL where there is none */
+    hwkit_narrow_fn narrow[HWKIT_STORAGES];
     /* the epilogue alone, in place; c is `rows` x `columns` at (row, column) of the result */
     void (*finish)(void *c, int64_t ldc, int rows, int64_t columns, const hwkit_epilogue *epilogue,
                    int64_t row, int64_t column);

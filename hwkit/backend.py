@@ -83,11 +83,14 @@ class Kernel(ABC):
         op: name of the Op, or ``"*"`` for a kernel that serves every Op.
         name: stable id, stored in records; never reused for another algorithm.
         version: raised whenever a change could alter the speed or the answer of a Config.
+        storage: dtype in which packed constants are kept, if it is not their own; such a kernel is
+            chosen only by ``prepack(..., storage=)``.
     """
 
     op: str
     name: str
     version: int = 1
+    storage: str | None = None
 
     @abstractmethod
     def supports(self, problem: Problem) -> bool | str:

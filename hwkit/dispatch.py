@@ -104,16 +104,26 @@ def plan(
 
 
 def plan_problem(
-    problem: Problem | str, device: str | None = None, tolerance: Tolerance = None
+    problem: Problem | str,
+    device: str | None = None,
+    tolerance: Tolerance = None,
+    storage: str | None = None,
 ) -> Plan:
-    """Return a new Plan for a Problem or its text, on the first device that can."""
+    """Return a new Plan for a Problem or its text, on the first device that can.
+
+    Args:
+        problem: what to compute.
+        device: device name; those of :func:`use`, or the default device, if ``None``.
+        tolerance: relative error that the answer may have, ``"strict"`` or ``"deterministic"``.
+        storage: dtype in which packed constants are kept; their own if ``None``.
+    """
     problem = parse_problem(problem)
     check_tolerance(tolerance)
     names, fallback = _devices(device)
     first: NoKernel | Unavailable | None = None
     for name in names:
         try:
-            made = _plan_on(problem, name, tolerance)
+            made = _plan_on(problem, name, tolerance, storage)
         except (NoKernel, Unavailable) as error:
             if fallback == "error":
                 raise
@@ -135,12 +145,12 @@ def _devices(device: str | None) -> tuple[tuple[str, ...], str]:
     return _in_use.get() or ((settings().device,), "error")
 
 
-def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance) -> Plan:
+def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: str | None) -> Plan:
     start = time.perf_counter()
     device = registry().device(device_name)
     failed: set[str] = set()
     while True:
-        chosen = selection(problem, device_name, tolerance, without=failed)
+        chosen = selection(problem, device_name, tolerance, without=failed, storage=storage)
         try:
             made = Plan(
                 problem, device, chosen.kernel, chosen.config,
@@ -167,13 +177,14 @@ def selection(
     device: str | None = None,
     tolerance: Tolerance = None,
     without: frozenset[str] | set[str] = frozenset(),
+    storage: str | None = None,
 ) -> Selection:
     """Return what would run for a Problem on one device, and all that was considered."""
     problem = parse_problem(problem)
     opened = registry().device(_devices(device)[0][0])
     kernels = [k for k in registry().kernels(opened, problem.op.name) if k.name not in without]
     matches = database().candidates(problem, opened.arch, opened.fingerprint)
-    return select(problem, opened, kernels, matches, check_tolerance(tolerance))
+    return select(problem, opened, kernels, matches, check_tolerance(tolerance), storage)
 
 
 def parse_problem(problem: Problem | str) -> Problem:

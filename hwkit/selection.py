@@ -65,6 +65,7 @@ def select(
     kernels: Iterable[Kernel],
     matches: Iterable[Match],
     tolerance: Tolerance = None,
+    storage: str | None = None,
 ) -> Selection:
     """Return the first record that counts, otherwise the default of the kernel of highest rank.
 
@@ -75,6 +76,7 @@ def select(
         matches: records in order of preference.
         tolerance: relative error that the answer may have, ``"strict"``, ``"deterministic"``, or
             ``None`` for the Op's budget.
+        storage: only kernels that keep packed constants in this dtype; ``None`` for their own.
 
     Raises:
         NoKernel: names the device, the problem, each kernel asked, and why it declined.
@@ -83,7 +85,10 @@ def select(
     able: dict[str, Kernel] = {}
     for kernel in kernels:
         answer = kernel.supports(problem)
-        if answer is True:
+        if answer is True and kernel.storage != storage:
+            kept = f"in {kernel.storage}" if kernel.storage else "in their own dtype"
+            declined[kernel.name] = f"it keeps packed constants {kept}"
+        elif answer is True:
             able[kernel.name] = kernel
         else:
             declined[kernel.name] = answer or "it does not support this problem"

@@ -185,7 +185,7 @@ def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
 
 def _able(problem: Problem, device: Device) -> list[Kernel]:
     kernels = registry().kernels(device, problem.op.name)
-    return [kernel for kernel in kernels if kernel.supports(problem) is True]
+    return [k for k in kernels if k.storage is None and k.supports(problem) is True]
 
 
 def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -> list[Kernel]:

@@ -113,9 +113,10 @@ class Hwkit(Library):
         plan = plan_problem(problem)
         named = dict(zip([o.name for o in problem.operands], operands, strict=True))
         if packed:
-            plan = plan.prepack(
-                **{name: named.pop(name) for name in problem.op.constants if name in named}
-            )
+            constants: dict[str, Any] = {
+                name: named.pop(name) for name in problem.op.constants if name in named
+            }
+            plan = plan.prepack(**constants)
         rest = tuple(named.values())
         out = np.empty(problem.output.shape, problem.output.dtype)
         words = f"{plan.kernel.name} {plan.config}".strip()

@@ -1,4 +1,4 @@
-"""Kernels of the Ops gemm and matmul: packed blocks, no packing at all, and two for few rows."""
+"""Kernels of the Ops gemm and matmul: packed blocks, no packing at all, and some for few rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["DotGemm", "PackedGemm", "StreamGemm", "UnpackedGemm", "kernels"]
+__all__ = [
+    "Bfloat16Gemm",
+    "DotGemm",
+    "Int8Gemm",
+    "PackedGemm",
+    "StreamGemm",
+    "UnpackedGemm",
+    "kernels",
+]
 
 KC = (64, 128, 192, 256, 384, 512, 768, 1024)
 MC = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
@@ -29,7 +37,7 @@ def kernels() -> list[Kernel]:
     return [
         kind(op)
         for op in ("gemm", "matmul")
-        for kind in (PackedGemm, UnpackedGemm, DotGemm, StreamGemm)
+        for kind in (PackedGemm, UnpackedGemm, DotGemm, StreamGemm, Bfloat16Gemm, Int8Gemm)
     ]
 
 
@@ -69,6 +77,7 @@ class _Gemm(Kernel):
             mc=config.get("mc", m),
             nc=config.get("nc", n),
             pack_a=bool(config.get("pack_a", False)),
+            storage=self.storage,
             threads=config["threads"],
             **_operation(problem),
         )
@@ -272,6 +281,53 @@ class StreamGemm(_FewRows):
         if problem["k"] > _DEEPEST:
             return f"adds up at most {_DEEPEST} terms one after the other, for their rounding"
         return super().supports(problem)
+
+
+class _NarrowGemm(_FewRows):
+    """Few rows of a with a packed b in fewer bits: the time is that of reading b."""
+
+    algorithm = "narrow"
+    few = 16
+    beside = "k"
+    bound: float
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether b is packed beforehand, and all is float32."""
+        if not problem.packed:
+            return "b must be packed beforehand, by prepack"
+        if problem.dtypes.input != "float32":
+            return "it is for float32"
+        if _transposes(problem)[0]:
+            return "takes no transposed a"
+        return super().supports(problem)
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """Each element of b is rounded."""
+        return False
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return the rounding of b, for elements from a normal distribution."""
+        return self.bound
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return 0: the packed b belongs to the plan."""
+        return 0
+
+
+class Bfloat16Gemm(_NarrowGemm):
+    """b in bfloat16, rounded to nearest even."""
+
+    name = "bfloat16_gemm"
+    storage = "bfloat16"
+    bound = 2.5e-3
+
+
+class Int8Gemm(_NarrowGemm):
+    """b in int8 with a scale for each column and each 64 rows; bfloat16 if b is not finite."""
+
+    name = "int8_storage_gemm"
+    storage = "int8"
+    bound = 9e-3
 
 
 def _tile(double: bool) -> str:

@@ -348,10 +348,16 @@ static int test_gemm(void)
     hwkit_gemm g = {.batch = upto(2), .m = upto(40), .n = upto(70), .k = upto(50),
                     .is_double = rand() % 2, .alpha = rand() % 2 ? 1 : 0.5, .threads = (int)upto(3),
                     .kc = upto(60), .mc = upto(50), .nc = upto(80), .pack_a = rand() % 2};
-    g.algorithm = rand() % 3;
+    g.algorithm = rand() % 5;
+    const int narrow = g.algorithm == HWKIT_GEMM_NARROW;
+    if (narrow) {
+        g.is_double = 0;
+        g.storage = rand() % 2 ? HWKIT_BFLOAT16 : HWKIT_INT8;
+        g.k = upto(200);
+    }
     g.transpose_a = g.algorithm == HWKIT_GEMM_PACKED && rand() % 2;
     g.transpose_b = g.algorithm == HWKIT_GEMM_DOT ||
-                    (g.algorithm == HWKIT_GEMM_PACKED && rand() % 2);
+                    ((narrow || g.algorithm == HWKIT_GEMM_PACKED) && rand() % 2);
     g.b_shared = g.batch > 1 && rand() % 2;
     if (g.batch == 1) {
         g.has_addend = rand() % 2;
@@ -383,7 +389,8 @@ static int test_gemm(void)
                 sum += (bias ? get(bias, d, j) : 0) + (residual ? get(residual, d, to) : 0);
                 want[to] = activated(sum, &g.act);
             }
-    int good = right("gemm", hwkit_gemm_plan(&g), count, operands, n, d, want);
+    int good = within(narrow ? 3e-2 : d ? 1e-13 : 2e-6, "gemm", hwkit_gemm_plan(&g), count, operands,
+                      n, d, want);
     free(want);
     return good;
 }
