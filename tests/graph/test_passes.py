@@ -13,7 +13,7 @@ from hwkit.op import relative_error
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 helper = onnx.helper
 
-PASSES = ["constants", "dead", "absorb", "batch_norm", "fusion", "layout", "dead_again"]
+PASSES = ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "layout", "dead_again"]
 
 
 def weights(shape: tuple[int, ...], name: str, seed: int = 0) -> Any:
@@ -187,6 +187,48 @@ def test_a_pad_of_another_value_stays() -> None:
     constants = [weights((5, 3, 3, 3), "w"), pads, fill]
     absorbed, _ = compare(model_of(nodes, (1, 3, 9, 9), constants), "absorb")
     assert "Pad" in absorbed
+
+
+def test_factors_behind_a_norm_that_stands_alone_are_folded() -> None:
+    """A norm behind a sum becomes a convolution of one tap, which takes the factors along."""
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["a"]),
+        helper.make_node("BatchNormalization", ["a", "s", "b", "m", "v"], ["n"]),
+        helper.make_node("Mul", ["n", "f"], ["c"]),
+        helper.make_node("Add", ["c", "o"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    constants = [*(weights((6,), n) for n in "sbm"), weights((6, 1, 1), "f")]
+    constants += [weights((6, 1, 1), "o")]
+    variance = np.abs(np.random.default_rng(1).standard_normal(6, np.float32)) + 0.5
+    constants.append(onnx.numpy_helper.from_array(variance, "v"))
+    folded, left = compare(model_of(nodes, (2, 6, 7, 8), constants), "batch_norm")
+    assert [t for t in folded if t != "Transpose"] == ["Add", "Conv"]
+    assert "Mul" in left
+
+
+def whole(name: str, *numbers: int) -> Any:
+    """Return a constant of whole numbers."""
+    return onnx.numpy_helper.from_array(np.array(numbers, np.int64), name)
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3, 4], [0, 2, 1, 4, 3]])
+def test_channel_shuffles_are_one_copy(order: list[int]) -> None:
+    """Only what moves nothing but channels; inside, the image goes on with its channels last."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        helper.make_node("Reshape", ["a", "p"], ["b"]),
+        helper.make_node("Transpose", ["b"], ["c"], perm=order),
+        helper.make_node("Reshape", ["c", "q"], ["d"]),
+        conv("d", "y", pads=[1] * 4),
+    ]
+    constants = [weights((6, 6, 3, 3), "w"), whole("p", 2, 3, 2, 5, 4), whole("q", 2, 6, 5, 4)]
+    joined, left = compare(model_of(nodes, (2, 6, 5, 4), constants), "shuffle")
+    assert "ChannelShuffle" not in left
+    if order == [0, 2, 1, 3, 4]:
+        assert joined == ["Transpose", "Conv", "ChannelShuffle", "Conv", "Transpose"]
+    else:
+        assert "ChannelShuffle" not in joined
 
 
 def test_images_lie_with_channels_last_inside() -> None:

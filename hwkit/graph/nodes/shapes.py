@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,34 @@ class Transpose(View):
                     np.copyto(to, of)
 
             return run
+
+        return Built(bind)
+
+
+class ChannelShuffle(NodeType):
+    """Channels of each group in turns, as a pass makes of Reshape, Transpose and Reshape.
+
+    Reference: Zhang and others, "ShuffleNet", arXiv:1707.01083, section 3.1. The attribute
+    ``groups`` says how many groups the channels are in, ``layout`` where they lie.
+    """
+
+    types = ("ChannelShuffle",)
+    domain = "hwkit"
+
+    def infer(self, node: Node, setting: Setting) -> list[Spec2]:
+        """Return the shape, which stays."""
+        return [(node.input(0).sizes, node.input(0).kind)]
+
+    def build(self, node: Node, setting: Setting) -> Built:
+        """Return one copy."""
+        groups = int(node.get("groups", 1))
+        axis = 3 if node.get("layout", "nchw") == "nhwc" else 1
+
+        def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+            shape = ins[0].shape
+            ends = shape[:axis], shape[axis + 1 :]
+            source = ins[0].reshape(*ends[0], groups, -1, *ends[1]).swapaxes(axis, axis + 1)
+            return partial(np.copyto, outs[0].reshape(source.shape), source)
 
         return Built(bind)
 
@@ -366,6 +395,7 @@ def node_types() -> list[NodeType]:
         View("Identity", function=lambda n, x: x[...]),
         View("Dropout", function=_dropout, static=(2,)),
         Transpose(),
+        ChannelShuffle(),
         Slice(),
         Glue("Concat", function=_concat, into=_concat_into, shapes=_concat_shape),
         Glue(

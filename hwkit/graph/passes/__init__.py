@@ -32,12 +32,13 @@ class Pass(NamedTuple):
 
 def own_passes() -> list[Pass]:
     """Return hwkit's own passes."""
-    from . import absorb, batch_norm, constants, dead, fusion, layout
+    from . import absorb, batch_norm, constants, dead, fusion, layout, shuffle
 
     return [
         Pass("constants", 10, constants.run),
         Pass("dead", 20, dead.run),
         Pass("absorb", 30, absorb.run),
+        Pass("shuffle", 35, shuffle.run),
         Pass("batch_norm", 40, batch_norm.run),
         Pass("fusion", 50, fusion.run),
         Pass("layout", 60, layout.run),

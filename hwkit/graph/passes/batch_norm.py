@@ -21,6 +21,9 @@ def run(graph: Graph, setting: Setting) -> None:
         pass
     for node in graph.nodes:
         _alone(graph, node)
+    # What scales a norm that now is a convolution goes into that.
+    while _fold_one(graph):
+        pass
 
 
 def _fold_one(graph: Graph) -> bool:

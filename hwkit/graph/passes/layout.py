@@ -16,7 +16,9 @@ from .absorb import cancel_transposes
 
 __all__ = ["run"]
 
-_IMAGES = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+_IMAGES = (
+    "Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ChannelShuffle",
+)  # fmt: skip
 _FOLLOW = (
     "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Swish", "HardSigmoid", "Elu", "Selu",
     "Tanh", "Exp", "Sqrt", "Neg", "Abs", "Add", "Mul", "Sub", "Div", "Sum", "Max", "Min", "Mish",
@@ -84,7 +86,8 @@ def _image(node: Node, twins: dict[Value, Value]) -> list[Node]:
     twins[node.output()] = twin
     attributes = {**node.attributes, "layout": "nhwc"}
     node.inputs = []  # weights that nobody else takes go at once
-    return [*made, Node(node.type, inputs, [twin], attributes, node.name, "", node.version)]
+    made_node = Node(node.type, inputs, [twin], attributes, node.name, node.domain, node.version)
+    return [*made, made_node]
 
 
 def _follows(node: Node, twins: dict[Value, Value]) -> bool:
