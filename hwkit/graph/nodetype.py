@@ -64,7 +64,7 @@ class Setting(NamedTuple):
             return plan(op, *operands, device=self.device, tolerance=self.tolerance, **arguments)
         return self._own(registry().op(op).problem(*operands, **arguments))
 
-    def _own(self, problem: Problem) -> Plan:
+    def _own(self, problem: Problem, storage: str | None = None) -> Plan:
         known = registry()
         device = known.device(self.device or settings().device)
         matches = (
@@ -73,7 +73,7 @@ class Setting(NamedTuple):
             else ()
         )
         kernels = known.kernels(device, problem.op.name)
-        chosen = select(problem, device, kernels, matches, self.tolerance)
+        chosen = select(problem, device, kernels, matches, self.tolerance, storage)
         return Plan(
             problem, device, chosen.kernel, chosen.config,
             source=chosen.source, match=chosen.match, replan=self._own,
