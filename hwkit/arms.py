@@ -99,6 +99,7 @@ class Arms:
         strategy: class of the strategy.
         seed: of all random choices.
         tolerance: which candidates may win.
+        shortlist: kernel, version and Config of what to try early.
     """
 
     def __init__(
@@ -110,8 +111,10 @@ class Arms:
         strategy: type[Strategy],
         seed: int,
         tolerance: Tolerance,
+        shortlist: Sequence[tuple[str, int, Config]] = (),
     ) -> None:
         self.problem = problem
+        self._shortlist = shortlist
         self._device = device
         self._database = database
         self._strategy = strategy
@@ -197,6 +200,11 @@ class Arms:
         for arm in self.all:
             for config in portfolio(arm.tables, arm.space, _FROM_TABLES):
                 if new(arm, config):
+                    yield arm, config, False
+        for name, version, config in self._shortlist:
+            for arm in self.all:
+                same = (arm.kernel.name, arm.kernel.version) == (name, version)
+                if same and config in arm.space and new(arm, config):
                     yield arm, config, False
         here = self._device.arch, self._device.fingerprint
         for record in self._database.portfolio(self.problem, *here):

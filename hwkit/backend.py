@@ -16,6 +16,7 @@ from typing import Any, Protocol, Union, runtime_checkable
 
 import numpy as np
 
+from .errors import Unavailable
 from .op import Problem
 from .space import Config, Space
 
@@ -150,6 +151,8 @@ class Device(ABC):
         fingerprint: all that a measurement depends on.
         emulated: whether the hardware is not there. Answers are real; :meth:`time` gives what a
             model estimates, and records say so.
+        lost: whether an error has ended all work on it in this process, so that only a new process
+            can go on; the tuner then starts a new worker.
     """
 
     backend: str
@@ -157,6 +160,7 @@ class Device(ABC):
     arch: str
     fingerprint: Fingerprint
     emulated: bool = False
+    lost: bool = False
 
     @abstractmethod
     def put(self, array: Any) -> Any:
@@ -220,6 +224,19 @@ class Backend(ABC):
         name, and are not counted.
         """
         return ()
+
+    def offline(self, arch: str) -> Device:
+        """Return a device that is not there, for which kernels are compiled but on which none runs.
+
+        Args:
+            arch: as of :attr:`Device.arch`.
+
+        Raises:
+            Unavailable: this backend compiles nothing without the device.
+        """
+        raise Unavailable(
+            f"the backend {self.name} compiles nothing without its device: leave --compile-only out"
+        )
 
     @abstractmethod
     def open(self, index: Any) -> Device:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .arms import Arm, may_win
-from .backend import Device
+from .backend import Device, Kernel
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
@@ -81,8 +81,13 @@ class Candidate:
 
     def ruled_out(self) -> str | None:
         """Return why it cannot run, as far as its Kernel can tell without running it."""
+        return self.why_not(self.arm.kernel, self.problem, self.config)
+
+    @staticmethod
+    def why_not(kernel: Kernel, problem: Problem, config: Config) -> str | None:
+        """Return why a Config cannot run, as far as its Kernel can tell without running it."""
         try:
-            found = self.arm.kernel.static_check(self.problem, self.config)
-            return found or over_limit(self.arm.kernel, self.problem, self.config)
+            found = kernel.static_check(problem, config)
+            return found or over_limit(kernel, problem, config)
         except Exception as error:
             return f"static_check failed with {type(error).__name__}: {error}"

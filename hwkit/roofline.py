@@ -52,7 +52,9 @@ class Roofline:
         """
         sizes = [device.fingerprint.identity.get(name, 0) for name in _CACHES]
         cache = max(float(s) for s in sizes if isinstance(s, (int, float)))
-        flops = ceilings.get(f"{problem.dtypes.accumulate} flop/s", 0.0)
+        # Matrix units have a rate of their own for what is stored narrow.
+        plain = ceilings.get(f"{problem.dtypes.accumulate} flop/s", 0.0)
+        flops = ceilings.get(f"{problem.dtypes.input} flop/s", plain)
         nbytes = ceilings.get("byte/s", 0.0) if problem.nbytes > 2 * cache else 0.0
         return cls(
             problem.flops / flops if flops > 0 else 0.0,

@@ -67,6 +67,7 @@ class Search:
         trials: most candidates to try.
         timeout: seconds for one candidate; by the default's time if ``None``.
         emit: takes events.
+        shortlist: kernel, version and Config of what to try early.
     """
 
     problem: Problem
@@ -82,6 +83,7 @@ class Search:
     trials: float = math.inf
     timeout: float | None = None
     emit: Callable[[Event], None] = lambda event: None
+    shortlist: Sequence[tuple[str, int, Config]] = ()
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
@@ -99,7 +101,7 @@ class Search:
         self.roofline = Roofline.of(self.problem, self.ceilings, self.device)
         self.arms = Arms(
             self.problem, self.device, self.kernels, self.database, self.strategy, self.seed,
-            self.tolerance,
+            self.tolerance, self.shortlist,
         )  # fmt: skip
 
     def run(self) -> TuneResult:

@@ -37,6 +37,7 @@ from .runner import Runner
 from .search import Search
 from .selection import Tolerance, check_tolerance
 from .settings import settings
+from .shortlist import Shortlist
 from .strategies import Strategy
 from .trial import Bench
 from .worker import Worker
@@ -72,6 +73,7 @@ def tune(
     worker: bool = True,
     tolerance: Tolerance = None,
     timeout: float | None = None,
+    shortlist: Shortlist | None = None,
 ) -> list[TuneResult]:
     """Find the fastest Kernel and Config for Problems on one device.
 
@@ -92,6 +94,7 @@ def tune(
         tolerance: which candidates may win, as of a call. All are recorded.
         timeout: seconds that one candidate may take; 20 times the default's, at least 2, if
             ``None``.
+        shortlist: what to try early, made where the device is not (``hwkit tune --compile-only``).
 
     Returns:
         One result for each Problem, those first that are expected to take most of the time. What a
@@ -124,6 +127,7 @@ def tune(
             search = Search(
                 problem, opened, able[problem], runner, store, chosen, seed, tolerance, ceilings,
                 start + seconds, math.inf if trials is None else trials, timeout, emit,
+                shortlist.of(problem, opened.arch) if shortlist is not None else (),
             )  # fmt: skip
             limit = seconds if math.isfinite(seconds) else None
             bound = search.roofline.seconds or None

@@ -198,6 +198,12 @@ class Worker:
             self._live.clear()
             self.deaths += isinstance(error, Died)
             raise
+        if answer.pop("device_lost", False):
+            # Nothing can run there any more: what comes next gets a new process.
+            self._child.kill()
+            self._child = None
+            self._live.clear()
+            self.deaths += 1
         if "lost" in answer:
             raise Lost(*answer["lost"])
         if "error" in answer:

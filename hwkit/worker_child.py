@@ -140,6 +140,8 @@ class _Session:
             except BaseException as error:
                 traceback.print_exc()
                 answer = {"error": "HwkitError", "reason": f"{type(error).__name__}: {error}"}
+            if self._bench is not None and self._bench.device.lost:
+                answer["device_lost"] = True
             self._link.send_bytes(json.dumps(answer).encode())
 
     @property

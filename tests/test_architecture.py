@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[str, str]] = {
         f"measure registry backend settings {BASE}",
     ),
     "tuner": (
-        "tuner search candidate arms events",
+        "tuner search candidate arms events shortlist",
         f"dispatch registry records measure worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),

@@ -40,6 +40,14 @@ def device() -> Device:
     return FakeBackend().open(0)
 
 
+def test_narrow_types_have_a_rate_of_their_own(device: Device) -> None:
+    """Matrix units are faster for what is stored narrow; without such a rate sums count."""
+    narrow = registry().op("gemm").parse("gemm float16 nn m=100 n=100 k=100")
+    assert Roofline.of(narrow, CEILINGS, device).arithmetic == pytest.approx(2e-3)
+    faster = {**CEILINGS, "float16 flop/s": 1e10}
+    assert Roofline.of(narrow, faster, device).arithmetic == pytest.approx(2e-4)
+
+
 def test_bounds(problem: Problem, device: Device) -> None:
     """Arithmetic and memory each bound the time, the larger counts."""
     roofline = Roofline.of(problem, CEILINGS, device)

@@ -127,6 +127,17 @@ def test_held_candidates_survive_a_crash(worker: Worker, kernel: Kernel, problem
     assert [s.seconds > 0 for s in worker.sample([7, 7])] == [True, True]
 
 
+def test_a_lost_device_gets_a_new_process(worker: Worker, kernel: Kernel, problem: Problem) -> None:
+    """The candidate that lost it keeps the reason, and those that were right are built again."""
+    assert check(worker, kernel, problem, 7, "none").failure is None
+    deaths = worker.deaths
+    checked = check(worker, kernel, problem, 8, "device_lost")
+    assert (checked.failure, worker.deaths) == ("crash", deaths + 1)
+    assert "illegal memory access" in checked.reason
+    assert worker.sample([7])[0].seconds > 0
+    assert worker.deaths == deaths + 1
+
+
 def test_lost_while_timed(
     worker: Worker, kernel: Kernel, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -91,6 +92,26 @@ __all__ = ["show_summary", "tune"]
     type=click.Path(dir_okay=False),
     help="Database to keep the records in; HWKIT_DB or the user's own by default.",
 )
+@click.option(
+    "--compile-only",
+    is_flag=True,
+    help="Only compile candidates for --arch, without the device, and keep what can be launched.",
+)
+@click.option(
+    "--arch", metavar="NAME", help="Architecture to compile for, as sm_90; with --compile-only."
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Where --compile-only keeps its shortlist; shortlist-ARCH.jsonl by default.",
+)
+@click.option(
+    "--shortlist",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="A shortlist of --compile-only, which is tried first.",
+)
 @json_option
 def tune(
     model: str | None,
@@ -105,6 +126,10 @@ def tune(
     seed: int,
     tolerance: str | None,
     db: str | None,
+    compile_only: bool,
+    arch: str | None,
+    output: str | None,
+    shortlist: str | None,
     as_json: bool,
 ) -> int:
     """Try kernels and configs on a device, check each answer, keep the times.
@@ -121,9 +146,19 @@ def tune(
     keeps everything that was tried, and the same command goes on from there.
     """  # fmt: skip
     from ..settings import settings
+    from ..shortlist import Shortlist
     from .tuning import run
 
     device = device or settings().device
+    if compile_only:
+        from .compile_only import shortlisted
+
+        if model is not None or not arch:
+            raise click.UsageError("--compile-only takes problems or operators, and --arch")
+        return shortlisted(
+            problems(texts, files, op_names), device, arch, output, budget, trials, seed,
+            kernels, as_json,
+        )  # fmt: skip
     if model is not None:
         from .tune_model import tune_network
 
@@ -145,6 +180,7 @@ def tune(
         strategy=strategy,
         seed=seed,
         tolerance=read_tolerance(tolerance),
+        shortlist=None if shortlist is None else Shortlist.read(Path(shortlist)),
     )
     if not deliver("tune", session.to_json(), as_json):
         show_summary(session)

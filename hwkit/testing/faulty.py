@@ -37,6 +37,7 @@ FAULTS: dict[str, str | None] = {
     "sleep": "timeout",
     "stop": "timeout",
     "memory": "memory",
+    "device_lost": "crash",
     "wrong": "wrong",
     "not_a_number": "wrong",
     "unwritten": "wrong",
@@ -48,8 +49,9 @@ FAULTS: dict[str, str | None] = {
 """Values of the tunable ``fault`` of a faulty kernel, and the class under which each is recorded.
 
 ``exit`` is ``sys.exit``, ``quit`` is ``os._exit``; ``hang`` spins with the interpreter lock held;
-``stop`` is SIGSTOP; ``before`` and ``behind`` write outside the output; ``operand`` changes an
-operand; ``impossible`` claims to take no time.
+``stop`` is SIGSTOP; ``device_lost`` leaves a device on which nothing runs any more; ``before`` and
+``behind`` write outside the output; ``operand`` changes an operand; ``impossible`` claims to take
+no time.
 """
 
 
@@ -87,16 +89,19 @@ class FaultyKernel(FakeKernel):
             raise KernelFailure("compile", "the compiler does not like this tile")
         cost = 1e-18 if fault == "impossible" else problem.flops / RATE
         run = FakeRun(self._device, problem, cost * self.slowness(problem, config), False)
-        return run if fault in ("none", "impossible") else _FaultyRun(run, fault)
+        return run if fault in ("none", "impossible") else _FaultyRun(run, fault, self._device)
 
 
 class _FaultyRun:
-    def __init__(self, run: Run, fault: str) -> None:
-        self._run, self._fault = run, fault
+    def __init__(self, run: Run, fault: str, device: Device) -> None:
+        self._run, self._fault, self._device = run, fault, device
 
     def __call__(self, *operands: Array, out: Array) -> None:
         if self._fault in _BREAKS:
             _BREAKS[self._fault]()
+        if self._fault == "device_lost":
+            self._device.lost = True
+            raise KernelFailure("crash", "an illegal memory access: the device is lost")
         if self._fault == "unwritten":
             keep = out.ravel()[-1:].copy()
             self._run(*operands, out=out)

@@ -29,6 +29,12 @@ class CudaBackend(Backend):
         """Return GPU number ``index``."""
         return CudaDevice(self._driver.open(int(index)), int(index))
 
+    def offline(self, arch: str) -> Device:
+        """Return an architecture without a GPU, as ``"sm_90"``."""
+        from .offline import OfflineDevice
+
+        return OfflineDevice(arch)
+
     @cached_property
     def _driver(self) -> type[Driver]:
         return choose()

@@ -23,12 +23,27 @@ __all__ = ["measure"]
 _STEPS, _SUMS, _VEC, _THREADS, _BLOCKS = 1 << 14, 8, 4, 256, 8
 _BYTES = 512 * 2**20
 
+# Dense float16 operations of a multiprocessor in a clock, sums in float32: A100 (sm_80) and H100
+# (sm_90) white papers, "Streaming Multiprocessor". A multiply-add counts as two.
+_MATRIX = {"sm_80": 2048, "sm_90": 4096}
+
 
 def measure(device: CudaDevice) -> dict[str, float]:
     """Return ``"<dtype> flop/s"`` and ``"byte/s"``."""
     found = {f"{name} flop/s": _flops(device, name) for name in ("float32", "float64")}
     found["byte/s"] = _bandwidth(device)
-    return found
+    matrix = matrix_rate(device)
+    return found | {f"{name} flop/s": matrix for name in ("float16", "bfloat16") if matrix}
+
+
+def matrix_rate(device: CudaDevice) -> float:
+    """Return the rate of the matrix units at the highest clock, from tables; 0 if unknown.
+
+    It is the bound that the hardware sets, and is not measured.
+    """
+    facts = device.facts
+    each = _MATRIX.get(device.arch, 0)
+    return 1e3 * each * facts.attributes["multiprocessor_count"] * facts.attributes["clock_rate"]
 
 
 def _flops(device: CudaDevice, name: str) -> float:

@@ -1,0 +1,135 @@
+"""Shortlists: what a compiler found fit, kept in a file, and tried first where the device is."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from hwkit import Config, Device, Kernel, Problem, Unavailable
+from hwkit.cli import main
+from hwkit.dispatch import parse_problem
+from hwkit.errors import DatabaseError
+from hwkit.events import Event, TrialFinished
+from hwkit.records import Database
+from hwkit.registry import registry
+from hwkit.shortlist import Entry, Shortlist, compile_only
+from hwkit.testing import FakeBackend
+from hwkit.tuner import tune
+
+GEMM = "gemm float32 nn m=16 n=16 k=16"
+
+
+@pytest.fixture
+def fake() -> Device:
+    return FakeBackend().open(0)
+
+
+class _Picky(Kernel):
+    """A kernel whose compiler refuses every second tile."""
+
+    op, name = "gemm", "picky"
+
+    def __init__(self, real: Kernel) -> None:
+        self.space, self.default, self.build = real.space, real.default, real.build  # type: ignore[method-assign]
+
+    def supports(self, problem: Problem) -> bool | str:
+        return True
+
+    def static_check(self, problem: Problem, config: Config) -> str | None:
+        return None if int(config["tile"]) in (4, 16, 64) else "it spills"
+
+    def build(self, problem: Problem, config: Config) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+def kernel(device: Device) -> Kernel:
+    return next(iter(FakeBackend().hwkit_kernels(device)))
+
+
+def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """Problem, kernel, version, arch, configs in order, and what was dropped."""
+    entry = Entry(GEMM, "one", 2, "sm_90", (Config({"a": 1}), Config({"a": 3})), {"spills": 4})
+    other = Entry(GEMM, "two", 1, "sm_90", (Config({"b": 5}),), {})
+    Shortlist([entry, other]).write(tmp_path / "list")
+    found = Shortlist.read(tmp_path / "list")
+    assert list(found.entries) == [entry, other]
+    turns = [("one", 2, {"a": 1}), ("two", 1, {"b": 5}), ("one", 2, {"a": 3})]
+    by_turns = found.of(parse_problem(GEMM), "sm_90")
+    assert [(name, version, dict(config)) for name, version, config in by_turns] == turns
+    assert found.of(parse_problem(GEMM), "sm_80") == []
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"format": 9}', '{"format": 1}'])
+def test_another_file_is_one_sentence(text: str, tmp_path: Path) -> None:
+    """What is no shortlist is refused with what makes one."""
+    (tmp_path / "list").write_text(text)
+    with pytest.raises(DatabaseError, match="--compile-only"):
+        Shortlist.read(tmp_path / "list")
+
+
+def test_what_a_compiler_refuses_is_dropped_and_counted(fake: Device) -> None:
+    """Configs that pass are kept in order; the others are counted by reason."""
+    picky = _Picky(kernel(fake))
+    (entry,) = compile_only(
+        parse_problem(GEMM), fake, [picky], trials=20, deadline=math.inf, seed=1
+    )
+    assert {int(c["tile"]) for c in entry.configs} <= {4, 16, 64}
+    assert entry.configs
+    assert entry.pruned["it spills"] + len(entry.configs) <= 20
+
+
+def test_a_search_starts_from_the_list(fake: Device) -> None:
+    """After the default its Configs are the first that are tried."""
+    backend = FakeBackend()
+    registry().register(backend, "fake for a shortlist")
+    try:
+        device = registry().device("fake:0")
+        one = registry().kernels(device, "gemm")[0]
+        problem = parse_problem(GEMM)
+        default = one.default(problem)
+        wanted = [c for c in one.space(problem) if c != default][-3:]
+        entry = Entry(problem.text, one.name, one.version, device.arch, tuple(wanted))
+        tried: list[Config] = []
+
+        def note(event: Event) -> None:
+            if isinstance(event, TrialFinished):
+                tried.append(event.record.config)
+
+        tune(
+            problem, "fake:0", trials=4, budget=None, database=Database(None), worker=False,
+            kernels=[one.name], on_event=note, shortlist=Shortlist([entry]),
+        )  # fmt: skip
+        assert tried == [default, *wanted]
+    finally:
+        registry().unregister("fake for a shortlist")
+
+
+def test_other_backends_say_that_they_need_their_device() -> None:
+    """Only a backend that compiles without a device has one that is not there."""
+    with pytest.raises(Unavailable, match="compiles nothing without its device"):
+        FakeBackend().offline("sm_90")
+
+
+def test_the_command_keeps_what_can_be_launched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``hwkit tune --compile-only`` needs no GPU: the list has the default of each kernel."""
+    from hwkit_cuda.compilers import compiler
+
+    try:
+        compiler()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    path = tmp_path / "list"
+    arguments = ["tune", "--device", "cuda:0", "--compile-only", "--arch", "sm_90", "--trials", "2"]
+    problem = "global_avg_pool2d float32 nchw n=2 c=3 h=5 w=7"
+    code = main([*arguments, "--problem", problem, "--output", str(path), "--json"])
+    assert code == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["arch"] == "sm_90"
+    found = Shortlist.read(path)
+    assert {entry.kernel for entry in found.entries} == {"image_pool2d", "window_pool2d"}
+    assert all(entry.configs for entry in found.entries)
