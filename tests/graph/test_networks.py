@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,35 @@ def test_arrays_given_back_are_the_callers() -> None:
     assert np.array_equal(y, copy)
     assert np.array_equal(first, kept)
     assert np.array_equal(model(np.asfortranarray(first)), copy)
+
+
+_PEAK = """\
+import sys
+library, path = sys.argv[1:]
+import numpy
+x = numpy.zeros((1, 3, 224, 224), numpy.float32)
+if library == "hwkit":
+    import hwkit
+    hwkit.load(path)(x)
+else:
+    import onnxruntime
+    onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+(line,) = [each for each in open("/proc/self/status") if each.startswith("VmHWM")]
+print(line.split()[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_a_network_needs_no_more_memory_than_in_onnxruntime(tmp_path: Path) -> None:
+    """The most that a process has from its start to the end of the first run."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(network("mobilenetv1").SerializeToString())
+    peaks = {}
+    for library in ("hwkit", "onnxruntime"):
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK, library, str(path)],
+            capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+        peaks[library] = int(done.stdout)
+    assert peaks["hwkit"] <= peaks["onnxruntime"], peaks
