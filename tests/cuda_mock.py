@@ -88,8 +88,9 @@ def child(
         folder: where its libcuda lies; it finds none but the system's if ``None``.
         variables: of its environment.
     """
-    environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(sys.path)}
-    environment.pop("HWKIT_DISABLE_PLUGINS", None)
+    # PoCL has no text to run for kernels of Triton.
+    usual = {**os.environ, "HWKIT_DISABLE_PLUGINS": "triton"}
+    environment = {**usual, **variables, "PYTHONPATH": os.pathsep.join(sys.path)}
     if folder is not None:
         environment["LD_LIBRARY_PATH"] = str(folder)
     start = [code] if code.endswith(".py") else ["-c", code]

@@ -40,6 +40,7 @@ FOLDERS = {
     "hwkit_cpu": "plugins/hwkit_cpu",
     "hwkit_cuda": "plugins/hwkit_cuda",
     "hwkit_opencl": "plugins/hwkit_opencl",
+    "hwkit_triton": "plugins/hwkit_triton",
     "hwkit_tuning_db": "tuning_db",
 }
 
@@ -114,6 +115,7 @@ def test_entry_points_lead_to_our_own_parts() -> None:
         "cpu": "hwkit_cpu",
         "cuda": "hwkit_cuda",
         "opencl": "hwkit_opencl",
+        "triton": "hwkit_triton",
         "tuning_db": "hwkit_tuning_db",
     }
 
@@ -177,7 +179,7 @@ def test_installed_wheel_works_outside_the_checkout(
         "python", "-c",
         "from hwkit.registry import registry as r; print(*sorted(p.name for p in r().plugins))",
     )  # fmt: skip
-    assert plugins.split() == ["cpu", "cuda", "graph", "opencl", "ops", "tuning_db"]
+    assert plugins.split() == ["cpu", "cuda", "graph", "opencl", "ops", "triton", "tuning_db"]
     installed = fresh.run("pip", "list", "--format", "freeze").lower()
     assert not re.search(r"^(torch|pycuda|pyopencl|triton|onnx|scipy)", installed, re.MULTILINE)
 

@@ -182,7 +182,7 @@ class CudaRun:
         ]
         first = launches[: self.packing]
         complete = {number for launch in first for number in launch.needs()} <= {*held}
-        run = CudaRun(
+        run = type(self)(
             self.device, self.operands, self.output, launches, self.packing, fresh, held, complete
         )
         if complete:

@@ -1,0 +1,1 @@
+"""The texts in Triton. Importing a module of this package imports Triton."""

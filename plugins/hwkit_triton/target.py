@@ -1,0 +1,66 @@
+"""Target: what of a device its kernels are made for, and what it allows."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from hwkit import Device
+
+__all__ = ["Target"]
+
+# Bytes of shared memory that one block may have, beside what the system keeps for itself.
+# CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability".
+_SHARED = {
+    75: 65_536,
+    80: 166_912,
+    86: 101_376,
+    87: 166_912,
+    89: 101_376,
+    90: 232_448,
+    100: 232_448,
+    103: 232_448,
+    120: 101_376,
+    121: 101_376,
+}
+_LEAST_SHARED = 65_536
+_UNITS = 108
+
+
+@dataclass(frozen=True)
+class Target:
+    """What kernels are made for.
+
+    Attributes:
+        capability: ten times the compute capability, as 90.
+        units: streaming multiprocessors, of which persistent kernels fill each.
+        shared: bytes of shared memory that a program may have.
+    """
+
+    capability: int
+    units: int = _UNITS
+    shared: int = _LEAST_SHARED
+
+    @classmethod
+    def of(cls, device: Device) -> Target:
+        """Return that of a CUDA device, by its arch and fingerprint."""
+        found = re.match(r"sm_(\d+)", device.arch)
+        capability = int(found[1]) if found else 0
+        identity = device.fingerprint.identity
+        units = int(identity.get("multiprocessors", identity.get("units", _UNITS)))
+        return cls.named(capability, units)
+
+    @classmethod
+    def named(cls, capability: int, units: int = _UNITS) -> Target:
+        """Return that of a compute capability."""
+        return cls(capability, units, _SHARED.get(capability, _LEAST_SHARED))
+
+    @property
+    def descriptors(self) -> bool:
+        """Whether tensor descriptors are copied by hardware."""
+        return self.capability >= 90
+
+    @property
+    def warpgroups(self) -> bool:
+        """Whether matrices are multiplied by groups of four warps (wgmma)."""
+        return self.capability == 90
