@@ -12,11 +12,22 @@ from . import (
     reductions,
     resize,
     shapes,
+    transposes,
 )
 
 __all__ = ["node_types"]
 
-_MODULES = (convolution, elementwise, pooling, products, quantised, reductions, resize, shapes)
+_MODULES = (
+    convolution,
+    elementwise,
+    pooling,
+    products,
+    quantised,
+    reductions,
+    resize,
+    shapes,
+    transposes,
+)
 
 
 def node_types() -> list[NodeType]:
