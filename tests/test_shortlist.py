@@ -131,5 +131,7 @@ def test_the_command_keeps_what_can_be_launched(
     answer = json.loads(capsys.readouterr().out)
     assert answer["arch"] == "sm_90"
     found = Shortlist.read(path)
-    assert {entry.kernel for entry in found.entries} == {"image_pool2d", "window_pool2d"}
+    # Where Triton is installed there is one kernel more.
+    names = {entry.kernel for entry in found.entries}
+    assert names - {"triton_images"} == {"image_pool2d", "window_pool2d"}
     assert all(entry.configs for entry in found.entries)
