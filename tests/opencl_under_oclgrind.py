@@ -26,6 +26,8 @@ CASES: tuple[tuple[str, str, str], ...] = (
     ("plain_gemm", "gemm float32 nn m=7 n=11 k=9 alpha=0.5 +sigmoid", "mr=2 nv=2 vec=4 wm=2 wn=2"),
     ("plain_gemm", "gemm float16 tn m=3 n=5 k=1", "mr=2 nv=1 vec=2"),
     ("local_gemm", "gemm float32 nn m=13 n=10 k=21 +bias", "mr=2 nv=1 vec=2 wm=4 wn=4 stage=8"),
+    ("image_gemm", "gemm float32 nt m=7 n=11 k=9 alpha=0.5 +bias", "mr=3 nv=1 vec=4"),
+    ("image_gemm", "matmul float32 b=2 m=5 n=9 k=6", "mr=2 nv=2 vec=4 wm=2 wn=2"),
     ("implicit_conv2d", "conv2d float32 nchw n=2 c=6 h=7 w=6 k=10 r=3 s=2 pad=1,2,0,3 stride=2,1 "
      "dilation=1,2 groups=2 +bias+residual+leaky_relu:0.1", "mr=3 nv=1 vec=4 unroll=2"),
     ("implicit_conv2d", "conv2d float32 nhwc n=1 c=5 h=4 w=5 k=7 r=1 s=1 pad=0 stride=1",

@@ -75,6 +75,24 @@ def test_shipped_files(file: Path) -> None:
     assert all(fits(json.loads(r.to_json()), SCHEMA) for r in records)
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_estimates_are_never_passed_off_as_measurements(file: Path) -> None:
+    """Files of emulated devices say so in name, origin and identity; no other file does."""
+    emulated = "-emulated-" in file.name
+    for record in read_lines(file, {}):
+        assert (record.origin == "estimated") is emulated
+        assert record.fingerprint.identity.get("emulated", False) is emulated
+
+
+def test_every_profile_and_pocl_have_records() -> None:
+    """A file for each emulated device, and one of PoCL."""
+    from hwkit_opencl.profiles import NAMES
+
+    names = {file.name for file in FILES}
+    assert {f"opencl-emulated-{name}.jsonl" for name in NAMES} <= names
+    assert any(name.startswith("opencl-pocl-") for name in names)
+
+
 def test_the_hook_hands_over_the_files() -> None:
     """The hook returns exactly the record files of its folder."""
     spec = importlib.util.spec_from_file_location("tuning_db_here", FOLDER / "__init__.py")

@@ -12,15 +12,16 @@ from hwkit import Backend, Device, Unavailable
 from .device import CpuClockDevice, OpenclDevice
 from .emulated import EmulatedDevice
 from .failures import INSTALL
-from .profiles import NAMES
+from .fpga import CHANNELS
+from .profiles import NAMES, profile
 
 __all__ = ["OpenclBackend", "PLATFORM_VARIABLE"]
 
 PLATFORM_VARIABLE = "HWKIT_OPENCL_PLATFORM"
 """Variable with parts of the names of the platforms to use, with commas; all if unset."""
 
-# Checkers of programs pose as platforms; they are used only if named.
-_ONLY_IF_NAMED = ("oclgrind",)
+# Checkers of programs and emulators pose as platforms; they are used only if named.
+_ONLY_IF_NAMED = ("oclgrind", "fpga emulation")
 
 
 class OpenclBackend(Backend):
@@ -45,9 +46,11 @@ class OpenclBackend(Backend):
         import pyopencl as cl
 
         if isinstance(index, str):
-            # A CPU is what is there everywhere, and it computes like any other.
+            # A CPU is what is there everywhere, and it computes like any other; channels only
+            # the emulator of FPGAs has, if that is installed.
             cpus = [d for d in self._devices if d.type & cl.device_type.CPU]
-            return EmulatedDevice((cpus or self._devices)[0], index)
+            best = _with_channels() if profile(index).family == "fpga" else []
+            return EmulatedDevice((best or cpus or self._devices)[0], index)
         found = self._devices[index]
         kind = CpuClockDevice if found.type & cl.device_type.CPU else OpenclDevice
         return kind(found, index)
@@ -88,6 +91,14 @@ def _chosen(platforms: list[Any]) -> list[Any]:
             f"unset {PLATFORM_VARIABLE}"
         )
     return list(newest.values())
+
+
+def _with_channels() -> list[Any]:
+    """Return the devices of emulators of FPGAs, used or not."""
+    import pyopencl as cl
+
+    found = [d for platform in cl.get_platforms() for d in _devices_of(platform)]
+    return [d for d in found if CHANNELS in d.extensions.split()]
 
 
 def _numbers(version: str) -> list[int]:

@@ -49,8 +49,7 @@ class OpenclDevice(Device):
         self._cl, self._array = cl, cl_array
         with translated(str(self), "it was opened"):
             self.context = cl.Context([found])
-            profiling = cl.command_queue_properties.PROFILING_ENABLE
-            self.queue = cl.CommandQueue(self.context, found, properties=profiling)
+            self.queue = self.new_queue()
         self.lock = threading.RLock()
         self._events: list[Any] | None = None
         self.shares_memory = bool(found.host_unified_memory)
@@ -85,6 +84,11 @@ class OpenclDevice(Device):
 
     def __repr__(self) -> str:
         return f"{self.backend}:{self.index}"
+
+    def new_queue(self) -> Any:
+        """Return a queue that keeps times, for kernels that run beside those of ``queue``."""
+        profiling = self._cl.command_queue_properties.PROFILING_ENABLE
+        return self._cl.CommandQueue(self.context, self.found, properties=profiling)
 
     # Memory.
 

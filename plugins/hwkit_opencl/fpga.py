@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
@@ -16,17 +17,24 @@ from .run import OUT, Launch, Slot
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["FpgaConv2d", "FpgaGemm", "FpgaPool2d", "kernels"]
+__all__ = ["ChannelGemm", "FpgaConv2d", "FpgaGemm", "FpgaPool2d", "kernels"]
 
 ROWS = (1, 2, 4, 8, 16)
 COLUMNS = (1, 2, 4, 8, 16)
 INTERLEAVE = (1, 2, 4, 8)
+DEPTH = (1, 4, 16, 64)
+CHANNELS = "cl_intel_channels"
+"""Extension that joins kernels by channels."""
+
 _ONE = (1, 1, 1)
+# An M20K block as 512 words of 40 bits (Intel Arria 10 core fabric handbook, embedded memory).
+_BLOCK_BITS, _BLOCK_DEPTH = 40, 512
 
 
 def kernels(device: OpenclDevice) -> list[Kernel]:
     """Return the kernels of this module."""
-    found: list[Kernel] = [FpgaGemm(device, op) for op in ("gemm", "matmul")]
+    kinds = (FpgaGemm, ChannelGemm) if CHANNELS in device.found.extensions.split() else (FpgaGemm,)
+    found: list[Kernel] = [kind(device, op) for op in ("gemm", "matmul") for kind in kinds]
     return [*found, FpgaConv2d(device, "conv2d"), *(FpgaPool2d(device, op) for op in POOLS)]
 
 
@@ -117,6 +125,62 @@ class FpgaGemm(_Fpga):
             number(problem, at.beta), integer(flags), *activation,
         )  # fmt: skip
         return self._single(problem, config, "fpga_gemm", arguments)
+
+
+class ChannelGemm(FpgaGemm):
+    """The same in three kernels joined by channels: memory, multiply-adds, epilogue."""
+
+    name = "channel_gemm"
+    file = "channels.cl"
+
+    def space(self, problem: Problem) -> Space:
+        """Return the space of the single kernel, and how much a channel holds."""
+        return Space({**super().space(problem).values, "depth": DEPTH})
+
+    def default(self, problem: Problem) -> Config:
+        """Return the default of the single kernel, with room for a few steps."""
+        return super().default(problem).replace(depth=16)
+
+    def rank(self, problem: Problem) -> int:
+        """After the single kernel, which every runtime has."""
+        return -1
+
+    def work(self, problem: Problem, config: Config) -> Work:
+        """Return the work of the single kernel, and the RAM blocks that hold both channels."""
+        chosen = tunables(config)
+        rows, columns = chosen["rows"], chosen["columns"]
+        bits = 32 * (rows + columns + rows * columns)
+        blocks = ceiling(bits, _BLOCK_BITS) * ceiling(chosen["depth"], _BLOCK_DEPTH)
+        return replace(super().work(problem, config), channel_blocks=blocks)
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Compile."""
+        at, (slots, flags, activation) = Strides(problem), epilogue(problem)
+        m, n, k = (int(problem[name]) for name in "mnk")
+        chosen = tunables(config)
+        down, across = chosen["rows"] * chosen["interleave"], chosen["columns"]
+        tiles = at.batch * ceiling(m, down) * ceiling(n, across)
+        steps = (at.a_row, at.a_column, at.a_batch, at.b_row, at.b_column, at.b_batch)
+        sizes = tuple(map(integer, (at.batch, m, n)))
+        defines = {name.upper(): value for name, value in chosen.items()} | {"VEC": 1}
+        parts: dict[str, tuple[Any, ...]] = {
+            "read": (Slot(0), Slot(1), *sizes, integer(k), *map(offset, steps)),
+            "multiply": (offset(tiles), integer(k)),
+            "write": (
+                slots["c"], slots["bias"], slots["residual"], OUT, *sizes,
+                number(problem, at.alpha), number(problem, at.beta), integer(flags), *activation,
+            ),
+        }  # fmt: skip
+        groups = _ONE if problem.output.nbytes else (0, 1, 1)
+        launches = [
+            # A queue each: in one they would wait for one another for ever.
+            replace(
+                self.launch(problem, f"channel_{part}", groups, 1, defines, arguments),
+                queue=self.device.new_queue(),
+            )
+            for part, arguments in parts.items()
+        ]
+        return self.run(problem, config, launches)
 
 
 class FpgaConv2d(_Fpga):

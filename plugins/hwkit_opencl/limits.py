@@ -19,6 +19,7 @@ class Limits:
         alignment: bytes to which a part of a buffer must be aligned.
         float64: whether the device computes in double.
         registers: 32-bit registers of a work-item before it spills; 0 if not known.
+        texels: most texels of an image over a buffer; 0 if there are no images.
         is_cpu: whether the device is a CPU, where a group is a loop and local memory is a copy.
     """
 
@@ -28,6 +29,7 @@ class Limits:
     alignment: int
     float64: bool
     registers: int = 0
+    texels: int = 0
     is_cpu: bool = False
 
     @classmethod
@@ -41,6 +43,7 @@ class Limits:
             allocation=int(found.max_mem_alloc_size),
             alignment=max(int(found.mem_base_addr_align) // 8, 1),
             float64="cl_khr_fp64" in found.extensions.split(),
+            texels=int(found.image_max_buffer_size) if found.image_support else 0,
             is_cpu=bool(found.type & cl.device_type.CPU),
         )
 

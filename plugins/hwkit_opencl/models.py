@@ -78,6 +78,7 @@ class Work:
         parallel: multiply-adds of the unrolled part.
         ports: elements that one trip reads from memory.
         interleave: sums between two additions to the same one.
+        channel_blocks: RAM blocks that hold what is in channels.
     """
 
     fma: float
@@ -94,6 +95,7 @@ class Work:
     parallel: int = 1
     ports: int = 1
     interleave: int = 1
+    channel_blocks: int = 0
 
 
 def estimate(profile: Profile, work: Work) -> Estimate:
@@ -136,6 +138,7 @@ def _mobile(profile: Profile, work: Work) -> tuple[float, dict[str, float]]:
 def fpga_use(profile: Profile, work: Work) -> dict[str, float]:
     """Return the share of DSP blocks, RAM blocks and logic that a kernel would take."""
     ram = work.ports * profile["port_ram_blocks"] + (work.parallel if work.interleave > 1 else 0)
+    ram += work.channel_blocks
     logic = work.ports * profile["port_logic"] + work.parallel * profile["pe_logic"]
     return {
         "dsp": work.parallel * profile["dsp_per_fma"] / profile["dsp"],

@@ -11,7 +11,7 @@ from .failures import translated
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["OUT", "Launch", "OpenclRun", "Slot"]
+__all__ = ["OUT", "Launch", "OpenclRun", "Slot", "Texels"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,35 @@ OUT = Slot(-1)
 
 
 @dataclass(frozen=True)
+class Texels:
+    """An argument that is a buffer of floats, read as an image of four floats a texel.
+
+    Attributes:
+        memory: the ``pyopencl.Buffer``.
+        image: the ``pyopencl.Image`` over it.
+    """
+
+    memory: Any
+    image: Any
+
+    @classmethod
+    def over(cls, device: OpenclDevice, memory: Any) -> Texels:
+        """Return an image over all of ``memory``."""
+        import pyopencl as cl
+
+        form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
+        with translated(str(device), f"{memory.size} bytes were made an image"):
+            image = cl.create_image(
+                device.context,
+                cl.mem_flags.READ_ONLY,
+                form,
+                shape=(memory.size // 16,),
+                buffer=memory,
+            )
+        return cls(memory, image)
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel and what it is given.
 
@@ -33,12 +62,14 @@ class Launch:
         groups: number of groups along three axes.
         threads: work-items of a group.
         arguments: values, buffers, and Slots for what comes with the call.
+        queue: where, if not in the device's own queue, one launch after the other.
     """
 
     kernel: Any
     groups: tuple[int, int, int]
     threads: int
     arguments: tuple[Any, ...]
+    queue: Any = None
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -94,21 +125,22 @@ class OpenclRun:
 
         # Arguments are a kernel's state, and scratch memory is shared by all calls of this run.
         with self.device.lock, translated(str(self.device), "a kernel ran"):
-            event = None
+            last: dict[int, Any] = {}
             for launch in launches:
                 if 0 in launch.groups:
                     continue
-                values = [
-                    slots[a.number].base_data if isinstance(a, Slot) else a
-                    for a in launch.arguments
-                ]
+                values = [_value(a, slots) for a in launch.arguments]
                 self.device.refuse(launch)
                 launch.kernel.set_args(*values)
+                queue = self.device.queue if launch.queue is None else launch.queue
                 event = cl.enqueue_nd_range_kernel(
-                    self.device.queue, launch.kernel, launch.size, (launch.threads, 1, 1)
+                    queue, launch.kernel, launch.size, (launch.threads, 1, 1)
                 )
                 self.device.keep(event)
-            if event is not None:
+                if launch.queue is not None:
+                    queue.flush()
+                last[id(queue)] = event
+            for event in last.values():
                 event.wait()
             self.device.launched(self)
 
@@ -123,7 +155,8 @@ class OpenclRun:
                 _another(launch.kernel),
                 launch.groups,
                 launch.threads,
-                tuple(moved.get(id(a), a) for a in launch.arguments),
+                tuple(self._moved(a, moved) for a in launch.arguments),
+                launch.queue,
             )
             for launch in self.launches
         ]
@@ -135,6 +168,17 @@ class OpenclRun:
         if run.packed:
             run._launch(first, held)
         return run
+
+    def _moved(self, argument: Any, moved: Mapping[int, Any]) -> Any:
+        if isinstance(argument, Texels):
+            return Texels.over(self.device, moved[id(argument.memory)])
+        return moved.get(id(argument), argument)
+
+
+def _value(argument: Any, slots: Mapping[int, Any]) -> Any:
+    if isinstance(argument, Slot):
+        return slots[argument.number].base_data
+    return argument.image if isinstance(argument, Texels) else argument
 
 
 def _another(kernel: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from hwkit.dispatch import parse_problem
 from hwkit.errors import KernelFailure, Unavailable
 from hwkit.registry import registry
 from hwkit.testing import unavailable
+from hwkit_opencl import programs
 from hwkit_opencl.backend import PLATFORM_VARIABLE, OpenclBackend
 from hwkit_opencl.device import OpenclDevice
 from hwkit_opencl.failures import translated
@@ -152,3 +155,84 @@ def test_text_that_does_not_compile_is_a_compile_failure() -> None:
     with pytest.raises(KernelFailure, match=r"gemm\.cl was compiled") as caught:
         build(opened(), "gemm.cl", {"THREADS": 1, "DTYPE": 32, "VEC": 5})
     assert caught.value.failure == "compile"
+
+
+ONE = "__kernel void one(__global float *x) { x[0] = 1; }"
+
+
+@needs_opencl
+def test_a_kept_binary_is_used_and_a_damaged_one_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was built once is not compiled again; a file that no driver takes is made anew."""
+    file = tmp_path / "deep" / "kernel.bin"
+    monkeypatch.setattr(programs, "_file", lambda *known: file)
+    device = opened()
+    programs._load(device, ONE, "-w")
+    kept = file.read_bytes()
+    assert kept
+    assert programs._load(device, "this does not compile", "-w").all_kernels()
+    file.write_bytes(b"damaged")
+    assert programs._load(device, ONE, "-w").all_kernels()
+    assert file.read_bytes() != b"damaged"
+
+
+def test_binaries_are_named_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Text, options, device and driver make the name; PoCL keeps its kernels itself."""
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *args, **kwargs: str(tmp_path))
+    monkeypatch.delenv("PYOPENCL_NO_CACHE", raising=False)
+
+    def name(text: str, options: str, driver: str, version: str = "OpenCL 2.0") -> Path | None:
+        facts = hwkit.Fingerprint({"arch": "x"}, {"driver": driver})
+        device: Any = SimpleNamespace(found=SimpleNamespace(version=version), fingerprint=facts)
+        return programs._file(device, text, options)
+
+    names = {name(t, o, d) for t in "ab" for o in "cd" for d in "ef"}
+    assert len(names) == 8
+    assert name("a", "c", "e") in names
+    assert name("a", "c", "e", "OpenCL 3.0 PoCL 3.1") is None
+
+
+@needs_opencl
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("gemm float32 nn m=2147483648 n=1 k=1", "a size is beyond"),
+        ("gemm float32 nn m=65536 n=65536 k=1", "bytes, more than"),
+        ("matmul float16 b=4 m=32768 n=32768 k=1", "bytes, more than"),
+        ("conv2d float32 nhwc n=65536 c=1 h=256 w=256 k=1 r=1 s=1 pad=0 stride=1", "2**31 pixels"),
+        ("max_pool2d float32 nchw n=65536 c=1 h=256 w=256 r=1 s=1 pad=0 stride=1", "more than"),
+    ],
+)
+def test_sizes_beyond_what_is_counted_are_refused(text: str, reason: str) -> None:
+    """Where 2**31 would be passed every kernel declines, with the number it counts to."""
+    problem = parse_problem(text)
+    for name in ("opencl:0", "opencl:mali-g76", "opencl:fpga-arria10"):
+        kernels = registry().kernels(registry().device(name), problem.op.name)
+        answers = [kernel.supports(problem) for kernel in kernels]
+        assert answers
+        assert all(isinstance(answer, str) for answer in answers), answers
+        assert name != "opencl:0" or reason in " ".join(map(str, answers)), answers
+
+
+@needs_opencl
+@pytest.mark.parametrize("code", [-2, -4, -5])
+def test_a_device_that_fails_while_running_is_left(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A lost device or no memory: the next device of hwkit.use answers, with one warning."""
+    import pyopencl as cl
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise _Error(code)
+
+    a = np.random.default_rng(1).standard_normal((9, 17), np.float32)
+    monkeypatch.setattr(cl, "enqueue_nd_range_kernel", fails)
+    with (
+        hwkit.use("opencl:0", "cpu:0", fallback="warn"),
+        pytest.warns(hwkit.HwkitWarning, match="opencl:0"),
+    ):
+        y = hwkit.ops.gemm(a, a, transpose_b=True)
+    np.testing.assert_allclose(y, a @ a.T, rtol=1e-4, atol=1e-4)
+    with hwkit.use("opencl:0", fallback="error"), pytest.raises(hwkit.HwkitError, match="opencl:0"):
+        hwkit.ops.gemm(a, a, transpose_b=True)

@@ -24,7 +24,7 @@ needs_opencl = pytest.mark.skipif(bool(unavailable("opencl:0")), reason=unavaila
 class TestOpencl(BackendSuite):
     device = "opencl:0"
     ops = OPS
-    configs = 0  # each is a compilation; test_opencl_kernels samples them
+    configs = 0  # each is a compilation; test_opencl_emulated samples them
 
 
 @needs_opencl

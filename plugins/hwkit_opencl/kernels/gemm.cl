@@ -4,9 +4,16 @@
    across. a is read one element at a time, so its transposition is a pair of strides. b is
      PACKED 1   in panels of NR = NV * VEC columns, padded with zeros, as pack_b writes them;
      PACKED 0   as it is, its columns side by side.
+   IMAGE 1: the panels are read as texels of an image over their buffer, past which some devices keep
+   a cache of its own; OpenCL and float only, VEC a multiple of 4.
    STAGE > 0: a group first copies STAGE steps of the depth of its block of a and b to local memory. */
 
 #define NR (NV * VEC)
+#if IMAGE
+#define RIGHT_SIDE __read_only image1d_buffer_t
+#else
+#define RIGHT_SIDE const GLOBAL T *
+#endif
 
 KERNEL(pack_b)(const GLOBAL T *b, GLOBAL T *packed, int n, int k, i64 b_row, i64 b_column,
                i64 b_batch)
@@ -93,6 +100,26 @@ FUNCTION void multiply(V (*sum)[NV], const GLOBAL T **rows, i64 a_column, const 
 #endif
 }
 
+#if IMAGE
+/* The same from texel number at on. */
+FUNCTION void multiply_texels(V (*sum)[NV], const GLOBAL T **rows, i64 a_column, RIGHT_SIDE b,
+                              int at, int k)
+{
+    for (int depth = 0; depth < k; ++depth) {
+        V right[NV];
+#pragma unroll
+        for (int j = 0; j < NV; ++j) {
+            A lanes[VEC];
+#pragma unroll
+            for (int e = 0; e < VEC; e += 4)
+                vstore4(read_imagef(b, at++), 0, lanes + e);
+            right[j] = v_pack(lanes);
+        }
+        step(sum, rows, depth * a_column, right);
+    }
+}
+#endif
+
 #if !PACKED && STAGE == 0
 /* The same where fewer than NR columns are left. */
 FUNCTION void multiply_edge(V (*sum)[NV], const GLOBAL T **rows, i64 a_column, const GLOBAL T *b,
@@ -109,7 +136,7 @@ FUNCTION void multiply_edge(V (*sum)[NV], const GLOBAL T **rows, i64 a_column, c
 }
 #endif
 
-KERNEL(gemm)(const GLOBAL T *a, const GLOBAL T *b, const GLOBAL T *c, const GLOBAL T *bias,
+KERNEL(gemm)(const GLOBAL T *a, RIGHT_SIDE b, const GLOBAL T *c, const GLOBAL T *bias,
              const GLOBAL T *residual, GLOBAL T *y, int m, int n, int k, i64 a_row, i64 a_column,
              i64 a_batch, i64 b_batch, A alpha, A beta, int flags, int activation, A low, A high)
 {
@@ -117,7 +144,9 @@ KERNEL(gemm)(const GLOBAL T *a, const GLOBAL T *b, const GLOBAL T *c, const GLOB
     int row = (GROUP(0) * WM + lane / WN) * MR, column = (GROUP(1) * WN + lane % WN) * NR;
     V sum[MR][NV];
     a += batch * a_batch;
+#if !IMAGE
     b += batch * b_batch;
+#endif
     y += (i64)batch * m * n;
 #pragma unroll
     for (int i = 0; i < MR; ++i)
@@ -170,7 +199,9 @@ KERNEL(gemm)(const GLOBAL T *a, const GLOBAL T *b, const GLOBAL T *c, const GLOB
 #pragma unroll
     for (int i = 0; i < MR; ++i)
         rows[i] = a + (row + i < m ? row + i : m - 1) * a_row;
-#if PACKED
+#if IMAGE
+    multiply_texels(sum, rows, a_column, b, (int)((batch * b_batch + (i64)column * k) / 4), k);
+#elif PACKED
     multiply(sum, rows, a_column, b + (i64)column * k, NR, k);
 #else
     if (column + NR <= n)
