@@ -9,7 +9,7 @@ import contextvars
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,14 @@ import platformdirs
 
 from .arrays import spec_of
 from .calls import PlanTable, fastest
-from .errors import ArgumentError, HwkitWarning, KernelFailure, NoKernel, Unavailable
+from .errors import (
+    ArgumentError,
+    HwkitError,
+    HwkitWarning,
+    KernelFailure,
+    NoKernel,
+    Unavailable,
+)
 from .op import Op, Problem
 from .plans import Plan
 from .records import Database
@@ -120,8 +127,18 @@ def plan_problem(
     problem = parse_problem(problem)
     check_tolerance(tolerance)
     names, fallback = _devices(device)
+    return _plan_on_one_of(problem, names, fallback, tolerance, storage)
+
+
+def _plan_on_one_of(
+    problem: Problem,
+    names: tuple[str, ...],
+    fallback: str,
+    tolerance: Tolerance,
+    storage: str | None,
+) -> Plan:
     first: NoKernel | Unavailable | None = None
-    for name in names:
+    for position, name in enumerate(names, 1):
         try:
             made = _plan_on(problem, name, tolerance, storage)
         except (NoKernel, Unavailable) as error:
@@ -130,13 +147,37 @@ def plan_problem(
             first = first or error
             continue
         if first is not None and fallback == "warn":
-            warnings.warn(
-                f"'{problem}' runs on {name}, not on {names[0]}: {first}",
-                HwkitWarning,
-                stacklevel=4,
-            )
+            _say_elsewhere(problem, name, names[0], first)
+        rest = names[position:]
+        if fallback != "error" and rest:
+            make = partial(_plan_on_one_of, problem, rest, fallback, tolerance, storage)
+            made.fall_back(_Substitute(problem, name, make, fallback == "warn"))
         return made
     raise first if first is not None else ArgumentError("use() needs at least one device")
+
+
+class _Substitute:
+    """The plan on the next device, made when the first fails while it runs, with one warning."""
+
+    def __init__(self, problem: Problem, failed: str, make: Callable[[], Plan], warn: bool) -> None:
+        self._problem, self._failed, self._make, self._warn = problem, failed, make, warn
+        self._plan: Plan | None = None
+
+    def __call__(self, error: HwkitError) -> Plan:
+        if self._plan is None:
+            try:
+                self._plan = self._make()
+            except (NoKernel, Unavailable):
+                raise error from None
+            if self._warn:
+                _say_elsewhere(self._problem, str(self._plan.device), self._failed, error)
+        return self._plan
+
+
+def _say_elsewhere(problem: Problem, name: str, wanted: str, error: HwkitError) -> None:
+    warnings.warn(
+        f"'{problem}' runs on {name}, not on {wanted}: {error}", HwkitWarning, stacklevel=6
+    )
 
 
 def _devices(device: str | None) -> tuple[tuple[str, ...], str]:
@@ -209,8 +250,9 @@ def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
 
     Args:
         devices: names, the preferred one first.
-        fallback: what happens when the first cannot run a problem: ``"error"`` raises, ``"warn"``
-            takes the next one and says so, ``"silent"`` takes it without a word.
+        fallback: what happens when the first cannot run a problem, is lost or has no memory left:
+            ``"error"`` raises, ``"warn"`` takes the next one and says so, ``"silent"`` takes it
+            without a word. A plan with packed constants stays where it was packed, and raises.
 
     Raises:
         ArgumentError: no device, or an unknown ``fallback``.

@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import as_operand, like, writable_view
 from .backend import Device, Kernel, Run
 from .calls import Call
-from .errors import ArgumentError, DtypeError
+from .errors import ArgumentError, DtypeError, HwkitError, KernelFailure, Unavailable
 from .op import Operand, Problem
 from .records import Match
 from .space import Config
@@ -44,7 +44,8 @@ class Plan(Call):
     """
 
     __slots__ = (
-        "_replan", "_run", "config", "device", "kernel", "match", "operands", "problem", "source",
+        "_otherwise", "_replan", "_run", "config", "device", "kernel", "match", "operands",
+        "problem", "source",
     )  # fmt: skip
 
     def __init__(
@@ -68,10 +69,29 @@ class Plan(Call):
         self.match = match
         self.operands = problem.operands if operands is None else operands
         self._replan = replan
+        self._otherwise: Callable[[HwkitError], Plan] | None = None
         self._run: Run = kernel.build(problem, config) if run is None else run
         self._direct = getattr(self._run, "direct", _no_fast_path)
 
+    def fall_back(self, otherwise: Callable[[HwkitError], Plan]) -> None:
+        """Say which plan takes over when the device is lost, or has no memory left, in a call.
+
+        Args:
+            otherwise: given what went wrong, returns that plan, or raises what is to be raised.
+        """
+        self._otherwise = otherwise
+
     def _general(self, operands: tuple[Any, ...], out: Any) -> Any:
+        try:
+            return self._answer(operands, out)
+        except (KernelFailure, Unavailable) as error:
+            if self._otherwise is None:
+                raise
+            if isinstance(error, KernelFailure) and error.failure not in ("memory", "launch"):
+                raise
+            return self._otherwise(error)(*operands, out=out)
+
+    def _answer(self, operands: tuple[Any, ...], out: Any) -> Any:
         if len(operands) != len(self.operands):
             names = ", ".join(o.name for o in self.operands)
             raise ArgumentError(

@@ -1,9 +1,9 @@
 """Runs every OpenCL kernel once under oclgrind; started by tests/plugins/test_opencl_oclgrind.py.
 
 The name of a fault as an argument replaces part of a kernel's text by a wrong one, which oclgrind
-must report. ``all`` adds doubles, unrolled tails and the implicit convolution, where oclgrind 21.10
-reports uninitialised values that poisoned memory (NaN, in the conformance suite and the tuner) does
-not show. Prints how many kernels ran and their largest error relative to the budget.
+must report. ``all`` adds doubles, unrolled tails, images and the implicit convolution, where
+oclgrind 21.10 reports uninitialised values that poisoned memory (NaN, in the conformance suite and
+the tuner) does not show. Prints how many kernels ran and their largest error relative to the budget.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ FAULTS = {
 }
 
 
+UNTRACKED = {"float64", "implicit_conv2d", "image_gemm"}
+
+
 def plant(fault: str) -> None:
     """Replace a part of a text."""
     file, right, wrong = FAULTS[fault]
@@ -88,7 +91,7 @@ def main() -> None:
     assert "Oclgrind" in str(device.fingerprint.identity["platform"])
     # So that memory that nobody wrote is not memory of the host, which is always initialised.
     device.shares_memory = False
-    tracked = [case for case in CASES if not {"float64", "implicit_conv2d"} & _words(case)]
+    tracked = [case for case in CASES if not UNTRACKED & _words(case)]
     cases = [*CASES] if "all" in sys.argv else tracked
     if sys.argv[1:] and sys.argv[1] in FAULTS:
         plant(sys.argv[1])

@@ -188,12 +188,15 @@ class ImageGemm(PackedGemm):
 
     def supports(self, problem: Problem) -> bool | str:
         """Whether it is float32, and the panels fit an image."""
+        answer = super().supports(problem)
+        if answer is not True:
+            return answer
         if problem.dtypes.input != "float32":
             return "takes float32, of which a texel has four"
         texels = self.workspace(problem, self.default(problem)) // 16
         if not 0 < texels <= self.device.limits.texels:
             return f"an image has 1 to {self.device.limits.texels} texels here, not {texels}"
-        return super().supports(problem)
+        return True
 
     def space(self, problem: Problem) -> Space:
         """Return the space of panels, less what is no whole number of texels or fits no image."""

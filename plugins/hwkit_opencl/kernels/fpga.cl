@@ -72,7 +72,7 @@ KERNEL(fpga_conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
                         for (int j = 0; j < COLUMNS; ++j)
                             sum[t][i][j] = (A)0;
                 for (int depth = 0; depth < r * s * channels; ++depth) {
-                    int channel = depth % channels, v = depth / channels % s;
+                    int plane = depth % channels, v = depth / channels % s;
                     int u = depth / channels / s;
                     for (int t = 0; t < INTERLEAVE; ++t) {
                         A value[ROWS], weight[COLUMNS];
@@ -84,13 +84,13 @@ KERNEL(fpga_conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
                             int inside = pixel < pixels && row >= 0 && row < h && column >= 0
                                          && column < width;
                             value[i] = inside ? load1(x + pixel / (p * q) * x_n
-                                                      + (group * channels + channel) * x_c
+                                                      + (group * channels + plane) * x_c
                                                       + row * x_h + column * x_w) : (A)0;
                         }
 #pragma unroll
                         for (int j = 0; j < COLUMNS; ++j) {
                             int at = group * per_group + (k + j < per_group ? k + j : k);
-                            weight[j] = load1(w + at * w_k + channel * w_c + u * w_r + v * w_s);
+                            weight[j] = load1(w + at * w_k + plane * w_c + u * w_r + v * w_s);
                         }
 #pragma unroll
                         for (int i = 0; i < ROWS; ++i)
