@@ -3,7 +3,7 @@
 The name of a fault as an argument replaces part of a kernel's text by a wrong one, which oclgrind
 must report. ``all`` adds doubles, unrolled tails, images and the implicit convolution, where
 oclgrind 21.10 reports uninitialised values that poisoned memory (NaN, in the conformance suite and
-the tuner) does not show. Prints how many kernels ran and their largest error relative to the budget.
+the tuner) does not show. Prints how many kernels ran and the largest error relative to the budget.
 """
 
 from __future__ import annotations

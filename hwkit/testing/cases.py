@@ -152,6 +152,7 @@ def execute(
     operands: Iterable[Array],
     *,
     fill: float = np.nan,
+    poison: bool = True,
 ) -> Array:
     """Run on guarded, poisoned arrays and return the answer as the host sees it.
 
@@ -161,6 +162,7 @@ def execute(
         problem: what it is built for.
         operands: the arrays that ``run`` takes.
         fill: value of the output before the run.
+        poison: whether to fill the run's scratch memory with NaN; not while it runs elsewhere.
 
     Raises:
         AssertionError: the run wrote into an operand, or beside its output.
@@ -169,7 +171,7 @@ def execute(
     buffers = [device.put(_surrounded(array)) for array in given]
     output = Guarded(device, problem.output, fill)
     for scratch in getattr(run, "scratch", ()):
-        if isinstance(scratch, np.ndarray):
+        if poison and isinstance(scratch, np.ndarray):
             scratch.reshape(-1).view(np.uint8)[...] = 0xFF  # NaN, for whoever reads before writing
     run(*buffers, out=output.buffer)
     answer = np.array(device.get(output.buffer))
