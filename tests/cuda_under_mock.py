@@ -134,8 +134,19 @@ CASES = (
     ("window_pool2d", "avg_pool2d {} nhwc n=1 c=5 h=7 w=6 r=3 s=3 pad=1 stride=2", ""),
     ("image_pool2d", "global_avg_pool2d {} nchw n=2 c=3 h=5 w=7", ""),
     ("image_pool2d", "global_max_pool2d {} nchw n=2 c=3 h=5 w=7", ""),
+    # More blocks of the depth than stages, and edges on three sides.
+    ("mma_gemm", "gemm {} nn m=45 n=40 k=136 alpha=0.5 beta=1.0 +bias+residual+relu", ""),
+    ("mma_gemm", "matmul {} b=2 m=70 n=72 k=40 shared=b", "bm=64 bn=64 bk=16 wm=32 wn=16 stages=3"),
 )  # fmt: skip
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+def dtypes(name: str) -> tuple[str, ...]:
+    """Return the dtypes that a kernel takes."""
+    return DTYPES[2:] if name == "mma_gemm" else DTYPES
+
+
+COUNT = sum(len(dtypes(name)) for name, _, _ in CASES)
 
 
 def case(device: Any, name: str, text: str, tunables: str) -> float:
@@ -170,7 +181,7 @@ def kernels(device: Any) -> str:
     every = {(k.op, k.name) for k in registry().kernels(device)}
     worst, seen = 0.0, 0
     for name, text, tunables in CASES:
-        for dtype in DTYPES:
+        for dtype in dtypes(name):
             worst = max(worst, case(device, name, text.format(dtype), tunables))
             seen += 1
     names = {name for _, name in every}

@@ -28,6 +28,6 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
 
     if not isinstance(device, CudaDevice):
         return []
-    from .simt import kernels
+    from . import mma, simt
 
-    return kernels(device)
+    return [*simt.kernels(device), *mma.kernels(device)]

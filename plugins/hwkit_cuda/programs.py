@@ -89,7 +89,11 @@ class Text:
 def _source(name: str) -> str:
     """Return a text of our own, or one that OpenCL compiles as well, with its headers."""
     own = files(__package__) / "kernels" / name
-    return own.read_text("utf-8") if own.is_file() else source(name)
+    if not own.is_file():
+        return source(name)
+    shared = files("hwkit_opencl") / "kernels"
+    parts = [(shared / part).read_text("utf-8") for part in ("dialect.h", "epilogue.h")]
+    return "\n".join([*parts, own.read_text("utf-8")])
 
 
 def cache_folder() -> Path:

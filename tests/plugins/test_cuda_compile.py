@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cuda_under_mock import CASES, DTYPES
+from cuda_under_mock import CASES, COUNT, dtypes
 
 from hwkit import Config, Problem
 from hwkit.dispatch import parse_problem
 from hwkit.errors import ArgumentError, HwkitError, KernelFailure, Unavailable
-from hwkit_cuda import compilers, programs
+from hwkit_cuda import compilers, hwkit_kernels, programs
 from hwkit_cuda.compilers import Nvcc, Usage, compiler, usage_of
 from hwkit_cuda.limits import ARCHS, Limits
 from hwkit_cuda.offline import OfflineDevice
 from hwkit_cuda.programs import Cubin, Text
-from hwkit_cuda.simt import CudaKernel, kernels
+from hwkit_cuda.simt import CudaKernel
 
 MAIN, OTHERS = "sm_90", ("sm_80", "sm_100")
 
@@ -39,14 +39,15 @@ needs_compiler = pytest.mark.skipif(bool(no_compiler()), reason=no_compiler())
 
 def kernel_of(arch: str, name: str, text: str) -> tuple[CudaKernel, Problem]:
     problem = parse_problem(text)
-    every: list[Any] = kernels(OfflineDevice(arch))
+    every: list[Any] = [*hwkit_kernels(OfflineDevice(arch))]
     return next(k for k in every if (k.op, k.name) == (problem.op.name, name)), problem
 
 
 def defaults(arch: str) -> Iterator[tuple[CudaKernel, Problem]]:
     """Yield each kernel with problems: in all dtypes for one arch, in one dtype for the others."""
     for number, (name, text, _) in enumerate(CASES):
-        for dtype in DTYPES if arch == MAIN else (DTYPES[number % len(DTYPES)],):
+        every = dtypes(name)
+        for dtype in every if arch == MAIN else (every[number % len(every)],):
             yield kernel_of(arch, name, text.format(dtype))
 
 
@@ -61,7 +62,7 @@ def test_every_default_compiles_without_spills() -> None:
     with ThreadPoolExecutor(2) as pool:
         said = [*pool.map(check, given)]
     assert not [(str(p), k.name, why) for (k, p), why in zip(given, said, strict=True) if why]
-    assert len(given) == len(CASES) * (len(DTYPES) + len(OTHERS))
+    assert len(given) == COUNT + len(CASES) * len(OTHERS)
     for kernel, problem in given:
         for launch in kernel.planned(problem, kernel.default(problem)):
             assert launch.function.usage.spills == 0
@@ -73,7 +74,7 @@ def test_samples_of_each_space_compile_and_use_the_memory_that_was_foretold() ->
     """The formula for shared memory is the compiler's figure, for a random Config of each Space."""
     seen = 0
     for name, text, _ in CASES:
-        kernel, problem = kernel_of(MAIN, name, text.format("float32"))
+        kernel, problem = kernel_of(MAIN, name, text.format(dtypes(name)[0]))
         config = kernel.space(problem).sample(random.Random(7))
         shared = max(x.function.usage.shared for x in kernel.planned(problem, config))
         assert shared == kernel.local_memory(problem, config), (name, config)
