@@ -31,7 +31,7 @@ GENERATED = {"cython/_kernels.c", "cython/calls.c"}
 DEPENDENCIES = {"numpy", "pluggy", "platformdirs", "click", "rich"}
 EXTRAS = {
     "opencl", "cuda", "cuda-core", "triton", "onnx", "tune", "cluster", "report", "bench", "test",
-    "peers", "lint",
+    "peers", "lint", "opencl-intel",
 }  # fmt: skip
 
 # Where the wheel's packages come from.
