@@ -6,9 +6,11 @@ from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
 from .tasks import ladder, most_threads, on_ladder, part, thread_counts
+from .tiles import facts
 
 __all__ = ["Depthwise", "kernels"]
 
+_LINE = 64  # bytes of a cache line
 _MOST_SCRATCH = 1 << 26  # bytes of a task; beyond it another kernel is the better choice
 
 
@@ -60,8 +62,7 @@ class Depthwise(Kernel):
         p, q, k = _output(problem)
         threads = most_threads()
         if problem.layout == "nhwc":
-            # 7 x 7, 14 x 14, ... are what networks have; 4 otherwise wastes less at the edge.
-            wide = 7 if q % 7 == 0 or q > 28 else 4 if q >= 4 else 1
+            wide = _wide(problem, q)
             rows, block = min(8, part(p, problem["n"], threads)), ladder(k)[-1]
             block = max(block, 16) if k == problem["c"] else block
         else:
@@ -107,6 +108,18 @@ class Depthwise(Kernel):
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the scratch memory of all threads."""
         return int(config["threads"]) * _scratch(problem, int(config["rows"]))
+
+
+def _wide(problem: Problem, q: int) -> int:
+    """Return how many pixels with channels last are best computed together."""
+    size = problem.output.dtype.itemsize
+    if facts(size == 8).vector * size >= _LINE:
+        # 7 x 7, 14 x 14, ... are what networks have; 4 otherwise wastes less at the edge.
+        return 7 if q % 7 == 0 or q > 28 else 4 if q >= 4 else 1
+    # Vectors are shorter than a cache line. Fewer pixels leave registers for whole lines, which
+    # counts where neighbouring pixels share the sets of the first cache.
+    crowded = problem["k"] * size % 2048 == 0
+    return 1 if q < 4 or (crowded and (problem["stride"][1] > 1 or q <= 7)) else 4
 
 
 def _output(problem: Problem) -> tuple[int, int, int]:
