@@ -10,6 +10,8 @@ from pathlib import Path
 # Before hwkit is imported anywhere: settings are read once.
 _FOLDER = tempfile.TemporaryDirectory(prefix="hwkit-tests-")
 os.environ["HWKIT_DB"] = str(Path(_FOLDER.name) / "tuning.db")
+# Options of this run, read by now, are not for those that tests start.
+os.environ.pop("PYTEST_ADDOPTS", None)
 
 import pytest  # noqa: E402  # the variable comes first
 from fresh import Distributions, build  # noqa: E402
