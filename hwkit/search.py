@@ -174,13 +174,15 @@ class Search:
         return [key for key in (self._default, self._incumbent) if key is not None]
 
     def _explore(self) -> str:
+        owed = True
         for arm, config, known in self.arms.portfolio(lambda: self._default is not None):
             over = self._over()
-            # Whatever the budget, a default is measured.
-            nothing = self._race.best() is None and self._tried < _FIRST
+            # Whatever the budget, a default is measured, and not only what ran until now.
+            nothing = owed or (self._race.best() is None and self._tried < _FIRST)
             if over is not None and (over == "trials" or not nothing):
                 return over
             self._try(arm, config, incumbent=known)
+            owed = owed and known and (arm is not self.arms.all[0] or config != arm.default)
         while (over := self._over()) is None:
             turn = self.arms.choose()
             if turn is None:
@@ -228,13 +230,26 @@ class Search:
         self._tried += 1
         if not record.ok:
             self._failures[str(record.measurement.failure)] += 1
-        if key in self._race and self._default is None and candidate.is_default:
+        if key in self._race and candidate.is_default and self._is_first(arm):
             self._default = key
         if key in self._race and incumbent:
             self._incumbent = key
         arm.tell(config, self._race.seconds(key))
         self._let_go()
         self.emit(self._event(record))
+
+    def _is_first(self, arm: Arm) -> bool:
+        """Whether a Kernel comes before that of the default so far, if there is one.
+
+        What runs now may be the default of a Kernel that another has overtaken since then.
+        """
+        if self._default is None:
+            return True
+        mine, held = (
+            (-kernel.rank(self.problem), kernel.name)
+            for kernel in (arm.kernel, self._candidates[self._default].arm.kernel)
+        )
+        return mine < held
 
     def _measure(self, key: int, candidate: Candidate) -> Measurement:
         checked = self.runner.check(key, candidate.arm.kernel, candidate.config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from hwkit import Problem
 from hwkit.records import Database
 from hwkit.registry import registry
 from hwkit.runner import Lost
@@ -87,6 +89,29 @@ def test_default_that_fails_leaves_the_others(database: Database) -> None:
     assert result.best is not None
     assert (result.default, result.speedup) == (None, None)
     assert result.failures == {"compile": 1}
+
+
+def test_the_default_is_that_of_the_first_kernel(database: Database) -> None:
+    """A kernel that came after the last tuning is the default to beat, whatever ran until now."""
+    found, device = search(database, trials=1)
+    old = found.run()
+    assert old.best is not None
+    assert old.best.default
+
+    class Newer(FakeKernel):
+        def rank(self, problem: Problem) -> int:
+            return 5
+
+    newer = Newer("gemm", device)
+    newer.name = "newer"
+    for deadline, trials in ((math.inf, 2), (0.0, 9)):
+        again = Search(
+            found.problem, device, [*found.kernels, newer], Bench(device), database, Random,
+            trials=trials, deadline=deadline,
+        )  # fmt: skip
+        result = again.run()
+        assert result.default is not None
+        assert result.default.kernel == "newer"
 
 
 def winner(file: Path, seed: int) -> tuple[Config, float]:
