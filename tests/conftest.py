@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# What is installed is tested, compiled modules and all, not what lies in the current folder.
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _ROOT]
 
 # Before hwkit is imported anywhere: settings are read once.
 _FOLDER = tempfile.TemporaryDirectory(prefix="hwkit-tests-")
