@@ -248,9 +248,10 @@ def _outcome(result: TuneResult) -> str:
             f"nothing runs ({count(result.trials, 'trial')}): type 'hwkit db show' for the reasons"
         )
     ties = len(result.ties)
+    estimated = " estimated" * (result.best.origin == "estimated")
     return "  ".join(
         [
-            f"{duration(result.best.measurement.seconds):>8}",
+            f"{duration(result.best.measurement.seconds):>8}{estimated}",
             f"{ratio(result.speedup):>7} default",
             f"{share(result.roofline_share):>5} of roofline",
             f"{ties:>3} {'tie ' if ties == 1 else 'ties'}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import hwkit
 from hwkit import Config
+from hwkit.cli import main
 from hwkit.dispatch import parse_problem
 from hwkit.errors import ArgumentError
 from hwkit.measure import Measurement
@@ -170,6 +172,19 @@ def test_tuning_an_emulated_device_keeps_records_of_their_own_origin(tmp_path: P
     real = registry().device("opencl:0")
     matches = database.candidates(parse_problem(text), real.arch, real.fingerprint)
     assert not any(match.same_device for match in matches)
+
+
+@needs_opencl
+def test_the_command_says_with_each_time_that_it_is_estimated(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What tuning prints of an emulated device cannot be misread."""
+    text = "gemm float32 nn m=32 n=32 k=32"
+    where = ["--device", "opencl:mali-g76", "--db", str(tmp_path / "tuning.db")]
+    assert main(["tune", "--problem", text, "--trials", "2", *where]) == 0
+    tuned, said = capfd.readouterr()
+    assert "opencl:mali-g76 is emulated" in said
+    assert re.search(r"\d [um]s estimated +\S+x default", tuned), tuned
 
 
 @needs_opencl
