@@ -132,16 +132,23 @@ class Database(Layered):
         return list(first.values())
 
     def default_record(self, record: Record, budget: float = math.inf) -> Record | None:
-        """Return the fastest default Config of at most this error among the trials beside it."""
+        """Return the fastest default Config of at most this error among the trials beside it.
+
+        The user's trials come before shipped ones: times of different days are not compared while
+        there are some of the same.
+        """
         key = device_key(record.device)
-        beside = [
-            r
-            for layer in self._layers(record.arch, record.problem)
-            for s in layer.stores
-            for r in s.of(record.problem, key, defaults=True)
-            if r.measurement.error <= budget
-        ]
-        return min(standings(beside), key=score, default=None)
+        for layer in self._layers(record.arch, record.problem):
+            beside = [
+                r
+                for s in layer.stores
+                for r in s.of(record.problem, key, defaults=True)
+                if r.measurement.error <= budget
+            ]
+            found = min(standings(beside), key=score, default=None)
+            if found is not None:
+                return found
+        return None
 
     def stale(self, fingerprint: Fingerprint) -> list[Record]:
         """Return the winners of this identity that only other environments have measured."""

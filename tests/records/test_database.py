@@ -181,6 +181,16 @@ def test_default_record() -> None:
     assert database.default_record(trial(3, problem="gemm float32 nn m=1 n=1 k=1")) is None
 
 
+def test_default_record_of_the_user_comes_before_a_shipped_one(tmp_path: Path) -> None:
+    """A shipped default of a faster day is no measure for what the user has timed."""
+    shipped = tmp_path / "shipped.jsonl"
+    shipped.write_text(trial(1, 1e-4, default=True).to_json() + "\n", "utf-8")
+    database = Database(None, [shipped])
+    assert database.default_record(trial(3, 1e-3)) == trial(1, 1e-4, default=True)
+    database.add(trial(1, 2e-3, default=True))
+    assert database.default_record(trial(3, 1e-3)) == trial(1, 2e-3, default=True)
+
+
 def test_stale_winners() -> None:
     """What only another environment has measured is listed for revalidation."""
     database = Database(None)
