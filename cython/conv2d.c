@@ -3,13 +3,13 @@
 
 #include "gemm.h"
 #include "isa.h"
+#include "layout.h"
 #include "threads.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { X, W, BIAS, RESIDUAL, KINDS };
-enum { TURN_PIXELS = 16 }; /* a transposition reads whole cache lines of so many channels' rows */
 
 typedef struct {
     hwkit_plan base;
@@ -34,8 +34,8 @@ typedef struct {
     const plan *p;
     const char *x, *weights; /* weights: packed */
     const char *w;
-    char *out, *pack_to, *turn_to;
-    int64_t share; /* of a chunk when packing or transposing */
+    char *out, *pack_to;
+    int64_t share; /* of a chunk when packing */
     hwkit_epilogue epilogue;
     int any;       /* whether there is an epilogue at all */
     _Atomic int failed;
@@ -95,21 +95,6 @@ static void pack_chunk(void *ctx, int64_t chunk)
 }
 
 /* ---- direct ------------------------------------------------------------------------------------ */
-
-/* Input pixels [chunk * share, ...) of all images from [c][h * w] to [h * w][c]. */
-static void turn_chunk(void *ctx, int64_t chunk)
-{
-    const job *x = ctx;
-    const plan *p = x->p;
-    const hwkit_conv2d *c = &p->c;
-    const int64_t blocks = hwkit_parts(p->area, x->share);
-    const int64_t image = chunk / blocks, from = chunk % blocks * x->share;
-    const int64_t to = hwkit_min(from + x->share, p->area);
-    for (int64_t i = from; i < to; i += TURN_PIXELS)
-        p->table->transpose(x->turn_to + (image * p->area + i) * c->c * p->size, c->c,
-                            x->x + (image * c->c * p->area + i) * p->size, p->area,
-                            hwkit_min(TURN_PIXELS, to - i), c->c);
-}
 
 /* What one thread needs for a chunk. */
 typedef struct {
@@ -339,17 +324,17 @@ static void direct_chunk(void *ctx, int64_t chunk)
     t.ldc = columns;
     e.out = s.block;
     if (e.residual) {
-        for (int64_t i = 0; i < count; i += TURN_PIXELS)
+        for (int64_t i = 0; i < count; i += HWKIT_TURN_PIXELS)
             p->table->transpose(s.residual + i * columns * p->size, columns,
                                 (const char *)e.residual + at + i * p->size, p->out_area,
-                                hwkit_min(TURN_PIXELS, count - i), columns);
+                                hwkit_min(HWKIT_TURN_PIXELS, count - i), columns);
         e.residual = s.residual;
     }
     direct_parts(x, &s, weights, &t, count, columns, s.block);
-    for (int64_t i = 0; i < count; i += TURN_PIXELS)
+    for (int64_t i = 0; i < count; i += HWKIT_TURN_PIXELS)
         p->table->transpose(x->out + at + i * p->size, p->out_area,
                             s.block + i * columns * p->size, columns, columns,
-                            hwkit_min(TURN_PIXELS, count - i));
+                            hwkit_min(HWKIT_TURN_PIXELS, count - i));
 }
 
 /* ---- packed ------------------------------------------------------------------------------------ */
@@ -495,13 +480,9 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     }
     const int direct = c->algorithm == HWKIT_CONV_DIRECT;
     if (direct && !c->nhwc && c->c > 1) {
-        x.turn_to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, c->n * p->area * c->c * p->size);
-        if (!x.turn_to)
+        x.x = hwkit_channels_last(p->table, p->size, all[X], c->n, c->c, p->area, c->threads);
+        if (!x.x)
             return HWKIT_NO_MEMORY;
-        x.share = hwkit_round_up(hwkit_parts(p->area, 2 * (int64_t)c->threads), TURN_PIXELS);
-        hwkit_parallel_work(c->n * hwkit_parts(p->area, x.share), turn_chunk, &x, c->threads,
-                            c->n * p->area * c->c / 3);
-        x.x = x.turn_to;
     }
     const int64_t chunks = c->n * c->groups * hwkit_parts(p->out_area, c->pixels) *
                            hwkit_parts(p->kg, c->channels);
@@ -517,15 +498,6 @@ static void destroy(hwkit_plan *base)
         hwkit_free(p->held[i]);
     hwkit_free(p->zeros);
     free(p);
-}
-
-static int make_zeros(plan *p)
-{
-    const int64_t bytes = p->cg * p->size;
-    p->zeros = hwkit_alloc(bytes);
-    if (p->zeros)
-        memset(p->zeros, 0, (size_t)bytes);
-    return p->zeros != NULL;
 }
 
 static void *pack_whole(plan *p, const void *w)
@@ -558,7 +530,8 @@ static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positio
         return NULL;
     *p = *old;
     memset(p->held, 0, sizeof p->held);
-    if (!make_zeros(p)) {
+    p->zeros = hwkit_alloc_zeros(p->cg * p->size);
+    if (!p->zeros) {
         free(p);
         return NULL;
     }
@@ -637,7 +610,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
         return NULL;
     p->c = *given;
     set_sizes(p);
-    if (!make_zeros(p)) {
+    p->zeros = hwkit_alloc_zeros(p->cg * p->size);
+    if (!p->zeros) {
         free(p);
         return NULL;
     }

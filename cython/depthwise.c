@@ -212,12 +212,11 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
     plan *self = calloc(1, sizeof *self);
     if (!self)
         return NULL;
-    self->zeros = hwkit_alloc(d->k * item_size(d));
+    self->zeros = hwkit_alloc_zeros(d->k * item_size(d));
     if (!self->zeros) {
         free(self);
         return NULL;
     }
-    memset(self->zeros, 0, (size_t)(d->k * item_size(d)));
     self->d = *d;
     self->present[0] = self->present[1] = 1;
     self->present[2] = has_bias;

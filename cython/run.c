@@ -39,6 +39,14 @@ void *hwkit_alloc(int64_t bytes)
     return block;
 }
 
+void *hwkit_alloc_zeros(int64_t bytes)
+{
+    void *block = hwkit_alloc(bytes);
+    if (block)
+        memset(block, 0, (size_t)bytes);
+    return block;
+}
+
 void hwkit_free(void *block)
 {
     free(block);

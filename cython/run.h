@@ -44,6 +44,7 @@ void *hwkit_scratch(int purpose, int64_t bytes);
 
 /* The same alignment, for memory that a plan owns. */
 void *hwkit_alloc(int64_t bytes);
+void *hwkit_alloc_zeros(int64_t bytes);
 void hwkit_free(void *block);
 
 #endif

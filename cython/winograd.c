@@ -3,13 +3,13 @@
 
 #include "gemm.h"
 #include "isa.h"
+#include "layout.h"
 #include "threads.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { X, W, BIAS, RESIDUAL, KINDS };
-enum { TURN_PIXELS = 16 };    /* a transposition reads whole cache lines of so many channels' rows */
 enum { RUN_PIXELS = 32 };     /* nchw: columns of results that are transposed together */
 enum { RUN_CHANNELS = 64 };   /* nchw: channels of them */
 enum { CHUNKS_PER_THREAD = 4 }; /* enough for one that comes late */
@@ -43,7 +43,7 @@ typedef struct {
 typedef struct {
     const plan *p;
     const char *x, *w, *u; /* u: transformed weights */
-    char *out, *pack_to, *turn_to;
+    char *out, *pack_to;
     int64_t share;         /* of a chunk */
     int64_t column_share;  /* stages: columns of a chunk of the product */
     hwkit_epilogue epilogue;
@@ -87,20 +87,6 @@ static void pack_chunk(void *ctx, int64_t chunk)
 }
 
 /* ---- stages of a block ------------------------------------------------------------------------- */
-
-/* Input pixels [chunk * share, ...) of all images from [c][h * w] to [h * w][c]. */
-static void turn_chunk(void *ctx, int64_t chunk)
-{
-    const job *x = ctx;
-    const plan *p = x->p;
-    const int64_t blocks = hwkit_parts(p->area, x->share), c = p->c.c;
-    const int64_t image = chunk / blocks, from = chunk % blocks * x->share;
-    const int64_t to = hwkit_min(from + x->share, p->area);
-    for (int64_t i = from; i < to; i += TURN_PIXELS)
-        p->table->transpose(x->turn_to + (image * p->area + i) * c * p->size, c,
-                            x->x + (image * c * p->area + i) * p->size, p->area,
-                            hwkit_min(TURN_PIXELS, to - i), c);
-}
 
 /* What tile number `tile` sees of the channels of a group, from (y, x) of its first output on. */
 static void point(const plan *p, const char *x, int64_t tile, int64_t group, const void **pixels)
@@ -220,9 +206,9 @@ static void turn_run(const plan *p, char *results, char *plane, int64_t rows, in
                      int64_t columns, int back)
 {
     for (int64_t y = 0; y < rows; y++, plane += p->c.q * p->size)
-        for (int64_t i = 0; i < pixels; i += TURN_PIXELS) {
+        for (int64_t i = 0; i < pixels; i += HWKIT_TURN_PIXELS) {
             char *result = results + (y * RUN_PIXELS + i) * columns * p->size;
-            const int64_t some = hwkit_min(TURN_PIXELS, pixels - i);
+            const int64_t some = hwkit_min(HWKIT_TURN_PIXELS, pixels - i);
             if (back)
                 p->table->transpose(result, columns, plane + i * p->size, p->out_area, some, columns);
             else
@@ -407,13 +393,9 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
                             c->k * p->cg * 4);
     }
     if (!c->nhwc && c->c > 1) {
-        x.turn_to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, c->n * p->area * c->c * p->size);
-        if (!x.turn_to)
+        x.x = hwkit_channels_last(p->table, p->size, all[X], c->n, c->c, p->area, c->threads);
+        if (!x.x)
             return HWKIT_NO_MEMORY;
-        x.share = hwkit_round_up(hwkit_parts(p->area, 2 * (int64_t)c->threads), TURN_PIXELS);
-        hwkit_parallel_work(c->n * hwkit_parts(p->area, x.share), turn_chunk, &x, c->threads,
-                            c->n * p->area * c->c / 3);
-        x.x = x.turn_to;
     }
     return x.failed ? HWKIT_NO_MEMORY : run_blocks(&x, shared ? shared + u : NULL);
 }
@@ -426,15 +408,6 @@ static void destroy(hwkit_plan *base)
     hwkit_free(p->zeros);
     hwkit_free(p->packed);
     free(p);
-}
-
-static int make_zeros(plan *p)
-{
-    const int64_t bytes = p->cg * p->size;
-    p->zeros = hwkit_alloc(bytes);
-    if (p->zeros)
-        memset(p->zeros, 0, (size_t)bytes);
-    return p->zeros != NULL;
 }
 
 /* Transform the weights that p holds. They stay beside it: what overflows is recomputed. */
@@ -467,7 +440,8 @@ static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positio
     *p = *old;
     p->packed = NULL;
     memset(p->held, 0, sizeof p->held);
-    int good = make_zeros(p);
+    p->zeros = hwkit_alloc_zeros(p->cg * p->size);
+    int good = p->zeros != NULL;
     for (int kind = 0, position = 0, next = 0; good && kind < KINDS; kind++) {
         const void *from = old->held[kind];
         if (!present[kind])
@@ -527,7 +501,8 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
         return NULL;
     p->c = *given;
     set_sizes(p);
-    if (!make_zeros(p)) {
+    p->zeros = hwkit_alloc_zeros(p->cg * p->size);
+    if (!p->zeros) {
         free(p);
         return NULL;
     }
