@@ -17,6 +17,7 @@ from ..dispatch import parse_problem
 from ..errors import HwkitError, KernelFailure
 from ..op import Problem, relative_error
 from .libraries import Library, Variant, load
+from .quantised import ROUNDING, operands_of
 
 __all__ = ["NETWORK_ERROR", "Child", "main"]
 
@@ -50,9 +51,12 @@ class Child:
         """Keep the fastest of the variants that answer right."""
         self._run = None
         asked = parse_problem(problem)
-        operands = asked.random_operands(0)
+        operands = operands_of(asked)
         want = _reference(asked, reference)
-        budget = asked.error_budget() * (1.0 if self.library.ours else _SLACK)
+        budget = asked.error_budget()
+        if not self.library.ours:
+            narrow = asked.dtypes.output in ("int8", "uint8")
+            budget = ROUNDING if narrow else budget * _SLACK
         found = self.library.variants(asked, operands, packed)
         best, failures = self._fastest(found, want, budget)
         reply = self._keep(best, failures, f"{asked.op.name} of this kind")
@@ -143,7 +147,7 @@ def _reference(problem: Problem, path: str | None) -> np.ndarray[Any, Any]:
     if path is not None:
         loaded: np.ndarray[Any, Any] = np.load(Path(path), allow_pickle=False)
         return loaded
-    return problem.reference(*[a.astype(np.float64) for a in problem.random_operands(0)])
+    return problem.reference(*[a.astype(np.float64) for a in operands_of(problem)])
 
 
 def _time(run: Callable[[], Any], runs: int) -> float:

@@ -28,7 +28,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-PRODUCTS = ("gemm", "matmul")
+PRODUCTS = ("gemm", "matmul", "qmatmul")
 """Operators on matrices; the others work on images."""
 
 
@@ -155,7 +155,8 @@ class Numpy(Library):
         """Yield the product into a given array with its epilogue in place, or the reference."""
         named = {o.name: a for o, a in zip(problem.operands, operands, strict=True)}
         simple = problem.activation is None or problem.activation[0] == "relu"
-        if problem.op.name in PRODUCTS and simple and "c" not in named:
+        real = problem.output.dtype.kind == "f" and "a_zero" not in named
+        if problem.op.name in PRODUCTS and simple and real and "c" not in named:
             yield Variant("matmul", _product(problem, named), np.asarray)
         else:
             yield Variant("reference", lambda: problem.reference(*operands), np.asarray)

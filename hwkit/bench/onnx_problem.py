@@ -9,6 +9,7 @@ import numpy as np
 from ..op import Problem
 from .libraries import PRODUCTS, Array, to_nchw
 from .onnx_model import Model
+from .quantised import OPS, qlinear_model
 
 __all__ = ["model_of"]
 
@@ -21,12 +22,15 @@ def model_of(problem: Problem, named: dict[str, Array], packed: bool) -> Model |
         named: its operands by name; images become NCHW.
         packed: whether operands that do not change are part of the model, not inputs.
     """
+    images = problem.op.name not in PRODUCTS
+    if images:
+        named = {n: to_nchw(problem, a) if a.ndim == 4 else a for n, a in named.items()}
+    if problem.op.name in OPS:
+        return qlinear_model(problem, named, packed)
     model = Model()
     constants = problem.op.constants if packed else ()
-    images = problem.op.name not in PRODUCTS
     for name, array in named.items():
-        view = to_nchw(problem, array) if images and array.ndim == 4 else array
-        (model.constant if name in constants else model.input)(name, view)
+        (model.constant if name in constants else model.input)(name, array)
     if problem.op.name == "conv2d":
         top, bottom, left, right = problem["pad"]
         model.node(

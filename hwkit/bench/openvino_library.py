@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw
+from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw, to_nchw
+from .onnx_model import Model
 from .onnx_problem import model_of
+from .quantised import OPS, qdq_model
 
 __all__ = ["OpenVino"]
 
@@ -43,14 +45,13 @@ class OpenVino(Library):
     ) -> Iterator[Variant]:
         """Yield the model with its images in both orders; inside, OpenVINO has its own."""
         named = {o.name: a for o, a in zip(problem.operands, operands, strict=True)}
-        if any(array.dtype != np.float32 for array in operands):
-            return
-        model = model_of(problem, named, packed)
+        model = _model(problem, named, packed)
         if model is None:
             return
         message = model.serialise()
         if problem.op.name in PRODUCTS:
-            yield self._variant("plain", message, dict(model.inputs), lambda y: y)
+            shape = problem.output.shape
+            yield self._variant("plain", message, dict(model.inputs), lambda y: y.reshape(shape))
             return
         yield self._variant("nchw", message, dict(model.inputs), lambda y: from_nchw(problem, y))
         inputs = {
@@ -96,6 +97,15 @@ class OpenVino(Library):
             return request
 
         return Variant(label, run, lambda done: np.array(order(done.get_output_tensor(0).data)))
+
+
+def _model(problem: Problem, named: dict[str, Array], packed: bool) -> Model | None:
+    if problem.op.name in OPS:
+        images = {n: to_nchw(problem, a) if a.ndim == 4 else a for n, a in named.items()}
+        return qdq_model(problem, images) if packed else None
+    if any(array.dtype != np.float32 for array in named.values()):
+        return None
+    return model_of(problem, named, packed)
 
 
 def _channels_last(model: Any) -> Any:

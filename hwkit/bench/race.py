@@ -18,6 +18,7 @@ from ..errors import ArgumentError, KernelFailure, Unavailable
 from ..op import Problem
 from .load import Load
 from .process import Built, PeerProcess
+from .quantised import operands_of
 
 __all__ = ["Race", "compare", "geometric_mean", "interleave", "race", "reference_file"]
 
@@ -78,7 +79,7 @@ def reference_file(problem: Problem) -> Iterator[Path]:
     """Write the float64 answer for the random operands of seed 0, for as long as it is needed."""
     with tempfile.TemporaryDirectory(prefix="hwkit-bench-") as folder:
         path = Path(folder) / "reference.npy"
-        operands = [a.astype(np.float64) for a in problem.random_operands(0)]
+        operands = [a.astype(np.float64) for a in operands_of(problem)]
         np.save(path, problem.reference(*operands))
         yield path
 
@@ -98,11 +99,13 @@ def race(
         peers: processes of one number of threads.
         rounds: turns of each.
         packed: whether weights are packed beforehand; ``None``: if the problem says so, and for
-            convolution and gemm, whose weights do not change in use (matmul's operands do).
+            convolution, gemm and 8-bit products, whose weights do not change in use (matmul's
+            operands do).
         warm: seconds of warming per library.
     """
     problem = parse_problem(problem)
-    packed = (problem.packed or problem.op.name in ("conv2d", "gemm")) if packed is None else packed
+    if packed is None:
+        packed = problem.packed or problem.op.name in ("conv2d", "gemm", "qconv2d", "qmatmul")
     built: dict[str, Built] = {}
     failed: dict[str, str] = {}
     with reference_file(problem) as reference:

@@ -12,7 +12,12 @@ from typing import NamedTuple
 
 from ..errors import ArgumentError
 
-__all__ = ["SETS", "Layer", "layers"]
+__all__ = ["DTYPES", "SETS", "Layer", "layers"]
+
+_BYTES = ("int8", "uint8")
+
+DTYPES = ("float32", "float64", "float16", "bfloat16", *_BYTES)
+"""Dtypes of the sets; the 8-bit ones are quantised problems with int8 weights."""
 
 
 class Layer(NamedTuple):
@@ -34,12 +39,16 @@ class _Conv(NamedTuple):
     groups: int = 1
 
     def text(self, dtype: str, layout: str, batch: int, epilogue: str) -> str:
+        name = "conv2d"
+        if dtype in _BYTES:
+            name, dtype = "qconv2d", f"{dtype},int8,{dtype},int32"
         words = [
-            f"conv2d {dtype} {layout} n={batch} c={self.channels} h={self.size} w={self.size}",
+            f"{name} {dtype} {layout} n={batch} c={self.channels} h={self.size} w={self.size}",
             f"k={self.kernels} r={self.width} s={self.width}",
             f"pad={self.width // 2} stride={self.stride}",
         ]
         words += [f"groups={self.groups}"] if self.groups > 1 else []
+        words += ["per_channel=true"] if name == "qconv2d" else []
         return " ".join(words + ([epilogue] if epilogue else []))
 
 
@@ -167,7 +176,8 @@ def layers(
 
     Args:
         name: one of :data:`SETS`.
-        dtype: of all arrays.
+        dtype: of all arrays; ``"int8"`` and ``"uint8"`` are of the images, or of the left matrix:
+            convolutions are requantised, with a scale for each channel, and products are int32.
         layout: of the images, ``"nchw"`` or ``"nhwc"``; products are always ``"nn"``.
         batch: images at once; it does not change the products.
         epilogue: what is fused, as ``"+bias+relu"``; pooling has none.
@@ -177,9 +187,16 @@ def layers(
     """
     if name in _NETWORKS:
         return [Layer(c.text(dtype, layout, batch, epilogue), c.times) for c in _NETWORKS[name]]
+    if dtype not in DTYPES:
+        raise ArgumentError(f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
+    if name == "pool" and dtype in _BYTES:
+        raise ArgumentError(f"pooling is not for {dtype}: leave --set pool away, or --dtype")
     if name == "pool":
         return _pools(dtype, layout, batch)
     if name in _PRODUCTS:
         end = f" {epilogue}" if epilogue else ""
-        return [Layer(f"gemm {dtype} nn m={m} n={n} k={k}{end}") for m, n, k in _PRODUCTS[name]]
+        head = f"gemm {dtype} nn"
+        if dtype in _BYTES:
+            head = f"qmatmul {dtype},int8,int32,int32 nn b=1"
+        return [Layer(f"{head} m={m} n={n} k={k}{end}") for m, n, k in _PRODUCTS[name]]
     raise ArgumentError(f"set {name!r} is not known: write one of {', '.join(SETS)}")

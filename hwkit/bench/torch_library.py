@@ -12,7 +12,9 @@ import numpy as np
 
 from ..op import Problem
 from .libraries import Array, Library, Variant, from_nchw, to_nchw
+from .quantised import OPS
 from .torch_conv import Tensor, array, convolutions, finish, tensor
+from .torch_quantised import quantised
 
 __all__ = ["Torch"]
 
@@ -46,6 +48,8 @@ class Torch(Library):
         elif problem.op.name == "matmul":
             a, b = (tensor(x) for x in operands)
             yield Variant("matmul", lambda: torch.matmul(a, b), array)
+        elif problem.op.name in OPS:
+            yield from quantised(problem, named, packed)
         elif "pool2d" in problem.op.name:
             yield from _pools(problem, named["x"])
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from ..errors import KernelFailure
 from ..op import Problem
+from . import xnnpack_quantised as quantised
 from .libraries import PRODUCTS, Array, Library, Variant, flat, nchw_shape, silence, to_nchw
-from .tflite_model import FlatModel
+from .quantised import OPS
+from .tflite_model import FlatModel, Scale
 
 __all__ = ["Xnnpack"]
 
@@ -39,11 +41,14 @@ class Xnnpack(Library):
     ) -> Iterator[Variant]:
         """Yield the model, if all of it can be said in TensorFlow Lite's operators."""
         named = {o.name: a for o, a in zip(problem.operands, operands, strict=True)}
-        if any(array.dtype != np.float32 for array in operands):
-            return
         name = problem.op.name
-        made_of = _product if name in PRODUCTS else _convolution if name == "conv2d" else _pool
-        model = made_of(problem, named, packed)
+        if name == "qmatmul":
+            model = quantised.product(problem, named) if packed else None
+        elif name not in OPS and any(array.dtype != np.float32 for array in operands):
+            return
+        else:
+            images = _convolution if name in ("conv2d", "qconv2d") else _pool
+            model = (_product if name in PRODUCTS else images)(problem, named, packed)
         if model is not None:
             yield self._variant(model, problem)
 
@@ -117,41 +122,51 @@ def _same(problem: Problem) -> bool:
     return True
 
 
-def _padded(model: FlatModel, problem: Problem, x: int, fill: float) -> int:
-    """Pad apart what SAME and VALID do not say."""
+def _padded(
+    model: FlatModel, problem: Problem, x: int, fill: float, form: tuple[str, Scale] | None = None
+) -> int:
+    """Pad apart what SAME and VALID do not say; integers get the zero point."""
     top, bottom, left, right = problem["pad"]
     borders = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
     n, c, h, w = (problem[name] for name in "nchw")
     shape = (n, h + top + bottom, w + left + right, c)
     if fill == 0:
-        return model.operator("PAD", [x, model.constant(borders)], shape, "PadOptions")
+        return model.operator("PAD", [x, model.constant(borders)], shape, "PadOptions", form)
     held = model.constant(np.array([fill], np.float32))
     return model.operator("PADV2", [x, model.constant(borders), held], shape, "PadV2Options")
 
 
 def _convolution(problem: Problem, named: dict[str, Array], packed: bool) -> FlatModel | None:
-    if not packed:
+    narrow = problem.op.name == "qconv2d"
+    if not packed or (narrow and not quantised.allowed(problem, named, "w_zero")):
         return None
     model = FlatModel()
-    x = model.input(_nhwc(problem, named["x"]))
+    form = (problem.dtypes.input, Scale(named["x_scale"], named["x_zero"])) if narrow else None
+    x = model.input(_nhwc(problem, named["x"]), form and form[1])
     padding = _VALID if problem["pad"] == (0, 0, 0, 0) else _SAME
     if padding == _SAME and not _same(problem):
-        x, padding = _padded(model, problem, x, 0.0), _VALID
+        x, padding = _padded(model, problem, x, 0.0, form), _VALID
     w = to_nchw(problem, named["w"]).transpose(0, 2, 3, 1)
     groups, channels = problem["groups"], problem["c"]
-    bias = named.get("bias", np.zeros(problem["k"], np.float32))
     (down, across), (tall, wide) = problem["stride"], problem["dilation"]
     values: dict[str, Any] = {
         "padding": padding, "strideH": down, "strideW": across, "dilationHFactor": tall,
         "dilationWFactor": wide, "fusedActivationFunction": _fused(problem, named),
     }  # fmt: skip
-    kind, options = "CONV_2D", "Conv2DOptions"
+    kind, options, axis = "CONV_2D", "Conv2DOptions", 0
     if groups > 1 and groups == channels:
-        kind, options = "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions"
+        kind, options, axis = "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", 3
         values["depthMultiplier"] = problem["k"] // channels
         w = w.transpose(3, 1, 2, 0)
-    inputs = [x, model.constant(w), model.constant(bias)]
-    model.operator(kind, inputs, _output(problem), options, **values)
+    if narrow:
+        weights = model.constant(w, quantised.weights_scale(named["w_scale"], axis))
+        scale = named["x_scale"] * named["w_scale"]
+        bias = model.constant(*quantised.bias(problem, named, scale))
+        end = quantised.stored(problem, named)
+        model.operator(kind, [x, weights, bias], _output(problem), options, end, **values)
+        return model
+    bias = model.constant(named.get("bias", np.zeros(problem["k"], np.float32)))
+    model.operator(kind, [x, model.constant(w), bias], _output(problem), options, **values)
     residual = named.get("residual")
     return _finish(
         model, problem, None if residual is None else _nhwc(problem, residual), _output(problem)

@@ -79,6 +79,14 @@ class _Bench(click.Command):
     help="Whether constant operands are packed beforehand; auto: for conv2d and gemm.",
 )
 @click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64", "float16", "bfloat16", "int8", "uint8"]),
+    default="float32",
+    metavar="NAME",
+    help="Of a set: float32 by default; float64, float16, bfloat16, or int8 and uint8, which are "
+    "quantised problems with int8 weights.",
+)
+@click.option(
     "--layout",
     type=click.Choice(["nchw", "nhwc"]),
     default="nchw",
@@ -114,6 +122,7 @@ def bench(
     threads: str | None,
     rounds: int,
     weights: str,
+    dtype: str,
     layout: str,
     batch: int,
     epilogue: str,
@@ -142,7 +151,9 @@ def bench(
         return code
     if words:
         raise click.UsageError(f"'{words[0]}' is not expected here", ctx)
-    chosen = _layers(texts, op_names, set_names, layout, batch, epilogue)
+    chosen = _layers(texts, op_names, set_names, {
+        "dtype": dtype, "layout": layout, "batch": batch, "epilogue": epilogue,
+    })  # fmt: skip
     libraries = ["hwkit", "hwkit-default", *_names(peers, chosen)]
     packed = {"auto": None, "packed": True, "plain": False}[weights]
     screen = _Silent() if as_json else _Screen(chosen)
@@ -180,16 +191,14 @@ def _layers(
     texts: Sequence[str],
     op_names: Sequence[str],
     set_names: Sequence[str],
-    layout: str,
-    batch: int,
-    epilogue: str,
+    options: dict[str, Any],
 ) -> list[Layer]:
     from ..bench.sets import Layer, layers
     from ..dispatch import parse_problem
 
     found: list[Layer] = []
     for name in set_names:
-        found += layers(name, layout=layout, batch=batch, epilogue=epilogue)
+        found += layers(name, **options)
     if texts or op_names:
         found += [Layer(str(problem)) for problem in problems(texts, (), op_names)]
     if not found:
