@@ -31,12 +31,15 @@ def cpu_info():
     """Return what the processor is and what this process may use of it.
 
     Bytes of the caches ``l1d``, ``l2``, ``l3``; physical ``cores``; ``threads``, the most that a
-    kernel uses; ``isa``, the selected kernels; ``features``; ``model``; the ``compiler``.
+    kernel uses; ``isa``, the selected kernels; ``amx``, whether products of tiles are among them;
+    ``features``; ``model``; the ``compiler``.
     """
     cdef const hwkit_cpuinfo *info = hwkit_cpu()
     return {
-        "isa": hwkit_isa_get().name.decode(),
-        "features": info.features.decode(),
+        "isa": hwkit_isa_name().decode(),
+        "features": info.features.decode() + (" amx-emulated" if hwkit_amx() == HWKIT_AMX_TWIN
+                                              else ""),
+        "amx": hwkit_amx() != HWKIT_AMX_NONE,
         "model": info.model.decode("utf-8", "replace"),
         "cores": info.cores,
         "threads": hwkit_threads_max(),

@@ -21,6 +21,11 @@ cdef extern from "gemm.h" nogil:
         hwkit_kernels f32
         hwkit_kernels f64
     const hwkit_isa *hwkit_isa_get()
+    enum:
+        HWKIT_AMX_NONE
+        HWKIT_AMX_TWIN
+    int hwkit_amx()
+    const char *hwkit_isa_name()
     ctypedef struct hwkit_gemm:
         int64_t batch, m, n, k
         int a_shared, b_shared, transpose_a, transpose_b, is_double

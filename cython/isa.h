@@ -32,6 +32,20 @@ extern const hwkit_isa hwkit_isa_scalar, hwkit_isa_avx2, hwkit_isa_avx512, hwkit
  * allows; never NULL. */
 const hwkit_isa *hwkit_isa_get(void);
 
+/* Products of tiles stand beside the table, which does all the rest. */
+typedef enum {
+    HWKIT_AMX_NONE,
+    HWKIT_AMX_TWIN, /* in plain C: HWKIT_EMULATE_AMX is 1 and HWKIT_MAX_ISA amx or not set */
+    HWKIT_AMX_REAL, /* the processor has tiles of bfloat16 and int8, HWKIT_MAX_ISA is amx or not set,
+                       and the system lets this process use them */
+} hwkit_amx_kind;
+
+/* Decided on the first call, together with the table. */
+hwkit_amx_kind hwkit_amx(void);
+
+/* "amx", "amx-emulated", or the name of the table. */
+const char *hwkit_isa_name(void);
+
 /* A table by name, whether it runs here or not; NULL if there is none of that name. */
 const hwkit_isa *hwkit_isa_named(const char *name);
 

@@ -8,7 +8,9 @@ variable                    meaning
 ``HWKIT_DEVICE``            default device, ``cpu:0`` if unset
 ``HWKIT_DB``                file of the user's tuning database (default: user data folder)
 ``HWKIT_THREADS``           most threads a kernel may use (default: the CPUs this process may use)
-``HWKIT_MAX_ISA``           highest instruction set: ``scalar``, ``avx2``, ``avx512``, ``neon``
+``HWKIT_MAX_ISA``           highest instruction set: ``scalar``, ``avx2``, ``avx512``, ``amx``,
+                            ``neon``
+``HWKIT_EMULATE_AMX``       ``1``: products of tiles (AMX) by slow plain C, for tests without AMX
 ``HWKIT_WORKSPACE_LIMIT``   most scratch memory of a kernel: bytes, or as ``64MiB`` (default: any)
 ``HWKIT_DISABLE_PLUGINS``   comma-separated entry points not to load
 ``HWKIT_TRACE``             ``1``: one line on stderr per new plan
@@ -36,6 +38,7 @@ _NAMES = (
     "HWKIT_DB",
     "HWKIT_THREADS",
     "HWKIT_MAX_ISA",
+    "HWKIT_EMULATE_AMX",
     "HWKIT_WORKSPACE_LIMIT",
     "HWKIT_DISABLE_PLUGINS",
     "HWKIT_TRACE",

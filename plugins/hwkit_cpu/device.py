@@ -17,7 +17,7 @@ from hwkit import ArgumentError, Backend, Device, Fingerprint, Unavailable
 
 __all__ = ["CpuBackend", "CpuDevice", "compiled"]
 
-ISAS = ("scalar", "avx2", "avx512", "neon")
+ISAS = ("scalar", "avx2", "avx512", "amx", "neon")
 _MACHINES = {"x86_64": "x86-64", "amd64": "x86-64", "arm64": "aarch64"}
 
 

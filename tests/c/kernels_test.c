@@ -484,7 +484,7 @@ static int test_half(void)
 int main(int argc, char **argv)
 {
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
-                                         test_half, test_int8, test_winograd};
+                                         test_half, test_int8, test_winograd, test_amx};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_get()->name;
     if (argc > 2 && strcmp(argv[2], isa)) {

@@ -13,5 +13,6 @@ int64_t upto(int64_t most);
 
 /* One random problem; 1 if the answer is right. */
 int test_int8(void);
+int test_amx(void);
 
 #endif

@@ -44,7 +44,8 @@ def test_the_fingerprint_says_what_a_measurement_depends_on(device: Any) -> None
     assert 4 << 10 <= identity["l1d"] <= identity["l2"]
     assert identity["isa"]
     assert set(device.fingerprint.environment) == {"compiler", "hwkit"}
-    assert device.arch.rpartition("-")[2] in ("scalar", "avx2", "avx512", "neon")
+    isas = ("scalar", "avx2", "avx512", "neon", "amx", "amx-emulated")
+    assert device.arch.endswith(tuple(f"-{isa}" for isa in isas))
 
 
 def test_numpy_arrays_are_buffers_without_a_copy(device: Any) -> None:
@@ -106,7 +107,7 @@ except ArgumentError as error:
 """
     message = child(code, HWKIT_MAX_ISA="sse9")
     assert "'sse9'" in message
-    assert "scalar, avx2, avx512, neon" in message
+    assert "scalar, avx2, avx512, amx, neon" in message
     assert "\n" not in message
 
 

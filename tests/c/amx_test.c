@@ -1,0 +1,129 @@
+/* Products of tiles: the twin in plain C against plain loops, and the instructions against the twin,
+ * bit for bit, where the processor has them. */
+#include "amx.h"
+#include "isa.h"
+#include "kernels_test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { C, A, B, SIZE = HWKIT_TILE_ROWS * HWKIT_TILE_BYTES };
+
+static float bf16_at(const uint8_t *at)
+{
+    uint32_t bits = (uint32_t)at[0] << 16 | (uint32_t)at[1] << 24;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+/* Random bytes; of bf16, numbers around one, so that an error bound makes sense. */
+static void fill(uint8_t *to, int64_t n, int bf16)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (uint8_t)(bf16 && i % 2 ? (rand() & 0x80) | 0x3f : rand());
+}
+
+#define PRODUCT(load, store, configure, release, dot)                                              \
+    do {                                                                                           \
+        configure(&config);                                                                        \
+        load(C, c, n * 4);                                                                         \
+        load(A, a, k * 4);                                                                         \
+        load(B, b, n * 4);                                                                         \
+        dot;                                                                                       \
+        store(C, out, n * 4);                                                                      \
+        release();                                                                                 \
+    } while (0)
+
+#define TWIN(dot)                                                                                  \
+    PRODUCT(hwkit_tile_load, hwkit_tile_store, hwkit_tile_configure, hwkit_tile_release, dot)
+#define REAL(dot) PRODUCT(tile_load, tile_store, tile_configure, tile_release, dot)
+
+/* Of m x n x k words; op 0: bf16, else int8 with the signs of the bits of op - 1. */
+static void multiply(int real, int op, int m, int n, int k, const uint8_t *c, const uint8_t *a,
+                     const uint8_t *b, uint8_t *out)
+{
+    hwkit_tile_config config = {.palette = 1};
+    config.rows[C] = config.rows[A] = (uint8_t)m;
+    config.colsb[C] = config.colsb[B] = (uint16_t)(n * 4);
+    config.colsb[A] = (uint16_t)(k * 4);
+    config.rows[B] = (uint8_t)k;
+    if (!real) {
+        TWIN(op ? hwkit_tile_int8(C, A, B, (op - 1) & 1, (op - 1) >> 1)
+                : hwkit_tile_bf16(C, A, B));
+        return;
+    }
+#if HWKIT_HAS_AMX
+    switch (op) {
+    case 0: REAL(tile_bf16(C, A, B)); break;
+    case 1: REAL(tile_uu(C, A, B)); break;
+    case 2: REAL(tile_su(C, A, B)); break;
+    case 3: REAL(tile_us(C, A, B)); break;
+    default: REAL(tile_ss(C, A, B)); break;
+    }
+#endif
+}
+
+static int32_t int8_at(uint8_t byte, int is_signed)
+{
+    return is_signed ? (int8_t)byte : byte;
+}
+
+static int right(int op, int m, int n, int k, const uint8_t *c, const uint8_t *a, const uint8_t *b,
+                 const uint8_t *got)
+{
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            const uint8_t *left = a + i * k * 4, *right = b + j * 4;
+            double sum = 0, most = 0;
+            uint32_t whole = 0, word;
+            float was, is;
+            memcpy(&was, c + (i * n + j) * 4, 4);
+            memcpy(&is, got + (i * n + j) * 4, 4);
+            for (int g = 0; g < k * 2 && !op; g++) {
+                double term = (double)bf16_at(left + g * 2) *
+                              bf16_at(right + g / 2 * n * 4 + g % 2 * 2);
+                sum += term;
+                most += fabs(term);
+            }
+            for (int g = 0; g < k * 4 && op; g++)
+                whole += (uint32_t)(int8_at(left[g], (op - 1) & 1) *
+                                    int8_at(right[g / 4 * n * 4 + g % 4], (op - 1) >> 1));
+            memcpy(&word, c + (i * n + j) * 4, 4);
+            whole += word;
+            memcpy(&word, got + (i * n + j) * 4, 4);
+            if (op ? word != whole : fabs(is - (sum + was)) > 1e-6 * (most + fabs(was)))
+                return 0;
+        }
+    return 1;
+}
+
+int test_amx(void)
+{
+    const int op = rand() % 5, m = (int)upto(16), n = (int)upto(16), k = (int)upto(16);
+    uint8_t *c = guarded((size_t)(m * n * 4)), *a = guarded((size_t)(m * k * 4));
+    uint8_t *b = guarded((size_t)(k * n * 4)), *out = guarded((size_t)(m * n * 4));
+    uint8_t *same = guarded((size_t)(m * n * 4));
+    for (int i = 0; i < m * n; i++) {
+        float x = (float)rand() / (float)RAND_MAX;
+        memcpy(c + i * 4, &x, 4);
+    }
+    fill(a, m * k * 4, !op);
+    fill(b, k * n * 4, !op);
+    multiply(0, op, m, n, k, c, a, b, out);
+    if (!right(op, m, n, k, c, a, b, out)) {
+        printf("amx: the twin is wrong, op %d, %d x %d x %d\n", op, m, n, k);
+        return 0;
+    }
+    if (hwkit_amx() != HWKIT_AMX_REAL)
+        return 1;
+    fill(a, m * k * 4, 0); /* any bits now: denormals, infinities, NaN */
+    fill(b, k * n * 4, 0);
+    multiply(0, op, m, n, k, c, a, b, out);
+    multiply(1, op, m, n, k, c, a, b, same);
+    if (!memcmp(out, same, (size_t)(m * n * 4)))
+        return 1;
+    printf("amx: the twin and the processor differ, op %d, %d x %d x %d\n", op, m, n, k);
+    return 0;
+}
