@@ -68,6 +68,7 @@ class Run(Protocol):
     * ``prepack(constants: dict[int, buffer]) -> Run``: the same kernel with these operands (by
       position in ``problem.operands``) kept in the kernel's own layout; the new run takes the
       others in order, and keeps no reference to the user's arrays.
+    * ``on(stream) -> Run``: the same run, all of whose work goes to one stream of the device.
     * ``workspace: int``: bytes of scratch memory that it holds.
     * ``scratch``: the scratch buffers themselves; the tuner fills them with NaN before a check.
     """

@@ -82,6 +82,7 @@ def plan(
     *operands: Any,
     device: str | None = None,
     tolerance: Tolerance = None,
+    stream: Any = None,
     **arguments: Any,
 ) -> Plan:
     """Plan a call once, as in ``plan("conv2d", x, w, bias, padding=1)``.
@@ -91,6 +92,8 @@ def plan(
         operands: arrays, or anything with ``shape`` and ``dtype``.
         device: device name; the default device if ``None``.
         tolerance: relative error that the answer may have, ``"strict"`` or ``"deterministic"``.
+        stream: of the device, where all work goes, as of :meth:`Plan.on`; if ``None``, where the
+            library of the arrays works at each call.
         arguments: as of the public function.
 
     Raises:
@@ -107,7 +110,8 @@ def plan(
         raise ArgumentError(
             f"{contract.name}: {error}: type help(hwkit.ops.{contract.name})"
         ) from None
-    return plan_problem(problem, device, tolerance)
+    made = plan_problem(problem, device, tolerance)
+    return made if stream is None else made.on(stream)
 
 
 def plan_problem(

@@ -178,7 +178,7 @@ class Plan(Call):
                 f"{names[0] if names else 'constants'}, on a plan that is not packed yet"
             )
         held = {
-            position: as_operand(given[operand.name], operand)
+            position: self._constant(given[operand.name], operand)
             for position, operand in enumerate(self.operands)
             if operand.name in given
         }
@@ -191,6 +191,37 @@ class Plan(Call):
         return Plan(
             self.problem, self.device, self.kernel, self.config,
             run=run, source=self.source, match=self.match, operands=rest,
+        )  # fmt: skip
+
+    def _constant(self, array: Any, operand: Operand) -> Any:
+        """Return a constant to be packed: where it lies, if that is the device already."""
+        if not self.device.owns(array):
+            return as_operand(array, operand)
+        if tuple(array.shape) != operand.shape:
+            raise ArgumentError(
+                f"{operand.name} has shape {tuple(array.shape)}, but this plan is for "
+                f"{operand.shape}: make a plan for this shape"
+            )
+        return array
+
+    def on(self, stream: Any) -> Plan:
+        """Return the same plan, all of whose work goes to one stream of the device.
+
+        Args:
+            stream: what the device's library calls a stream, or its handle: of CUDA, one of torch,
+                CuPy, pycuda or cuda.core.
+
+        Raises:
+            ArgumentError: the device has no streams, or it is none.
+        """
+        on = getattr(self._run, "on", None)
+        if on is None:
+            raise ArgumentError(f"{self.device} has no streams: leave stream= out")
+        replan = self._replan
+        return Plan(
+            self.problem, self.device, self.kernel, self.config,
+            run=on(stream), source=self.source, match=self.match, operands=self.operands,
+            replan=None if replan is None else lambda *a, **k: replan(*a, **k).on(stream),
         )  # fmt: skip
 
     @property
@@ -210,7 +241,10 @@ class _Held:
 
     def __init__(self, run: Run, held: dict[int, Array], device: Device) -> None:
         self._run = run
-        self._held = {position: device.put(array.copy()) for position, array in held.items()}
+        self._held = {
+            position: device.put((device.get(array) if device.owns(array) else array).copy())
+            for position, array in held.items()
+        }
 
     def __call__(self, *operands: Any, out: Any) -> None:
         rest = iter(operands)

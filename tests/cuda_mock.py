@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from hwkit.errors import HwkitError
+from hwkit_cuda.compilers import compiler
+
 SOURCE = Path(__file__).parent / "cuda" / "mock_cuda.c"
 LIBRARIES = {"pycuda": "pycuda", "cuda.core": "cuda.bindings"}
 
@@ -37,6 +40,15 @@ def installed(library: str) -> bool:
 
 
 needs_library = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def no_compiler() -> str:
+    """Return why nothing can be compiled here, or ``""``."""
+    try:
+        compiler()
+    except HwkitError as reason:
+        return str(reason)
+    return ""
 
 
 def real_driver() -> bool:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-__all__ = ["CudaArray", "borrowed", "contiguous", "index_of", "new_like"]
+from .streams import DEFAULT, current, of_interface
+
+__all__ = ["CudaArray", "assign", "borrowed", "contiguous", "index_of", "new_like"]
 
 # Of dlpack.h.
 _CUDA, _CUDA_MANAGED = 2, 13
+# The version of __cuda_array_interface__ that names a stream.
+_WITH_STREAM = 3
+# numpy's dtype by torch's.
+_DTYPES: dict[Any, np.dtype[Any]] = {}
 _CODES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 6: "bool"}
 
 
@@ -25,18 +32,26 @@ class CudaArray:
         dtype: numpy's, for bfloat16 that of ml_dtypes.
         device: index of the GPU.
         owner: what keeps the memory, which is given back with the last reference.
+        stream: where its library works, so that what is launched there comes after what wrote it.
     """
 
-    __slots__ = ("__weakref__", "device", "dtype", "owner", "pointer", "shape")
+    __slots__ = ("__weakref__", "device", "dtype", "owner", "pointer", "shape", "stream")
 
     def __init__(
-        self, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: int, owner: Any
+        self,
+        pointer: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        device: int,
+        owner: Any,
+        stream: int = DEFAULT,
     ) -> None:
         self.pointer = pointer
         self.shape = shape
         self.dtype = dtype
         self.device = device
         self.owner = owner
+        self.stream = stream
 
     @property
     def nbytes(self) -> int:
@@ -61,7 +76,7 @@ class CudaArray:
             "typestr": f"<V{self.dtype.itemsize}" if raw else self.dtype.str,
             "data": (self.pointer, False),
             "strides": None,
-            "stream": 1,
+            "stream": self.stream or 1,  # by its own number the default one must not be named
             "version": 3,
         }
 
@@ -75,6 +90,8 @@ def index_of(array: Any) -> int | None:
         return array.device
     if isinstance(array, np.ndarray):
         return None
+    if _is_tensor(array):
+        return int(array.get_device()) if array.is_cuda else None
     if hasattr(array, "__dlpack_device__"):
         kind, index = array.__dlpack_device__()
         return int(index) if int(kind) in (_CUDA, _CUDA_MANAGED) else None
@@ -87,15 +104,45 @@ def borrowed(array: Any) -> CudaArray | None:
     """Return an array of another library as ours, uncopied; ``None`` if it is not contiguous."""
     if isinstance(array, CudaArray):
         return array
-    if hasattr(array, "__dlpack__"):
+    if _is_tensor(array):
+        return _of_tensor(array)
+    facts = getattr(array, "__cuda_array_interface__", None)
+    if hasattr(array, "__dlpack__") and (facts is None or facts["version"] < _WITH_STREAM):
         # Work that was given to other streams is waited for by the default stream, number 1.
-        capsule = array.detach() if hasattr(array, "detach") else array
-        return _from_capsule(capsule.__dlpack__(stream=1), array)
-    facts = array.__cuda_array_interface__
+        return _from_capsule(array.__dlpack__(stream=1), array)
+    if facts is None:
+        raise TypeError(f"{type(array).__name__} is no array on a GPU")
     shape, dtype = tuple(facts["shape"]), np.dtype(facts["typestr"])
     if not _is_contiguous(shape, facts.get("strides"), dtype.itemsize):
         return None
-    return CudaArray(int(facts["data"][0]), shape, dtype, index_of(array) or 0, array)
+    place = int(facts["data"][0])
+    return CudaArray(place, shape, dtype, index_of(array) or 0, array, of_interface(facts))
+
+
+def _is_tensor(array: Any) -> bool:
+    """Whether it is a tensor of torch, which is read without its protocols, for they are slow."""
+    torch = sys.modules.get("torch")
+    kind = getattr(torch, "Tensor", None)
+    return kind is not None and isinstance(array, kind)
+
+
+def _of_tensor(array: Any) -> CudaArray | None:
+    if not array.is_contiguous() or array.is_neg():
+        return None
+    index = int(array.get_device())
+    dtype = _DTYPES.get(array.dtype) or _torch_dtype(array.dtype)
+    return CudaArray(int(array.data_ptr()), tuple(array.shape), dtype, index, array, current(index))
+
+
+def _torch_dtype(dtype: Any) -> np.dtype[Any]:
+    name = str(dtype).rpartition(".")[2]
+    if name == "bfloat16":
+        import ml_dtypes
+
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    else:
+        found = np.dtype(name)
+    return _DTYPES.setdefault(dtype, found)
 
 
 def contiguous(array: Any) -> Any:
@@ -104,6 +151,8 @@ def contiguous(array: Any) -> Any:
     Raises:
         TypeError: the library has no way to make one.
     """
+    if _is_tensor(array):
+        return array.resolve_neg().contiguous()
     if hasattr(array, "contiguous"):
         return array.contiguous()
     library = sys.modules.get(type(array).__module__.partition(".")[0])
@@ -111,6 +160,14 @@ def contiguous(array: Any) -> Any:
     if make is None:
         raise TypeError(f"{type(array).__name__} is not C-contiguous: make it so")
     return make(array)
+
+
+def assign(array: Any, values: Any) -> None:
+    """Write the values of one array of a library into another, of any strides."""
+    if hasattr(array, "copy_"):
+        array.copy_(values)
+    else:
+        array[...] = values
 
 
 def new_like(array: Any, shape: tuple[int, ...]) -> Any:
@@ -123,7 +180,8 @@ def new_like(array: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _empty(library: Any, array: Any, shape: tuple[int, ...]) -> Any:
-    return library.empty(shape, dtype=array.dtype)
+    with getattr(array, "device", None) or nullcontext():  # CuPy makes it on its current GPU
+        return library.empty(shape, dtype=array.dtype)
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: Any, step: int) -> bool:

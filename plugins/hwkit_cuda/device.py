@@ -1,15 +1,17 @@
 """An opened CUDA device: memory, clock, facts.
 
-All work goes to the default stream of the GPU's primary context, which torch, Triton and CuPy use
-as well: what one of them launched before a kernel of ours is done when it starts. A run returns
-when it is launched; :meth:`CudaDevice.get` and :meth:`CudaDevice.time` wait.
+All work goes to the GPU's primary context, which torch, Triton and CuPy use as well: on the stream
+where the library of the arrays works, see :mod:`hwkit_cuda.streams`, or else on the default stream.
+What one of them launched before a kernel of ours is done when it starts. A run returns when it is
+launched; :meth:`CudaDevice.get` and :meth:`CudaDevice.time` wait.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from .driver import Driver, Facts
 from .failures import translated
 from .limits import Limits
 from .memory import Pool
+from .streams import DEFAULT
 
 if TYPE_CHECKING:
     from .programs import Text
@@ -115,16 +118,25 @@ class CudaDevice(Device):
         """Return a copy of a buffer."""
         found = self.empty(buffer.shape, buffer.dtype)
         if buffer.nbytes:
-            with translated(self, "a buffer was copied"):
+            with translated(self, "a buffer was copied"), self._joined(buffer.stream):
                 self.driver.copy(found.pointer, buffer.pointer, buffer.nbytes)
         return found
+
+    @contextmanager
+    def _joined(self, stream: int) -> Iterator[None]:
+        """Put what is done inside, on the default stream, into the order of another stream."""
+        if stream != DEFAULT:
+            self.driver.order(DEFAULT, stream)
+        yield
+        if stream != DEFAULT:
+            self.driver.order(stream, DEFAULT)
 
     def get(self, buffer: Any) -> Array:
         """Return a buffer as a numpy array, when all that was launched before is done."""
         found = self.put(buffer)
         host = np.empty(found.shape, found.dtype)
         if host.nbytes:
-            with translated(self, "an answer was read"):
+            with translated(self, "an answer was read"), self._joined(found.stream):
                 self.driver.copy(_raw(host), found.pointer, host.nbytes)
         return host
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from hwkit import Unavailable
 
+from .streams import DEFAULT
+
 __all__ = ["DRIVER_VARIABLE", "Driver", "DriverError", "Facts", "Place", "choose"]
 
 DRIVER_VARIABLE = "HWKIT_CUDA_DRIVER"
@@ -120,8 +122,11 @@ class Driver(ABC):
         """Give back what :meth:`allocate` returned."""
 
     @abstractmethod
-    def copy(self, to: Place, source: Place, size: int) -> None:
-        """Copy bytes between host and device or within the device, in the order of launches."""
+    def copy(self, to: Place, source: Place, size: int, stream: int = DEFAULT) -> None:
+        """Copy bytes between host and device or within the device, in the order of launches.
+
+        On a stream that is not the default one, it copies within the device only.
+        """
 
     @abstractmethod
     def load(self, cubin: bytes, function: str, shared: int = 0) -> Any:
@@ -129,9 +134,19 @@ class Driver(ABC):
 
     @abstractmethod
     def launch(
-        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, packed: bytes
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        packed: bytes,
+        stream: int = DEFAULT,
     ) -> None:
-        """Launch with packed arguments, in the order of the default stream."""
+        """Launch with packed arguments, in the order of a stream that any library may have made."""
+
+    @abstractmethod
+    def order(self, after: int, before: int) -> None:
+        """Let what is given to stream ``after`` from now on wait for all that ``before`` has."""
 
     @abstractmethod
     def time(self, run: Callable[[], Any]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .driver import ATTRIBUTES, Driver, DriverError, Facts, Place, no_device
+from .streams import DEFAULT
 
 __all__ = ["CoreDriver"]
 
@@ -17,6 +18,7 @@ __all__ = ["CoreDriver"]
 _END, _BUFFER, _SIZE = 0, 1, 2
 
 _MAX_DYNAMIC_SHARED = 8
+_WITHOUT_TIME = 2
 _MAJOR, _MINOR = 75, 76
 
 
@@ -136,13 +138,15 @@ class CoreDriver(Driver):
         with self.context():
             _checked(self.cuda.cuMemFree(address))
 
-    def copy(self, to: Place, source: Place, size: int) -> None:
+    def copy(self, to: Place, source: Place, size: int, stream: int = DEFAULT) -> None:
         """Copy bytes."""
         with self.context():
             if isinstance(to, np.ndarray):
                 _checked(self.cuda.cuMemcpyDtoH(_place(to), source, size))
             elif isinstance(source, np.ndarray):
                 _checked(self.cuda.cuMemcpyHtoD(to, _place(source), size))
+            elif stream:
+                _checked(self.cuda.cuMemcpyDtoDAsync(to, source, size, stream))
             else:
                 _checked(self.cuda.cuMemcpyDtoD(to, source, size))
 
@@ -158,18 +162,36 @@ class CoreDriver(Driver):
         return loaded
 
     def launch(
-        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, packed: bytes
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        packed: bytes,
+        stream: int = DEFAULT,
     ) -> None:
         """Launch with all arguments in one buffer."""
         size = ctypes.c_size_t(len(packed))
         values = (_BUFFER, _address(packed), _SIZE, ctypes.addressof(size), _END)
         extra = (ctypes.c_void_p * len(values))(*values)
+        at = ctypes.addressof(extra)
         with self.context():
             _checked(
                 self.cuda.cuLaunchKernel(
-                    function.function, *grid, threads, 1, 1, shared, 0, 0, ctypes.addressof(extra)
+                    function.function, *grid, threads, 1, 1, shared, stream, 0, at
                 )
             )
+
+    def order(self, after: int, before: int) -> None:
+        """Record an event on one stream, and let the other wait for it."""
+        cuda = self.cuda
+        with self.context():
+            event = _checked(cuda.cuEventCreate(_WITHOUT_TIME))
+            try:
+                _checked(cuda.cuEventRecord(event, before))
+                _checked(cuda.cuStreamWaitEvent(after, event, 0))
+            finally:
+                cuda.cuEventDestroy(event)  # the driver keeps it as long as a stream waits
 
     def time(self, run: Callable[[], Any]) -> float:
         """Return the seconds between two events."""

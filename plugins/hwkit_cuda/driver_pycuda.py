@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .driver import ATTRIBUTES, Driver, DriverError, Facts, Place, code_of, no_device
+from .foreign import Foreign, Loaded
+from .streams import DEFAULT
 
 __all__ = ["PycudaDriver"]
 
@@ -105,13 +108,15 @@ class PycudaDriver(Driver):
         with self.context():
             self._kept.pop(address).free()
 
-    def copy(self, to: Place, source: Place, size: int) -> None:
+    def copy(self, to: Place, source: Place, size: int, stream: int = DEFAULT) -> None:
         """Copy bytes."""
         with self.context():
             if isinstance(to, np.ndarray):
                 self._cuda.memcpy_dtoh(to, source)
             elif isinstance(source, np.ndarray):
                 self._cuda.memcpy_htod(to, source)
+            elif stream:
+                self.foreign.copy(to, source, size, stream)
             else:
                 self._cuda.memcpy_dtod(to, source, size)
 
@@ -123,14 +128,33 @@ class PycudaDriver(Driver):
             if shared:
                 kind = self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
                 found.set_attribute(kind, shared)
-        return found
+        return Loaded(self, found, cubin, function, shared)
 
     def launch(
-        self, function: Any, grid: tuple[int, int, int], threads: int, shared: int, packed: bytes
+        self,
+        function: Any,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        packed: bytes,
+        stream: int = DEFAULT,
     ) -> None:
         """Launch without pycuda's prepared calls, which set the block's shape each time."""
         with self.context():
-            function._launch_kernel(grid, (threads, 1, 1), packed, shared, None)
+            if stream:
+                self.foreign.launch(function, grid, threads, shared, packed, stream)
+            else:
+                function.function._launch_kernel(grid, (threads, 1, 1), packed, shared, None)
+
+    def order(self, after: int, before: int) -> None:
+        """Record an event on one stream, and let the other wait for it."""
+        with self.context():
+            self.foreign.order(after, before)
+
+    @cached_property
+    def foreign(self) -> Foreign:
+        """What streams of other libraries need."""
+        return Foreign()
 
     def time(self, run: Callable[[], Any]) -> float:
         """Return the seconds between two events."""

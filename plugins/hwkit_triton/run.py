@@ -32,16 +32,22 @@ __all__ = ["TritonRun", "arguments", "build"]
 class TritonRun(CudaRun):
     """A run whose kernels were compiled for arrays that begin at multiples of 16 bytes."""
 
-    def _run(self, given: Sequence[CudaArray], out: CudaArray) -> None:
-        aligned = [self._aligned(array) for array in given]
-        target = out if out.pointer % ALIGNMENT == 0 else self.device.empty(out.shape, out.dtype)
-        super()._run(aligned, target)
-        if target is not out:
-            with translated(self.device, "an answer was copied"):
-                self.device.driver.copy(out.pointer, target.pointer, out.nbytes)
+    def _borrows(self, given: Sequence[CudaArray], out: CudaArray) -> bool:
+        return any(array.pointer % ALIGNMENT for array in (*given, out))
 
-    def _aligned(self, array: CudaArray) -> CudaArray:
-        return array if array.pointer % ALIGNMENT == 0 else self.device.copy(array)
+    def _enqueue(self, given: Sequence[CudaArray], out: CudaArray, stream: int) -> None:
+        aligned = [self._aligned(array, stream) for array in given]
+        target = out if out.pointer % ALIGNMENT == 0 else self.device.empty(out.shape, out.dtype)
+        super()._enqueue(aligned, target, stream)
+        if target is not out:
+            self.device.driver.copy(out.pointer, target.pointer, out.nbytes, stream)
+
+    def _aligned(self, array: CudaArray, stream: int) -> CudaArray:
+        if array.pointer % ALIGNMENT == 0:
+            return array
+        found = self.device.empty(array.shape, array.dtype)
+        self.device.driver.copy(found.pointer, array.pointer, array.nbytes, stream)
+        return found
 
 
 def build(device: CudaDevice, target: Target, problem: Problem, launches: list[Launch]) -> CudaRun:

@@ -3,7 +3,7 @@
    Device memory is the host's. A launch goes to a function that the test sets. What is counted:
    allocations, modules, events that live, and the depth of the context stack. MOCK_CUDA_DEVICES says
    how many devices there are, MOCK_CUDA_MEMORY how many bytes each has; mock_fail makes the next call
-   of a kind fail, and errors that stay do stay. */
+   of a kind fail, and errors that stay do stay. A journal keeps what was given to which stream. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,6 +32,26 @@ static __thread int depth;
 static size_t used;
 static int sticky, fail_next;
 static char context;
+
+/* What was done, in order, as "launch 5; copy 0 640; record e1 5; wait 0 e1;". */
+static char journal[1 << 20];
+static size_t written;
+static void note(const char *what, const void *stream, const char *format, size_t value)
+{
+    if (sizeof journal - written < 128)
+        written = 0;
+    written += (size_t)sprintf(journal + written, "%s %zu", what, (size_t)stream);
+    if (format)
+        written += (size_t)sprintf(journal + written, format, value);
+    written += (size_t)sprintf(journal + written, ";");
+}
+/* Return the journal, and begin a new one. */
+const char *mock_journal(void)
+{
+    journal[written] = 0;
+    written = 0;
+    return journal;
+}
 
 void mock_set_launch(launch_hook h) { hook = h; }
 void mock_fail(int code) { fail_next = code; }
@@ -176,13 +196,18 @@ result cuMemcpyDtoH_v2(void *to, uintptr_t from, size_t size)
     memcpy(to, (void *)from, size);
     return 0;
 }
-result cuMemcpyDtoD_v2(uintptr_t to, uintptr_t from, size_t size)
+result cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t size, void *stream)
 {
     CURRENT
     if (mock_extent(to) < size || mock_extent(from) < size)
         return INVALID_VALUE;
     memmove((void *)to, (void *)from, size);
+    note("copy", stream, " %zu", size);
     return 0;
+}
+result cuMemcpyDtoD_v2(uintptr_t to, uintptr_t from, size_t size)
+{
+    return cuMemcpyDtoDAsync_v2(to, from, size, 0);
 }
 
 result cuModuleLoadDataEx(void **m, const void *image, unsigned n, void *options, void *values)
@@ -243,7 +268,6 @@ result cuFuncGetAttribute(int *value, int kind, void *f) { (void)kind, (void)f; 
 result cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                       unsigned bz, unsigned shared, void *stream, void **parameters, void **extra)
 {
-    (void)stream;
     CURRENT
     const struct function *function = f;
     unsigned grid[] = { gx, gy, gz };
@@ -262,25 +286,36 @@ result cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned b
         else
             length = *(size_t *)extra[1];
     ++launches;
+    note("launch", stream, 0, 0);
     return hook ? hook(function->module->image, function->module->size, function->name, grid, bx,
                        shared, buffer, length)
                 : 0;
 }
 
-struct event { struct timespec at; };
+struct event { struct timespec at; size_t number; };
 result cuEventCreate(void **e, unsigned flags)
 {
     (void)flags;
     CURRENT
-    *e = calloc(1, sizeof(struct event));
+    static size_t numbers;
+    struct event *found = calloc(1, sizeof *found);
+    found->number = ++numbers;
+    *e = found;
     ++live_events;
     return 0;
 }
 result cuEventRecord(void *e, void *stream)
 {
-    (void)stream;
     CURRENT
     clock_gettime(CLOCK_MONOTONIC, &((struct event *)e)->at);
+    note("record", stream, " e%zu", ((struct event *)e)->number);
+    return 0;
+}
+result cuStreamWaitEvent(void *stream, void *e, unsigned flags)
+{
+    (void)flags;
+    CURRENT
+    note("wait", stream, " e%zu", ((struct event *)e)->number);
     return 0;
 }
 result cuEventSynchronize(void *e) { (void)e; CURRENT return take(); }

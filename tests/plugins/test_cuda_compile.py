@@ -10,28 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cuda_mock import no_compiler
 from cuda_under_mock import CASES, COUNT, dtypes
 
 from hwkit import Config, Problem
 from hwkit.dispatch import parse_problem
-from hwkit.errors import ArgumentError, HwkitError, KernelFailure, Unavailable
+from hwkit.errors import ArgumentError, KernelFailure, Unavailable
 from hwkit_cuda import compilers, hwkit_kernels, programs
-from hwkit_cuda.compilers import Nvcc, Usage, compiler, usage_of
+from hwkit_cuda.compilers import Nvcc, Usage, usage_of
 from hwkit_cuda.limits import ARCHS, Limits
 from hwkit_cuda.offline import OfflineDevice
 from hwkit_cuda.programs import Cubin, Text
 from hwkit_cuda.simt import CudaKernel
 
 MAIN, OTHERS = "sm_90", ("sm_80", "sm_100")
-
-
-def no_compiler() -> str:
-    """Return why nothing can be compiled here, or ``""``."""
-    try:
-        compiler()
-    except HwkitError as reason:
-        return str(reason)
-    return ""
 
 
 needs_compiler = pytest.mark.skipif(bool(no_compiler()), reason=no_compiler())

@@ -5,23 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cuda_mock import LIBRARIES, build, child, installed, needs_library
+from cuda_mock import LIBRARIES, build, child, installed, needs_library, no_compiler
 from cuda_under_mock import COUNT
 
-from hwkit.errors import HwkitError
 from hwkit.testing import unavailable
-from hwkit_cuda.compilers import compiler
 
 SCRIPT = str(Path(__file__).parents[1] / "cuda_under_mock.py")
-
-
-def no_compiler() -> str:
-    """Return why nothing can be compiled here, or ``""``."""
-    try:
-        compiler()
-    except HwkitError as reason:
-        return str(reason)
-    return ""
 
 
 pytestmark = [
