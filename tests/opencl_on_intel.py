@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import sys
 
-from opencl_under_oclgrind import CASES, run
+from opencl_under_oclgrind import CASES, FPGA_CASES, run
 
 from hwkit.registry import registry
 
-FPGA_CASES = (
+CHANNEL_CASES = (
     ("channel_gemm", "gemm float32 tt m=7 n=11 k=9 beta=1.0 +bias+residual+relu", "depth=1 rows=2"),
     ("channel_gemm", "gemm float16 nn m=33 n=13 k=21", ""),
     ("channel_gemm", "matmul float32 b=3 m=17 n=9 k=6 shared=b", "columns=8 interleave=2"),
-    ("fpga_gemm", "gemm float32 nn m=19 n=5 k=40 +silu", ""),
-    ("fpga_conv2d", "conv2d float32 nchw n=2 c=6 h=7 w=6 k=10 r=3 s=2 pad=1,2,0,3 stride=2,1 "
-     "dilation=1,2 groups=2 +bias+residual+relu", ""),
-    ("fpga_pool2d", "max_pool2d float32 nchw n=1 c=5 h=7 w=9 r=3 s=2 pad=1,0,1,1 stride=2", ""),
-)  # fmt: skip
+)
 
 
 def main() -> None:
     """Run the cases of a runtime: ``cpu`` or ``fpga``."""
     fpga = sys.argv[1] == "fpga"
     device = registry().device("opencl:fpga-arria10" if fpga else "opencl:0")
-    cases = FPGA_CASES if fpga else CASES
+    cases = CHANNEL_CASES + FPGA_CASES if fpga else CASES
     worst = max(run(device, *case) for case in cases)
     platform = device.found.platform.name  # type: ignore[attr-defined]
     print(f"platform={platform} kernels={len(cases)} error={worst:.3f} of the budget")

@@ -51,4 +51,4 @@ def test_kernels_joined_by_channels_are_right(tmp_path: Path) -> None:
     """Kernels of FPGA profiles run on the emulator, which has channels, and are right."""
     said = report(tmp_path, "fpga").strip()
     assert said.startswith("platform=Intel(R) FPGA Emulation"), said
-    assert "kernels=6 error=0." in said, said
+    assert "kernels=8 error=0." in said, said

@@ -83,13 +83,8 @@ KERNEL(channel_write)(const GLOBAL T *c, const GLOBAL T *bias, const GLOBAL T *r
                                 continue;
                             if (flags & 1)
                                 z += beta * load1(c + at);
-                            if (flags & 2)
-                                z += load1(bias + column + j);
-                            if (flags & 4)
-                                z += load1(residual + at);
-                            if (activation)
-                                z = activate1(z, activation, low, high);
-                            store1(y + (i64)batch * m * n + at, z);
+                            finish1(y + (i64)batch * m * n + at, z, bias + column + j,
+                                    residual + at, flags, activation, low, high);
                         }
                 }
 }

@@ -148,10 +148,6 @@ KERNEL(conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
         V z = tile[at];
         if (pixel >= pixels || count <= 0)
             continue;
-        if (flags & 2)
-            z = v_add(z, v_gather(bias + side, 1, 0, count, (A)0));
-        if (flags & 4)
-            z = v_add(z, v_gather(residual + to, y_k, 0, count, (A)0));
-        v_scatter(y + to, y_k, count, activate(z, activation, low, high));
+        finish(y + to, y_k, count, z, bias + side, 1, residual + to, flags, activation, low, high);
     }
 }

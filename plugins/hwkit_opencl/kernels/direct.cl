@@ -40,7 +40,8 @@ KERNEL(direct)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
 #define STEP 1
 #define PLACE(i) (image * y_n + row * y_p + (i64)(column + (i)) * y_q + channel)
 #define INSIDE(i) (column + (i) < q)
-#define BIAS(i) v_gather(bias + channel, 1, 0, count, (A)0)
+#define BIAS(i) (bias + channel)
+#define BIAS_STEP 1
 #else
     int strips = (q + VEC - 1) / VEC, tiles = (per_group + TILE - 1) / TILE;
     int unit = GROUP(0) * THREADS + LANE();
@@ -73,7 +74,8 @@ KERNEL(direct)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
 #define STEP y_q
 #define PLACE(i) (image * y_n + (k + (i)) * y_k + row * y_p + column * y_q)
 #define INSIDE(i) (first + (i) < per_group)
-#define BIAS(i) v_splat(load1(bias + k + (i)))
+#define BIAS(i) (bias + k + (i))
+#define BIAS_STEP 0
 #endif
     V tile[TILE];
 #pragma unroll
@@ -83,11 +85,7 @@ KERNEL(direct)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
     for (int i = 0; i < TILE; ++i) {
         if (!(INSIDE(i)))
             continue;
-        V z = tile[i];
-        if (flags & 2)
-            z = v_add(z, BIAS(i));
-        if (flags & 4)
-            z = v_add(z, v_gather(residual + PLACE(i), STEP, 0, LANES, (A)0));
-        v_scatter(y + PLACE(i), STEP, LANES, activate(z, activation, low, high));
+        finish(y + PLACE(i), STEP, LANES, tile[i], BIAS(i), BIAS_STEP, residual + PLACE(i), flags,
+               activation, low, high);
     }
 }

@@ -44,3 +44,26 @@ FUNCTION V activate(V x, int activation, A low, A high)
         lanes[i] = activate1(lanes[i], activation, low, high);
     return v_pack(lanes);
 }
+
+/* The end of one element: flags 2 and 4 say whether there are bias and residual. */
+FUNCTION void finish1(GLOBAL T *y, A x, const GLOBAL T *bias, const GLOBAL T *residual, int flags,
+                      int activation, A low, A high)
+{
+    if (flags & 2)
+        x += load1(bias);
+    if (flags & 4)
+        x += load1(residual);
+    store1(y, activation ? activate1(x, activation, low, high) : x);
+}
+
+/* The end of count lanes, step apart in y and in the residual. The bias of each lane is its own where
+   bias_step is 1; where it is 0 all have one. */
+FUNCTION void finish(GLOBAL T *y, i64 step, int count, V x, const GLOBAL T *bias, i64 bias_step,
+                     const GLOBAL T *residual, int flags, int activation, A low, A high)
+{
+    if (flags & 2)
+        x = v_add(x, bias_step ? v_gather(bias, 1, 0, count, (A)0) : v_splat(load1(bias)));
+    if (flags & 4)
+        x = v_add(x, v_gather(residual, step, 0, count, (A)0));
+    v_scatter(y, step, count, activate(x, activation, low, high));
+}

@@ -45,13 +45,8 @@ KERNEL(fpga_gemm)(const GLOBAL T *a, const GLOBAL T *b, const GLOBAL T *c, const
                             continue;
                         if (flags & 1)
                             z += beta * load1(c + at);
-                        if (flags & 2)
-                            z += load1(bias + column + j);
-                        if (flags & 4)
-                            z += load1(residual + at);
-                        if (activation)
-                            z = activate1(z, activation, low, high);
-                        store1(y + (i64)batch * m * n + at, z);
+                        finish1(y + (i64)batch * m * n + at, z, bias + column + j, residual + at,
+                                flags, activation, low, high);
                     }
             }
 }
@@ -107,13 +102,7 @@ KERNEL(fpga_conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
                         A z = sum[i / ROWS][i % ROWS][j];
                         if (pixel >= pixels || k + j >= per_group)
                             continue;
-                        if (flags & 2)
-                            z += load1(bias + at);
-                        if (flags & 4)
-                            z += load1(residual + to);
-                        if (activation)
-                            z = activate1(z, activation, low, high);
-                        store1(y + to, z);
+                        finish1(y + to, z, bias + at, residual + to, flags, activation, low, high);
                     }
             }
 }

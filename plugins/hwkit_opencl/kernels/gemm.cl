@@ -51,11 +51,8 @@ FUNCTION void write_tile(V (*sum)[NV], GLOBAL T *y, const GLOBAL T *c, const GLO
             continue;
         if (flags & 1)
             x = v_fma(v_splat(beta), v_gather(c + to, 1, 0, left, (A)0), x);
-        if (flags & 2)
-            x = v_add(x, v_gather(bias + column + first, 1, 0, left, (A)0));
-        if (flags & 4)
-            x = v_add(x, v_gather(residual + to, 1, 0, left, (A)0));
-        v_scatter(y + to, 1, left, activate(x, activation, low, high));
+        finish(y + to, 1, left, x, bias + column + first, 1, residual + to, flags, activation, low,
+               high);
     }
 }
 
