@@ -16,7 +16,7 @@ from typing import Any, Protocol, Union, runtime_checkable
 
 import numpy as np
 
-from .errors import Unavailable
+from .errors import ArgumentError, Unavailable
 from .op import Problem
 from .space import Config, Space
 
@@ -154,6 +154,7 @@ class Device(ABC):
             model estimates, and records say so.
         lost: whether an error has ended all work on it in this process, so that only a new process
             can go on; the tuner then starts a new worker.
+        cold_caches: whether :meth:`time` empties the caches before each run, outside of the time.
     """
 
     backend: str
@@ -162,6 +163,7 @@ class Device(ABC):
     fingerprint: Fingerprint
     emulated: bool = False
     lost: bool = False
+    cold_caches: bool = False
 
     @abstractmethod
     def put(self, array: Any) -> Any:
@@ -194,6 +196,16 @@ class Device(ABC):
         start = time.perf_counter()
         run()
         return time.perf_counter() - start
+
+    def with_cold_caches(self) -> Device:
+        """Return this device, timed as for a caller whose data is never in the caches.
+
+        Its fingerprint has another identity, so that records of both are never compared.
+
+        Raises:
+            ArgumentError: its caches cannot be emptied.
+        """
+        raise ArgumentError(f"the caches of {self} cannot be emptied: leave --cold out")
 
     def ceilings(self) -> Mapping[str, float]:
         """Return measured ceilings: ``"<dtype> flop/s"`` and ``"byte/s"``; empty if not known."""

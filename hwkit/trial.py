@@ -44,6 +44,9 @@ WIDEST = 5e-2
 # A sample shorter than this is a batch of runs, so that the clock's resolution does not matter.
 _SHORT, _BATCH, _MOST_REPEATS = 50e-6, 100e-6, 1000
 
+# Where the caches are emptied, each run of a batch is timed by itself, and that takes longer.
+_MOST_COLD = 16
+
 # Checksums of larger operands would cost more than they could show.
 _MOST_CHECKSUM = 64 * 2**20
 
@@ -253,7 +256,8 @@ class Bench:
         seconds = min(self.device.time(call), self.device.time(call))
         if not seconds < _SHORT:
             return 1
-        return min(_MOST_REPEATS, math.ceil(_BATCH / max(seconds, 1e-9)))
+        most = _MOST_COLD if self.device.cold_caches else _MOST_REPEATS
+        return min(most, math.ceil(_BATCH / max(seconds, 1e-9)))
 
     def sample(self, keys: Sequence[int]) -> list[Sample]:
         """Take one sample of each, in this order."""
@@ -268,19 +272,26 @@ class Bench:
         built = self._built[key]
         call, repeats = partial(built.call, out=self._out.buffer), built.repeats
 
-        def batch() -> None:
-            for _ in range(repeats):
-                call()
-
         try:
             # Another candidate ran before: its data is in the caches.
             call()
             before = Contention.evictions()
-            seconds = self.device.time(batch) / repeats
+            seconds = self._seconds(call, repeats)
             evicted = self._contention is not None and Contention.evictions() > before
         except BaseException as caught:
             raise Lost(key, *_failure(caught, "launch")) from caught
         return Sample(seconds, evicted)
+
+    def _seconds(self, call: Callable[..., Any], repeats: int) -> float:
+        """Return the seconds of one run in a batch."""
+
+        def batch() -> None:
+            for _ in range(repeats):
+                call()
+
+        if self.device.cold_caches:
+            return sum(self.device.time(call) for _ in range(repeats)) / repeats
+        return self.device.time(batch) / repeats
 
     def drop(self, keys: Iterable[int]) -> None:
         """Let go of candidates."""

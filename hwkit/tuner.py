@@ -74,6 +74,7 @@ def tune(
     tolerance: Tolerance = None,
     timeout: float | None = None,
     shortlist: Shortlist | None = None,
+    cold: bool = False,
 ) -> list[TuneResult]:
     """Find the fastest Kernel and Config for Problems on one device.
 
@@ -95,6 +96,8 @@ def tune(
         timeout: seconds that one candidate may take; 20 times the default's, at least 2, if
             ``None``.
         shortlist: what to try early, made where the device is not (``hwkit tune --compile-only``).
+        cold: whether the device's caches are emptied before each timed run. Such records are those
+            of another device, which calls use where there are no others.
 
     Returns:
         One result for each Problem, those first that are expected to take most of the time. What a
@@ -111,6 +114,8 @@ def tune(
     check_tolerance(tolerance)
     chosen = _strategy(strategy)
     opened = registry().device(device or settings().device)
+    if cold:
+        opened = opened.with_cold_caches()
     calls = _problems(problems, opened)
     wanted = None if kernels is None else tuple(kernels)
     able = {problem: _kernels(problem, opened, wanted) for problem in calls}

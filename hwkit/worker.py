@@ -50,7 +50,7 @@ class Worker:
         self.limits = limits or Limits()
         self.limits.memory = self.limits.memory or int(_MEMORY_SHARE * _free_memory())
         self.deaths = 0
-        self._device = str(device)
+        self._device = {"device": str(device), "cold": device.cold_caches}
         self._problem: tuple[str, int] | None = None
         self._checked: dict[int, tuple[str, Config, int]] = {}
         self._live: set[int] = set()
@@ -161,7 +161,7 @@ class Worker:
             self._nursery = Nursery()
         self._live.clear()
         self._child = self._nursery.fork()
-        self._talk({"do": "open", "device": self._device, "folder": self._nursery.folder})
+        self._talk({"do": "open", **self._device, "folder": self._nursery.folder})
         if self._problem is not None:
             text, seed = self._problem
             self._talk({"do": "prepare", "problem": text, "seed": seed})
@@ -184,7 +184,7 @@ class Worker:
                 # A candidate before this one may have left a broken process: try a new one.
                 if attempt:
                     raise HwkitError(
-                        f"the worker process on {self._device} is lost whenever it does "
+                        f"the worker process on {self._device['device']} is lost whenever it does "
                         f"'{message['do']}': {died.reason}"
                     ) from None
         raise AssertionError

@@ -150,10 +150,12 @@ class _Session:
         assert self._bench is not None
         return self._bench
 
-    def do_open(self, device: str, folder: str) -> None:
+    def do_open(self, device: str, cold: bool, folder: str) -> None:
         """Open the device."""
         self._progress("open", -1)
-        self._bench = Bench(registry().device(device), self._progress, Path(folder))
+        opened = registry().device(device)
+        opened = opened.with_cold_caches() if cold else opened
+        self._bench = Bench(opened, self._progress, Path(folder))
         self._progress("idle", -1)
 
     def do_prepare(self, problem: str, seed: int) -> float:

@@ -33,21 +33,15 @@ HOOK = ctypes.CFUNCTYPE(
 COUNTS = ("blocks", "modules", "events", "stack", "launches", "contexts")
 
 
-class Bridge:
-    """Takes the mock's launches to PoCL."""
+class Launches:
+    """Takes the mock's launches, by the text that was compiled and the arguments it declares."""
 
     def __init__(self) -> None:
-        import pyopencl as cl
-
-        self.cl = cl
         self.driver = ctypes.CDLL("libcuda.so.1")
         self.driver.mock_extent.restype = ctypes.c_size_t
+        self.driver.mock_journal.restype = ctypes.c_char_p
         self.driver.mock_extent.argtypes = (ctypes.c_void_p,)
-        found = registry().device("opencl:0")
-        self.queue: Any = found.queue  # type: ignore[attr-defined]
-        self.context: Any = found.context  # type: ignore[attr-defined]
         self.texts: dict[bytes, programs.Text] = {}
-        self.kernels: dict[tuple[str, str], Any] = {}
         self.hook = HOOK(self._launch)
         self.driver.mock_set_launch(self.hook)
         real = programs.Text.cubin
@@ -77,22 +71,7 @@ class Bridge:
     def _run(
         self, text: programs.Text, name: str, grid: Any, threads: int, shared: int, at: int, n: int
     ) -> None:
-        kernel = self._kernel(text, name)
-        values = list(self._arguments(text, name, ctypes.string_at(at, n)))
-        if shared:
-            values.append(self.cl.LocalMemory(shared))
-        kernel.set_args(*values)
-        size = (grid[0] * threads, grid[1], grid[2])
-        self.cl.enqueue_nd_range_kernel(self.queue, kernel, size, (threads, 1, 1)).wait()
-
-    def _kernel(self, text: programs.Text, name: str) -> Any:
-        if (text.key, name) not in self.kernels:
-            options = ["-w", *(f"-D{macro}={value}" for macro, value in text.defines)]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                program = self.cl.Program(self.context, text.source).build(options)
-            self.kernels[text.key, name] = self.cl.Kernel(program, name)
-        return self.kernels[text.key, name]
+        raise NotImplementedError
 
     def _arguments(self, text: programs.Text, name: str, packed: bytes) -> Any:
         """Yield what is packed, read by the types that the kernel's text declares."""
@@ -115,7 +94,44 @@ class Bridge:
     def _buffer(self, address: int) -> Any:
         length = self.driver.mock_extent(address)
         assert length, f"a kernel was given {address:#x}, where nothing is allocated"
-        host = np.ctypeslib.as_array((ctypes.c_uint8 * length).from_address(address))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * length).from_address(address))
+
+
+class Bridge(Launches):
+    """Takes the mock's launches to PoCL."""
+
+    def __init__(self) -> None:
+        import pyopencl as cl
+
+        super().__init__()
+        self.cl = cl
+        found = registry().device("opencl:0")
+        self.queue: Any = found.queue  # type: ignore[attr-defined]
+        self.context: Any = found.context  # type: ignore[attr-defined]
+        self.kernels: dict[tuple[str, str], Any] = {}
+
+    def _run(
+        self, text: programs.Text, name: str, grid: Any, threads: int, shared: int, at: int, n: int
+    ) -> None:
+        kernel = self._kernel(text, name)
+        values = list(self._arguments(text, name, ctypes.string_at(at, n)))
+        if shared:
+            values.append(self.cl.LocalMemory(shared))
+        kernel.set_args(*values)
+        size = (grid[0] * threads, grid[1], grid[2])
+        self.cl.enqueue_nd_range_kernel(self.queue, kernel, size, (threads, 1, 1)).wait()
+
+    def _kernel(self, text: programs.Text, name: str) -> Any:
+        if (text.key, name) not in self.kernels:
+            options = ["-w", *(f"-D{macro}={value}" for macro, value in text.defines)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                program = self.cl.Program(self.context, text.source).build(options)
+            self.kernels[text.key, name] = self.cl.Kernel(program, name)
+        return self.kernels[text.key, name]
+
+    def _buffer(self, address: int) -> Any:
+        host = super()._buffer(address)
         flags = self.cl.mem_flags
         return self.cl.Buffer(self.context, flags.READ_WRITE | flags.USE_HOST_PTR, hostbuf=host)
 
@@ -209,6 +225,39 @@ def tuned(device: Any) -> str:
     return f"trials={result.trials} best={result.best.kernel}"
 
 
+def cold(device: Any, bridge: Bridge) -> str:
+    """Tune with hot and with emptied caches: what is timed, and whose records are whose."""
+    store, problem = Database(None), "gemm float32 nn m=40 n=24 k=16"
+    found = {}
+    for empty in (False, True):
+        (result,) = hwkit.tune(
+            problem, "cuda:0", trials=2, budget=None, worker=False, database=store, cold=empty,
+            strategy="random", kernels=["plain_gemm"],
+        )  # fmt: skip
+        assert result.best is not None, result
+        found[empty] = result.best.fingerprint.identity.get("caches", "hot")
+    emptied = device.with_cold_caches()
+    assert emptied.fingerprint.differences(device.fingerprint) == {"caches": ("cold", None)}
+    assert not device.cold_caches
+    kernel = next(k for k in registry().kernels(emptied, "gemm") if k.name == "plain_gemm")
+    asked = parse_problem(problem)
+    run = kernel.build(asked, kernel.default(asked))
+    operands = [device.put(a) for a in asked.random_operands()]
+    out = device.empty((40, 24), np.dtype(np.float32))
+    seen = []
+    for one in (device, emptied):
+        bridge.driver.mock_journal()
+        assert one.time(lambda: run(*operands, out=out)) > 0
+        seen.append([step.split() for step in bridge.driver.mock_journal().decode().split(";")])
+    hot, first = ([step[0] for step in steps if step] for steps in seen)
+    assert hot == ["record", "launch", "record"], hot
+    assert first == ["copy", *hot], first
+    # Both halves of the buffer are larger than L2, which the mock says has a MiB.
+    assert int(seen[1][0][2]) >= 2 * 2**20
+    vars(emptied).pop("_rubbish")  # kept as long as the device otherwise
+    return f"best={found[False]},{found[True]} journal={first[0]},{len(first)}"
+
+
 def failures(device: Any, bridge: Bridge) -> str:
     """Show what a driver's errors become, the last of which stays."""
     found = []
@@ -241,6 +290,8 @@ def main() -> None:
         print(kernels(device))
     if "tune" in sys.argv:
         print(tuned(device))
+    if "cold" in sys.argv:
+        print(cold(device, bridge))
     if "failures" in sys.argv:
         print(failures(device, bridge))
         return  # nothing can be given back after an error that stays

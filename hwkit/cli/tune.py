@@ -112,6 +112,11 @@ __all__ = ["show_summary", "tune"]
     type=click.Path(dir_okay=False),
     help="A shortlist of --compile-only, which is tried first.",
 )
+@click.option(
+    "--cold",
+    is_flag=True,
+    help="Empty the device's caches before each timed run; such records are kept apart.",
+)
 @json_option
 def tune(
     model: str | None,
@@ -130,6 +135,7 @@ def tune(
     arch: str | None,
     output: str | None,
     shortlist: str | None,
+    cold: bool,
     as_json: bool,
 ) -> int:
     """Try kernels and configs on a device, check each answer, keep the times.
@@ -164,6 +170,8 @@ def tune(
 
         if texts or files or op_names:
             raise click.UsageError("give a model, or problems and operators, not both")
+        if cold:
+            raise click.UsageError("--cold takes problems or operators, not a model")
         return tune_network(
             model, device, budget, as_json,
             db=db, trials=trials, kernels=kernels or None, strategy=strategy, seed=seed,
@@ -181,6 +189,7 @@ def tune(
         seed=seed,
         tolerance=read_tolerance(tolerance),
         shortlist=None if shortlist is None else Shortlist.read(Path(shortlist)),
+        cold=cold,
     )
     if not deliver("tune", session.to_json(), as_json):
         show_summary(session)

@@ -287,9 +287,12 @@ result cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned b
             length = *(size_t *)extra[1];
     ++launches;
     note("launch", stream, 0, 0);
-    return hook ? hook(function->module->image, function->module->size, function->name, grid, bx,
-                       shared, buffer, length)
-                : 0;
+    if (hook)
+        code = hook(function->module->image, function->module->size, function->name, grid, bx, shared,
+                    buffer, length);
+    if (is_sticky(code))
+        sticky = code;
+    return code;
 }
 
 struct event { struct timespec at; size_t number; };

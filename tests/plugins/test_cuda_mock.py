@@ -57,6 +57,14 @@ def test_a_tuning_run_and_calls_leave_nothing_behind(library: str, mock: Path) -
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_hot_and_cold_caches_are_never_compared(library: str, mock: Path) -> None:
+    """With --cold a buffer beyond L2 is copied before the first event; records have an identity."""
+    cold, counts = printed(mock, library, "cold")
+    assert cold == "best=hot,cold journal=copy,4", cold
+    assert counts.startswith(CLEAN), counts
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_errors_of_the_driver_have_their_class(library: str, mock: Path) -> None:
     """Too large a buffer, resources, memory, a wrong image; what follows an error that stays."""
     (line,) = printed(mock, library, "failures")
