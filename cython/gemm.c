@@ -2,6 +2,7 @@
  * the element type is behind the table, so the loops count elements and move by bytes. */
 #include "gemm.h"
 
+#include "amx_gemm.h"
 #include "threads.h"
 
 #include <stdlib.h>
@@ -21,6 +22,7 @@ typedef struct {
     int64_t lda, ldb;
     void *held[KINDS];    /* operands that prepack has copied; B is in panels, see b_packed */
     int b_packed;
+    hwkit_amx_gemm amx;   /* tiles */
     int64_t panels_bytes; /* of one B in panels */
 } plan;
 
@@ -333,6 +335,8 @@ static int run_one(const plan *p, const char *const *operands, char *out, int64_
     const int64_t nanoseconds = (int64_t)(p->base.seconds * 1e9) / g->batch;
     if (g->algorithm == HWKIT_GEMM_PACKED)
         return packed_product(&x);
+    if (g->algorithm == HWKIT_GEMM_TILES)
+        return hwkit_amx_product(&p->amx, x.a, x.b, x.panels, x.out, x.epilogue);
     if (g->algorithm == HWKIT_GEMM_UNPACKED)
         hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(g->n, g->nc), unpacked_chunk, &x,
                             g->threads, nanoseconds);
@@ -384,11 +388,20 @@ static void *pack_whole(const plan *p, const char *b)
     const hwkit_gemm *g = &p->g;
     const int64_t count = g->b_shared ? 1 : g->batch;
     char *panels = hwkit_alloc(count * p->panels_bytes);
-    for (int64_t i = 0; panels && i < count; i++)
-        hwkit_pack_panels(p->kernels, p->size, panels + i * p->panels_bytes,
-                          b + i * g->k * g->n * p->size, p->ldb, g->transpose_b, g->n, g->k,
-                          p->width, 0, hwkit_parts(g->n, p->width));
-    return panels;
+    int failed = 0;
+    for (int64_t i = 0; panels && i < count; i++) {
+        const char *from = b + i * g->k * g->n * p->size;
+        char *to = panels + i * p->panels_bytes;
+        if (g->algorithm == HWKIT_GEMM_TILES)
+            failed |= hwkit_amx_pack(&p->amx, to, from) != HWKIT_OK;
+        else
+            hwkit_pack_panels(p->kernels, p->size, to, from, p->ldb, g->transpose_b, g->n, g->k,
+                              p->width, 0, hwkit_parts(g->n, p->width));
+    }
+    if (!failed)
+        return panels;
+    hwkit_free(panels);
+    return NULL;
 }
 
 static int64_t operand_bytes(const plan *p, int kind)
@@ -426,9 +439,13 @@ static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positio
         if (!from && !old->held[kind])
             continue;
         const int narrow = p->g.algorithm == HWKIT_GEMM_NARROW;
-        if (from && kind == B && (narrow || p->g.algorithm == HWKIT_GEMM_PACKED)) {
+        const int panels =
+            p->g.algorithm == HWKIT_GEMM_PACKED || p->g.algorithm == HWKIT_GEMM_TILES;
+        if (from && kind == B && (narrow || panels)) {
             p->held[B] = narrow ? narrow_whole(p, from) : pack_whole(p, from);
             p->b_packed = 1;
+            if (p->g.algorithm == HWKIT_GEMM_TILES)
+                p->base.workspace = hwkit_amx_workspace(&p->amx, 1);
         } else {
             int64_t bytes = kind == B && old->b_packed
                                 ? (p->g.b_shared ? 1 : p->g.batch) * p->panels_bytes
@@ -443,6 +460,19 @@ static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positio
         }
     }
     return &p->base;
+}
+
+static void plan_tiles(plan *p)
+{
+    const hwkit_gemm *g = &p->g;
+    p->size = g->is_bfloat16 ? 2 : 4;
+    p->amx = (hwkit_amx_gemm){
+        .maker = hwkit_amx_maker_of(g->terms, g->is_bfloat16), .m = g->m, .n = g->n, .k = g->k,
+        .lda = p->lda, .ldb = p->ldb, .transpose_a = g->transpose_a, .transpose_b = g->transpose_b,
+        .kc = g->kc, .mc = g->mc, .nc = g->nc, .threads = g->threads};
+    hwkit_amx_gemm_even(&p->amx);
+    p->panels_bytes = hwkit_amx_packed_bytes(&p->amx);
+    p->base.workspace = hwkit_amx_workspace(&p->amx, 0);
 }
 
 hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
@@ -465,6 +495,8 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
     p->ldb = g->transpose_b ? g->k : g->n;
     p->panels_bytes = hwkit_round_up(
         hwkit_panels_bytes(g->n, g->k, p->width, p->kernels->vl, p->size), 64);
+    if (g->algorithm == HWKIT_GEMM_TILES)
+        plan_tiles(p);
     g->kc = hwkit_even(g->k, g->kc, 1);
     g->mc = hwkit_even(g->m, g->mc, g->rows);
     g->nc = hwkit_even(g->n, g->nc, p->width);

@@ -14,6 +14,7 @@ typedef enum {
     HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
     HWKIT_GEMM_STREAM,   /* both as they are: few rows, b read once, row by row */
     HWKIT_GEMM_NARROW,   /* a as it is, b packed and stored narrow; as dot or stream until packed */
+    HWKIT_GEMM_TILES,    /* both split into terms of bfloat16 and packed; needs hwkit_amx() */
 } hwkit_gemm_algorithm;
 
 /* Operands of a run: a, b, then as far as there are: addend, bias, residual. */
@@ -22,6 +23,7 @@ typedef struct {
     int a_shared, b_shared; /* one matrix for the whole batch */
     int transpose_a, transpose_b;
     int is_double;
+    int is_bfloat16; /* tiles: all operands and the result */
     double alpha, beta;
     int has_addend, has_bias, has_residual;
     hwkit_activation act;
@@ -32,6 +34,7 @@ typedef struct {
     int64_t mc, nc;    /* most rows and columns of a chunk, the unit of work of a thread */
     int pack_a;
     int storage; /* narrow: a hwkit_storage; infinity and NaN in b make it bfloat16 */
+    int terms;   /* tiles: 1 to 3, see amx_kernels.h */
     int threads;
 } hwkit_gemm;
 

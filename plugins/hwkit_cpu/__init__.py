@@ -26,8 +26,9 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     """Return the kernels of the host."""
     if device.backend != "cpu":
         return []
-    from . import conv2d, depthwise, gemm, half, int8, pool2d, reference, winograd
+    from . import amx, conv2d, depthwise, gemm, half, int8, pool2d, reference, winograd
 
     products = [*gemm.kernels(), *conv2d.kernels(), *winograd.kernels()]
     plain = [*products, *depthwise.kernels(), *pool2d.kernels()]
-    return [*plain, *half.kernels(plain), *int8.kernels(), *reference.kernels()]
+    tiled = amx.kernels()
+    return [*plain, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

@@ -88,6 +88,8 @@ class CpuDevice(Device):
             environment={"compiler": facts["compiler"], "hwkit": hwkit.__version__},
         )
         self.name: str = facts["model"]
+        # Answers are real, times are not those of any hardware.
+        self.emulated = facts["isa"].endswith("-emulated")
 
     def put(self, array: Any) -> np.ndarray[Any, Any]:
         """Return ``array`` as a contiguous, aligned numpy array in native byte order."""

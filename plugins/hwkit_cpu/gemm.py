@@ -17,7 +17,9 @@ __all__ = [
     "PackedGemm",
     "StreamGemm",
     "UnpackedGemm",
+    "batch_of",
     "kernels",
+    "operation",
 ]
 
 KC = (64, 128, 192, 256, 384, 512, 768, 1024)
@@ -79,7 +81,7 @@ class _Gemm(Kernel):
             pack_a=bool(config.get("pack_a", False)),
             storage=self.storage,
             threads=config["threads"],
-            **_operation(problem),
+            **operation(problem),
         )
         return run
 
@@ -128,7 +130,7 @@ class PackedGemm(_Gemm):
         double = problem.dtypes.input == "float64"
         known, size = tiles.facts(double), 8 if double else 4
         m, n, k = (int(problem[name]) for name in "mnk")
-        batch = _batch(problem)
+        batch = batch_of(problem)
         threads = tiles.threads_for(problem, double)
         # A panel of b may fill the first cache: it is read in order, and prefetched.
         width = known.tiles[0][1] * known.vector
@@ -334,7 +336,8 @@ def _tile(double: bool) -> str:
     return tiles.tile_text(tiles.facts(double).tiles[0], double)
 
 
-def _batch(problem: Problem) -> int:
+def batch_of(problem: Problem) -> int:
+    """Return how many products there are."""
     return int(problem["b"]) if problem.op.name == "matmul" else 1
 
 
@@ -348,10 +351,10 @@ def _transposes(problem: Problem) -> tuple[bool, bool]:
     )
 
 
-def _operation(problem: Problem) -> dict[str, Any]:
+def operation(problem: Problem) -> dict[str, Any]:
     """Return the arguments of the compiled kernel that say what to compute."""
     if problem.op.name == "matmul":
-        batch = _batch(problem)
+        batch = batch_of(problem)
         a, b = problem.operands[:2]
         return {
             "batch": batch,

@@ -75,9 +75,10 @@ def build(folder: Path, compiler: str, *flags: str) -> Path:
     return program
 
 
-def run(*command: object, isa: str = "") -> str:
+def run(*command: object, isa: str = "", emulate_amx: bool = False) -> str:
     """Return what a program prints; it must succeed."""
     environment = {**os.environ, "HWKIT_MAX_ISA": isa, "ASAN_OPTIONS": "detect_leaks=1"}
+    environment["HWKIT_EMULATE_AMX"] = "1" if emulate_amx else "0"
     done = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, env=environment, check=False
     )
@@ -117,6 +118,7 @@ def test_address_and_undefined_behaviour_sanitizers_are_silent(tmp_path: Path) -
     program = build(tmp_path, tool("gcc", "clang"), *flags)
     assert "500 problems ok" in run(program, 500)
     assert "200 problems ok" in run(program, 200, "scalar", isa="scalar")
+    assert "400 problems ok" in run(program, 400, "amx-emulated", emulate_amx=True)
 
 
 @pytest.mark.parametrize(("cpu", "isa"), [("Nehalem", "scalar"), ("Haswell", "avx2")])

@@ -1,0 +1,231 @@
+/* Panels and blocks of products by tiles; compiled once. */
+#include "amx_blocks.h"
+
+#include "gemm.h"
+#include "half.h"
+#include "isa.h"
+
+#include <string.h>
+
+enum { SIDE = HWKIT_AMX_SIDE };
+
+hwkit_amx_maker hwkit_amx_maker_of(int terms, int narrow)
+{
+    const hwkit_kernels *kernels = &hwkit_isa_get()->f32;
+    return (hwkit_amx_maker){
+        .tiles = hwkit_amx() == HWKIT_AMX_REAL ? hwkit_amx_real : hwkit_amx_twin,
+        .table = kernels->gemm, .vl = kernels->vl, .terms = terms, .narrow = narrow};
+}
+
+static int64_t whole_steps(int64_t depth)
+{
+    return hwkit_round_up(depth, SIDE);
+}
+
+int64_t hwkit_amx_panel_bytes(const hwkit_amx_maker *m, int64_t depth)
+{
+    const int pieces = m->narrow ? 1 : m->terms > 2 ? m->terms : 2; /* float32 must fit */
+    return whole_steps(depth) / SIDE * pieces * HWKIT_AMX_PIECE;
+}
+
+void hwkit_amx_steps(const hwkit_amx_maker *m, int64_t *steps, int64_t count)
+{
+    for (int64_t s = 0; s < count; s++)
+        steps[s] = s * m->terms * HWKIT_AMX_PIECE;
+}
+
+/* ---- what suits -------------------------------------------------------------------------------- */
+
+static float value_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+/* Beyond this a value rounds to infinity. */
+static const uint32_t TOO_LARGE = 0x7f7f8000;
+/* A row whose largest value is this loses no more than 2^-126 of each element, 2^-46 of the largest;
+ * with products as small, sums of 2^14 of them lose as much as a rounding of float32 at most. */
+static const double LEAST = 0x1p-80;
+
+static int fits(hwkit_amx_range r)
+{
+    return r.most < TOO_LARGE && (r.most == 0 || value_of(r.least) >= LEAST);
+}
+
+/* Whether a panel is kept as float32. */
+static int kept(const hwkit_amx_maker *m, const hwkit_amx_panel *p)
+{
+    return !m->narrow && !fits(p->range);
+}
+
+static int suited(const hwkit_amx_maker *m, const hwkit_amx_panel *a, const hwkit_amx_panel *b)
+{
+    const uint32_t infinite = 0x7f800000;
+    if (kept(m, a) || kept(m, b))
+        return 0;
+    if (a->range.most == 0 || b->range.most == 0)
+        return a->range.most < infinite && b->range.most < infinite;
+    if ((double)value_of(a->range.least) * value_of(b->range.least) < LEAST)
+        return 0;
+    if (m->narrow && (a->range.most >= infinite || b->range.most >= infinite))
+        return 1; /* exact products: infinities and NaN go where they go in float32 */
+    /* no partial sum can overflow */
+    return (double)value_of(a->range.most) * value_of(b->range.most) * (double)a->depth < 0x1p126;
+}
+
+/* ---- panels ------------------------------------------------------------------------------------ */
+
+/* dst[i][k], rows of `deep` elements, k beyond depth is zero. */
+static void copy_rows(float *to, const float *a, int64_t ld, int count, int64_t depth)
+{
+    const int64_t deep = whole_steps(depth);
+    memset(to, 0, (size_t)(SIDE * deep) * sizeof *to);
+    for (int i = 0; i < count; i++)
+        memcpy(to + i * deep, a + i * ld, (size_t)depth * sizeof *to);
+}
+
+static void copy_columns(float *to, const float *b, int64_t ld, int count, int64_t depth)
+{
+    memset(to, 0, (size_t)(SIDE * whole_steps(depth)) * sizeof *to);
+    for (int64_t k = 0; k < depth; k++)
+        memcpy(to + k * SIDE, b + k * ld, (size_t)count * sizeof *to);
+}
+
+/* count x depth elements as float32 rows of `ld` or `*ld_out` elements. */
+static const float *widened(const hwkit_amx_maker *m, const void *from, int64_t ld, int64_t rows,
+                            int64_t columns, float *to)
+{
+    if (!m->narrow)
+        return from;
+    for (int64_t i = 0; i < rows; i++)
+        hwkit_bf16_to_f32((const uint16_t *)from + i * ld, to + i * columns, columns);
+    return to;
+}
+
+void hwkit_amx_fill_a(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *a, int64_t ld,
+                      int transposed, int count, int64_t depth, float *turn)
+{
+    const float *rows;
+    p->depth = depth;
+    if (transposed) {
+        float *second = turn + SIDE * depth;
+        const float *from = widened(m, a, ld, depth, count, second);
+        m->table->transpose(turn, depth, from, m->narrow ? count : ld, count, depth);
+        rows = turn;
+        ld = depth;
+    } else {
+        rows = widened(m, a, ld, count, depth, turn);
+        ld = m->narrow ? depth : ld;
+    }
+    p->range = m->tiles->split_a[m->terms - 1](p->data, rows, ld, count, depth);
+    if (kept(m, p))
+        copy_rows((float *)p->data, rows, ld, count, depth);
+}
+
+void hwkit_amx_fill_b(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *b, int64_t ld,
+                      int transposed, int count, int64_t depth, float *turn)
+{
+    const float *rows;
+    p->depth = depth;
+    if (transposed) {
+        float *second = turn + SIDE * depth;
+        const float *from = widened(m, b, ld, count, depth, second);
+        m->table->transpose(turn, count, from, m->narrow ? depth : ld, depth, count);
+        rows = turn;
+        ld = count;
+    } else {
+        rows = widened(m, b, ld, depth, count, turn);
+        ld = m->narrow ? count : ld;
+    }
+    p->range = m->tiles->split_b[m->terms - 1](p->data, rows, ld, count, depth);
+    if (kept(m, p))
+        copy_columns((float *)p->data, rows, ld, count, depth);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------ */
+
+static float half_at(const char *at)
+{
+    uint16_t half;
+    memcpy(&half, at, 2);
+    return value_of((uint32_t)half << 16);
+}
+
+/* The terms of A added up, the small ones first. */
+static const float *plain_a(const hwkit_amx_maker *m, const hwkit_amx_block *x, float *to)
+{
+    const int64_t deep = whole_steps(x->a->depth);
+    if (kept(m, x->a))
+        return (const float *)x->a->data;
+    for (int64_t k = 0; k < deep; k++)
+        for (int i = 0; i < SIDE; i++) {
+            const char *at = x->a->data + x->steps[k / SIDE] + (i * SIDE + k % SIDE) * 2;
+            float sum = 0;
+            for (int t = m->terms - 1; t >= 0; t--)
+                sum += half_at(at + t * HWKIT_AMX_PIECE);
+            to[i * deep + k] = sum;
+        }
+    return to;
+}
+
+static const float *plain_b(const hwkit_amx_maker *m, const hwkit_amx_panel *b, float *to)
+{
+    const int64_t deep = whole_steps(b->depth);
+    if (kept(m, b))
+        return (const float *)b->data;
+    for (int64_t k = 0; k < deep; k++)
+        for (int j = 0; j < SIDE; j++) {
+            const char *at = b->data + k / SIDE * m->terms * HWKIT_AMX_PIECE +
+                             j / 16 * (HWKIT_AMX_PIECE / 2) + k % SIDE / 2 * 64 +
+                             j % 16 * 4 + k % 2 * 2;
+            float sum = 0;
+            for (int t = m->terms - 1; t >= 0; t--)
+                sum += half_at(at + t * HWKIT_AMX_PIECE);
+            to[k * SIDE + j] = sum;
+        }
+    return to;
+}
+
+static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
+{
+    const int64_t deep = whole_steps(x->a->depth);
+    const float *a = plain_a(m, x, x->plain), *b = plain_b(m, x->b, x->plain + SIDE * deep);
+    const int wide = 2 * m->vl;
+    int most = 4;
+    while (most < HWKIT_MAX_ROWS && m->table->by_row[1][most])
+        most++;
+    for (int j = 0; j < x->columns; j += wide)
+        for (int i = 0, count; i < x->rows; i += count) {
+            const void *rows[HWKIT_MAX_ROWS];
+            count = hwkit_tile_rows(x->rows - i, most);
+            for (int r = 0; r < count; r++)
+                rows[r] = a + (i + r) * deep;
+            hwkit_tile t = {.rows = rows, .b = b + j, .ldb = SIDE, .segments = 1,
+                            .depth = x->a->depth, .c = x->c + i * x->ldc + j, .ldc = x->ldc,
+                            .columns = (int)hwkit_min(wide, x->columns - j),
+                            .accumulate = x->accumulate};
+            m->table->by_row[1][count - 1](&t);
+        }
+}
+
+void hwkit_amx_multiply(const hwkit_amx_maker *m, const hwkit_amx_block *x)
+{
+    if (!suited(m, x->a, x->b)) {
+        multiply_plain(m, x);
+        return;
+    }
+    const int whole = x->rows == SIDE && x->columns == SIDE;
+    /* Six products start from zero, so that those of low order meet small sums. */
+    const int add = whole && x->accumulate && m->terms < 3;
+    const int direct = whole && (add || !x->accumulate);
+    hwkit_amx_tile t = {
+        .a = {x->a->data, x->a->data + HWKIT_AMX_PIECE / 2}, .a_steps = x->steps,
+        .a_term = HWKIT_AMX_PIECE, .a_row = SIDE * 2, .b = x->b->data,
+        .steps = whole_steps(x->a->depth) / SIDE, .c = direct ? x->c : x->block,
+        .ldc = (direct ? x->ldc : SIDE) * (int64_t)sizeof(float), .accumulate = add};
+    m->tiles->product[m->terms - 1](&t);
+    if (!direct)
+        m->tiles->put(x->c, x->ldc, x->block, x->rows, x->columns, x->accumulate);
+}

@@ -1,0 +1,60 @@
+/* What products of matrices and convolutions by tiles share: operands in panels, and blocks of C that
+ * never differ in kind from what plain float32 gives.
+ *
+ * Splitting fails for values beyond bfloat16 and loses bits near the least normal number, and products
+ * of tiles take denormal numbers for zeros. So each panel knows its range: one that does not suit is
+ * kept as float32, and a block of C whose operands do not suit each other is computed by the kernels
+ * of float32, from the kept values or from the terms added up again. */
+#ifndef HWKIT_AMX_BLOCKS_H
+#define HWKIT_AMX_BLOCKS_H
+
+#include "amx_kernels.h"
+#include "gemm_kernels.h"
+
+#include <stdint.h>
+
+/* 32 rows of A or columns of B, over a block of depth. */
+typedef struct {
+    char *data; /* terms as amx_kernels.h says, or plain: [32 rows][deep], [deep][32 columns] */
+    hwkit_amx_range range;
+    int64_t depth; /* deep: the same in whole steps */
+} hwkit_amx_panel;
+
+typedef struct {
+    const hwkit_amx_kernels *tiles;
+    const hwkit_gemm_kernels *table; /* of float32 */
+    int vl, terms;
+    int narrow; /* operands are bfloat16 themselves: any value suits, except in tiny products */
+} hwkit_amx_maker;
+
+/* Kernels of this processor or their twin; `terms` 1 to 3. */
+hwkit_amx_maker hwkit_amx_maker_of(int terms, int narrow);
+
+/* Bytes of a panel of so many elements of depth. */
+int64_t hwkit_amx_panel_bytes(const hwkit_amx_maker *maker, int64_t depth);
+
+/* Fill panel->data with rows of A, or with columns of B; `ld` elements lie from one k to the next if
+ * transposed (A) or not (B), else from row to row (A) or column to column (B). `turn` has room for
+ * 32 x depth float32, for what is transposed. Elements are float32, or bfloat16 if narrow. */
+void hwkit_amx_fill_a(const hwkit_amx_maker *maker, hwkit_amx_panel *panel, const void *a, int64_t ld,
+                      int transposed, int count, int64_t depth, float *turn);
+void hwkit_amx_fill_b(const hwkit_amx_maker *maker, hwkit_amx_panel *panel, const void *b, int64_t ld,
+                      int transposed, int count, int64_t depth, float *turn);
+
+/* One block of C += or = A B. */
+typedef struct {
+    const hwkit_amx_panel *a, *b;
+    const int64_t *steps; /* a's, in bytes: see hwkit_amx_steps */
+    float *c;
+    int64_t ldc;
+    int rows, columns, accumulate;
+    float *block; /* 32 x 32 */
+    float *plain; /* 2 x 32 x depth, in whole steps */
+} hwkit_amx_block;
+
+void hwkit_amx_multiply(const hwkit_amx_maker *maker, const hwkit_amx_block *block);
+
+/* Where the steps of a panel begin. */
+void hwkit_amx_steps(const hwkit_amx_maker *maker, int64_t *steps, int64_t count);
+
+#endif

@@ -1,0 +1,285 @@
+/* Blocking loops of matrix products by tiles: C in blocks of 32 x 32, B in panels of 32 columns over the
+ * whole depth, A split and packed by each thread for the rows and the depth it is at. */
+#include "amx_gemm.h"
+
+#include "gemm.h"
+#include "half.h"
+#include "run.h"
+#include "threads.h"
+
+#include <string.h>
+
+enum { SIDE = HWKIT_AMX_SIDE, LINE = 64 };
+/* B that is not packed beforehand is packed in parts of about so many bytes. */
+enum { PART_BYTES = 16 << 20 };
+
+typedef struct {
+    const hwkit_amx_gemm *g;
+    const char *a, *b;
+    char *out;
+    char *packed;            /* columns [column, column + columns) */
+    int64_t column, columns;
+    const hwkit_epilogue *epilogue;
+    _Atomic int failed;
+} job;
+
+void hwkit_amx_gemm_even(hwkit_amx_gemm *g)
+{
+    g->kc = g->maker.narrow ? hwkit_round_up(g->k, SIDE) : hwkit_even(g->k, g->kc, SIDE);
+    g->mc = hwkit_even(g->m, g->mc, SIDE);
+    g->nc = hwkit_even(g->n, g->nc, SIDE);
+}
+
+static int64_t blocks_of(const hwkit_amx_gemm *g)
+{
+    return hwkit_parts(g->k, g->kc);
+}
+
+/* Packed B: the ranges, [panel][block of depth], then the panels. */
+static int64_t ranges_bytes(const hwkit_amx_gemm *g, int64_t columns)
+{
+    return hwkit_round_up(hwkit_parts(columns, SIDE) * blocks_of(g) *
+                              (int64_t)sizeof(hwkit_amx_range), LINE);
+}
+
+static int64_t packed_bytes(const hwkit_amx_gemm *g, int64_t columns)
+{
+    return ranges_bytes(g, columns) +
+           hwkit_parts(columns, SIDE) * hwkit_amx_panel_bytes(&g->maker, g->k);
+}
+
+int64_t hwkit_amx_packed_bytes(const hwkit_amx_gemm *g)
+{
+    return hwkit_round_up(packed_bytes(g, g->n), LINE);
+}
+
+static hwkit_amx_range *range_at(const hwkit_amx_gemm *g, char *packed, int64_t panel, int64_t index)
+{
+    return (hwkit_amx_range *)packed + panel * blocks_of(g) + index;
+}
+
+static hwkit_amx_panel panel_at(const hwkit_amx_gemm *g, char *packed, int64_t columns, int64_t panel,
+                                int64_t index)
+{
+    const int64_t k0 = index * g->kc;
+    return (hwkit_amx_panel){
+        .data = packed + ranges_bytes(g, columns) +
+                panel * hwkit_amx_panel_bytes(&g->maker, g->k) +
+                hwkit_amx_panel_bytes(&g->maker, k0),
+        .range = *range_at(g, packed, panel, index),
+        .depth = hwkit_min(g->kc, g->k - k0)};
+}
+
+static int element(const hwkit_amx_gemm *g)
+{
+    return g->maker.narrow ? 2 : 4;
+}
+
+/* ---- B ----------------------------------------------------------------------------------------- */
+
+static int64_t turn_bytes(const hwkit_amx_gemm *g)
+{
+    return 2 * SIDE * g->kc * (int64_t)sizeof(float);
+}
+
+static void pack_chunk(void *ctx, int64_t panel)
+{
+    job *x = ctx;
+    const hwkit_amx_gemm *g = x->g;
+    float *turn = hwkit_scratch(HWKIT_SCRATCH_THREAD, turn_bytes(g));
+    if (!turn) {
+        x->failed = 1;
+        return;
+    }
+    const int64_t j = panel * SIDE, column = x->column + j;
+    for (int64_t i = 0; i < blocks_of(g); i++) {
+        const int64_t k0 = i * g->kc;
+        const int64_t at = g->transpose_b ? column * g->ldb + k0 : k0 * g->ldb + column;
+        *range_at(g, x->packed, panel, i) = (hwkit_amx_range){0, 0};
+        hwkit_amx_panel p = panel_at(g, x->packed, x->columns, panel, i);
+        hwkit_amx_fill_b(&g->maker, &p, x->b + at * element(g), g->ldb, g->transpose_b,
+                         (int)hwkit_min(SIDE, x->columns - j), p.depth, turn);
+        *range_at(g, x->packed, panel, i) = p.range;
+    }
+}
+
+static void pack(job *x)
+{
+    const hwkit_amx_gemm *g = x->g;
+    hwkit_parallel_work(hwkit_parts(x->columns, SIDE), pack_chunk, x, g->threads,
+                        x->columns * g->k / 2);
+}
+
+int hwkit_amx_pack(const hwkit_amx_gemm *g, void *packed, const void *b)
+{
+    job x = {.g = g, .b = b, .packed = packed, .columns = g->n};
+    pack(&x);
+    return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+/* ---- C ----------------------------------------------------------------------------------------- */
+
+/* What a thread needs for a chunk, in float32 where nothing else is said. */
+typedef struct {
+    int64_t *steps;
+    hwkit_amx_panel *rows; /* of A */
+    float *block;          /* 32 x 32 */
+    float *sums, *addend, *residual; /* narrow: a block of C, and what is added */
+    float *plain;          /* 2 x 32 x kc; also what is transposed */
+    char *panels;
+} space;
+
+enum { STEPS, ROWS, BLOCK, SUMS, ADDEND, RESIDUAL, PLAIN, PANELS, SPACES };
+
+static int64_t lay_out(const hwkit_amx_gemm *g, int64_t start[SPACES])
+{
+    const int64_t square = SIDE * SIDE * (int64_t)sizeof(float);
+    const int64_t panels = hwkit_parts(hwkit_min(g->mc, g->m), SIDE);
+    const int64_t bytes[SPACES] = {
+        [STEPS] = g->kc / SIDE * (int64_t)sizeof(int64_t),
+        [ROWS] = panels * (int64_t)sizeof(hwkit_amx_panel),
+        [BLOCK] = square, [SUMS] = square, [ADDEND] = square, [RESIDUAL] = square,
+        [PLAIN] = turn_bytes(g),
+        [PANELS] = panels * hwkit_amx_panel_bytes(&g->maker, g->kc),
+    };
+    int64_t at = 0;
+    for (int i = 0; i < SPACES; i++) {
+        start[i] = at;
+        at += hwkit_round_up(bytes[i], LINE);
+    }
+    return at;
+}
+
+static int find_space(const hwkit_amx_gemm *g, space *s)
+{
+    int64_t start[SPACES];
+    char *base = hwkit_scratch(HWKIT_SCRATCH_THREAD, lay_out(g, start));
+    if (!base)
+        return 0;
+    *s = (space){(int64_t *)(base + start[STEPS]), (hwkit_amx_panel *)(base + start[ROWS]),
+                 (float *)(base + start[BLOCK]), (float *)(base + start[SUMS]),
+                 (float *)(base + start[ADDEND]), (float *)(base + start[RESIDUAL]),
+                 (float *)(base + start[PLAIN]), base + start[PANELS]};
+    hwkit_amx_steps(&g->maker, s->steps, g->kc / SIDE);
+    return 1;
+}
+
+int64_t hwkit_amx_workspace(const hwkit_amx_gemm *g, int packed)
+{
+    int64_t start[SPACES];
+    const int64_t all = hwkit_amx_packed_bytes(g);
+    return g->threads * lay_out(g, start) + (packed ? 0 : hwkit_min(all, PART_BYTES));
+}
+
+/* A piece of an operand that is laid out like the result, in float32. */
+static const float *widen(float *to, const void *from, int64_t at, int64_t ld, int rows, int columns)
+{
+    for (int i = 0; from && i < rows; i++)
+        hwkit_bf16_to_f32((const uint16_t *)from + at + i * ld, to + i * SIDE, columns);
+    return from ? to : NULL;
+}
+
+/* The sums of a block, through the epilogue, to bfloat16. */
+static void finish_narrow(const job *x, const space *s, int64_t i, int64_t j, int rows, int columns)
+{
+    const hwkit_amx_gemm *g = x->g;
+    const int64_t at = i * g->n + j;
+    float bias[SIDE];
+    if (x->epilogue) {
+        hwkit_epilogue e = *x->epilogue;
+        e.out = s->sums;
+        e.addend = widen(s->addend, e.addend, at, g->n, rows, columns);
+        e.residual = widen(s->residual, e.residual, at, g->n, rows, columns);
+        if (e.bias) {
+            hwkit_bf16_to_f32((const uint16_t *)e.bias + j, bias, columns);
+            e.bias = bias;
+        }
+        g->maker.table->finish(s->sums, SIDE, rows, columns, &e, 0, 0);
+    }
+    for (int r = 0; r < rows; r++)
+        hwkit_f32_to_bf16(s->sums + r * SIDE, (uint16_t *)x->out + at + r * g->n, columns);
+}
+
+/* All rows of a chunk by one panel of B, over one block of depth. */
+static void column_of_blocks(const job *x, const space *s, const hwkit_amx_panel *b, int64_t m0,
+                             int64_t m1, int64_t j, int64_t index)
+{
+    const hwkit_amx_gemm *g = x->g;
+    const int last = index == blocks_of(g) - 1;
+    const int columns = (int)hwkit_min(SIDE, x->columns - j);
+    float *out = (float *)x->out;
+    for (int64_t i = m0; i < m1; i += SIDE) {
+        const int rows = (int)hwkit_min(SIDE, m1 - i);
+        float *c = g->maker.narrow ? s->sums : out + i * g->n + x->column + j;
+        hwkit_amx_block block = {
+            .a = &s->rows[(i - m0) / SIDE], .b = b, .steps = s->steps, .c = c,
+            .ldc = g->maker.narrow ? SIDE : g->n, .rows = rows, .columns = columns,
+            .accumulate = index > 0, .block = s->block, .plain = s->plain};
+        hwkit_amx_multiply(&g->maker, &block);
+        if (g->maker.narrow)
+            finish_narrow(x, s, i, x->column + j, rows, columns);
+        else if (last && x->epilogue)
+            g->maker.table->finish(c, g->n, rows, columns, x->epilogue, i, x->column + j);
+    }
+}
+
+static void pack_rows(const job *x, const space *s, int64_t m0, int64_t m1, int64_t k0)
+{
+    const hwkit_amx_gemm *g = x->g;
+    const int64_t depth = hwkit_min(g->kc, g->k - k0);
+    for (int64_t i = m0; i < m1; i += SIDE) {
+        hwkit_amx_panel *p = &s->rows[(i - m0) / SIDE];
+        const int64_t at = g->transpose_a ? k0 * g->lda + i : i * g->lda + k0;
+        p->data = s->panels + (i - m0) / SIDE * hwkit_amx_panel_bytes(&g->maker, g->kc);
+        hwkit_amx_fill_a(&g->maker, p, x->a + at * element(g), g->lda, g->transpose_a,
+                         (int)hwkit_min(SIDE, m1 - i), depth, s->plain);
+    }
+}
+
+static void product_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const hwkit_amx_gemm *g = x->g;
+    const int64_t across = hwkit_parts(x->columns, g->nc);
+    const int64_t m0 = chunk / across * g->mc, m1 = hwkit_min(m0 + g->mc, g->m);
+    const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, x->columns);
+    space s;
+    if (!find_space(g, &s)) {
+        x->failed = 1;
+        return;
+    }
+    g->maker.tiles->begin();
+    for (int64_t i = 0; i < blocks_of(g); i++) {
+        pack_rows(x, &s, m0, m1, i * g->kc);
+        for (int64_t j = n0; j < n1; j += SIDE) {
+            const hwkit_amx_panel b = panel_at(g, x->packed, x->columns, j / SIDE, i);
+            column_of_blocks(x, &s, &b, m0, m1, j, i);
+        }
+    }
+    g->maker.tiles->end();
+}
+
+int hwkit_amx_product(const hwkit_amx_gemm *g, const void *a, const void *b, const void *packed,
+                      void *out, const hwkit_epilogue *epilogue)
+{
+    job x = {.g = g, .a = a, .b = b, .out = out, .packed = (char *)packed, .epilogue = epilogue};
+    int64_t step = g->n;
+    if (!packed) {
+        const int64_t panel = hwkit_amx_panel_bytes(&g->maker, g->k);
+        step = hwkit_min(step, hwkit_max(PART_BYTES / panel, 1) * SIDE);
+        x.packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, packed_bytes(g, step));
+        if (!x.packed)
+            return HWKIT_NO_MEMORY;
+    }
+    for (x.column = 0; x.column < g->n && !x.failed; x.column += step) {
+        x.columns = hwkit_min(step, g->n - x.column);
+        if (!packed)
+            pack(&x);
+        /* products of three terms take about as long as 3 of the plain ones of a 64 x 16 tile core */
+        const double seconds = hwkit_product_seconds(
+            (double)g->m * (double)x.columns * (double)g->k, g->maker.vl);
+        hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(x.columns, g->nc), product_chunk,
+                            &x, g->threads, (int64_t)(seconds * 1e9 / 2));
+    }
+    return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+}

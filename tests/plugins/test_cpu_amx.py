@@ -1,0 +1,245 @@
+"""Products by tiles (AMX) against float64.
+
+The tests need a process with tiles. One at the end runs them again in a child process whose tiles
+are emulated in plain C, which is where they run on a machine without AMX.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from products import EPILOGUES, candidates, run_again
+
+from hwkit import Problem
+from hwkit.op import relative_error
+from hwkit.registry import registry
+
+registry().device("cpu:0")
+from hwkit_cpu import _kernels, amx  # noqa: E402  # the device says first if it is missing
+
+HERE = bool(_kernels.cpu_info()["amx"])
+needs_tiles = pytest.mark.skipif(not HERE, reason="no AMX here; the child process emulates it")
+
+GEMMS = [kernel for kernel in amx.kernels() if isinstance(kernel, amx.TilesGemm)]
+# Few sums that happen to cancel are worse than random operands at large.
+LIMITS = {terms: 4 * bound for terms, bound in amx.BOUNDS.items()}
+
+
+def problem(text: str) -> Problem:
+    return registry().op(text.split(maxsplit=1)[0]).parse(text)
+
+
+def runs(kernel: Any, p: Problem, config: Any, operands: list[Any]) -> list[Any]:
+    """Return the results of a plain run and of one with a packed right operand."""
+    run: Any = kernel.build(p, config)
+    plain, packed = (np.full(p.output.shape, np.nan, p.output.dtype) for _ in range(2))
+    run(*operands, out=plain)
+    constant = operands[1].copy()
+    held = run.prepack({1: constant})
+    constant.fill(0)
+    held(*[a for i, a in enumerate(operands) if i != 1], out=packed)
+    return [plain, packed]
+
+
+def product(kernel: Any, a: Any, b: Any) -> list[Any]:
+    """Return a @ b by a kernel of gemm, b packed by the run and beforehand."""
+    (m, k), n = a.shape, b.shape[1]
+    p = problem(f"gemm float32 nn m={m} n={n} k={k}")
+    return runs(kernel, p, kernel.default(p), [a, b])
+
+
+def six() -> Any:
+    return next(k for k in GEMMS if k.op == "gemm" and k.terms == 3)
+
+
+def normal(seed: int, *shape: int) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+@needs_tiles
+@pytest.mark.parametrize("seed", range(3))
+def test_any_sizes_layouts_and_configs(seed: int) -> None:
+    """Edges of tiles, all layouts, epilogues and Configs: as accurate as the terms promise."""
+    rng = random.Random(seed)
+    sizes = [1, 2, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 70, 100]
+    for _ in range(12):
+        m, n = rng.choice(sizes), rng.choice(sizes)
+        p = problem(
+            f"gemm float32 {rng.choice(['nn', 'nt', 'tn', 'tt'])} m={m} n={n} "
+            f"k={rng.choice([*sizes, 257, 600])} alpha={rng.choice([1.0, 0.5])} "
+            f"beta={rng.choice([0.0, -2.0])} {rng.choice(EPILOGUES)}"
+        )
+        operands = p.random_operands(seed)
+        wanted = p.reference(*[a.astype(np.float64) for a in operands])
+        for kernel in GEMMS[:3]:
+            for config in candidates(kernel, p, rng, 1):
+                for out in runs(kernel, p, config, operands):
+                    assert relative_error(out, wanted) < LIMITS[kernel.terms], (p, kernel, config)
+
+
+@needs_tiles
+@pytest.mark.parametrize("shared", [None, 0, 1])
+def test_batches(shared: int | None) -> None:
+    """Batches are right, also where one matrix serves all products."""
+    a = normal(1, 1 if shared == 0 else 5, 40, 70)
+    b = normal(2, 1 if shared == 1 else 5, 70, 36)
+    p = registry().op("matmul").problem(a, b)
+    wanted = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    for kernel in GEMMS[3:]:
+        for out in runs(kernel, p, kernel.default(p), [a, b]):
+            assert relative_error(out, wanted) < LIMITS[kernel.terms]
+
+
+@needs_tiles
+def test_results_are_the_same_bits_for_any_number_of_threads() -> None:
+    """Who computes a block does not change it."""
+    kernel, p = six(), problem("gemm float32 nn m=130 n=100 k=300")
+    operands = p.random_operands(0)
+    base = kernel.default(p).replace(kc=256, mc=32, nc=32, threads=1)
+    single, both = (
+        runs(kernel, p, base.replace(threads=t), operands)[0] for t in (1, base_threads())
+    )
+    assert single.tobytes() == both.tobytes()
+
+
+def base_threads() -> int:
+    return int(_kernels.threads_max())
+
+
+@needs_tiles
+def test_six_products_are_as_accurate_as_float32() -> None:
+    """Random, positive, badly scaled and cancelling operands stay within the budget of float32."""
+    rng, a, b = np.random.default_rng(3), normal(1, 64, 512), normal(2, 512, 64)
+    scales = (10.0 ** rng.uniform(-3, 3, a.shape)).astype(np.float32)
+    cancelling = np.hstack([a, -a * np.float32(1 - 1e-3)])
+    cases = [
+        (a, b),
+        (np.abs(a), np.abs(b)),
+        (a * scales, b),
+        (a * scales[:, :1], b * scales[:1, :64]),
+        (cancelling, np.vstack([b, b])),
+    ]
+    for left, right in cases:
+        wanted = left.astype(np.float64) @ right.astype(np.float64)
+        terms = np.abs(left).astype(np.float64) @ np.abs(right).astype(np.float64)
+        for out in product(six(), left, right):
+            # Where terms cancel, the error is that of the terms.
+            assert np.linalg.norm(out - wanted) < 4e-7 * np.linalg.norm(terms)
+            if left is not cancelling:
+                assert relative_error(out, wanted) < 4e-7
+
+
+@needs_tiles
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3.4e38, -3.3999e38])
+@pytest.mark.parametrize("side", [0, 1])
+def test_values_beyond_bfloat16_go_where_float32_sends_them(value: float, side: int) -> None:
+    """Infinities, NaN and numbers that round to an infinite bfloat16 do not spoil their rows."""
+    operands = [normal(1, 70, 96), normal(2, 96, 66)]
+    operands[side][[3, 40], [5, 64]] = value
+    if abs(value) < np.inf:
+        operands[1 - side] *= np.float32(1e-3)
+    with np.errstate(all="ignore"):
+        wanted = (operands[0].astype(np.float64) @ operands[1]).astype(np.float32)
+    for kernel in GEMMS[:3]:
+        for out in product(kernel, *operands):
+            assert np.array_equal(np.isnan(out), np.isnan(wanted))
+            assert np.array_equal(out[np.isinf(wanted)], wanted[np.isinf(wanted)])
+            clean = np.isfinite(wanted).all(1 - side)
+            out, exact = (np.compress(clean, x, side) for x in (out, wanted.astype(np.float64)))
+            assert relative_error(out, exact) < LIMITS[kernel.terms]
+
+
+@needs_tiles
+def test_infinity_times_zero_is_nan() -> None:
+    """As in float32, also where the zero stands for a sparse activation."""
+    a, b = normal(1, 40, 64), normal(2, 64, 40)
+    a[2, 7], b[7, 5] = np.inf, 0
+    for kernel in GEMMS[:3]:
+        for out in product(kernel, a, b):
+            assert np.isnan(out[2, 5])
+            assert np.array_equal(np.isinf(out[2]), b[7] != 0)
+            assert np.isfinite(np.delete(out, 2, 0)).all()
+
+
+@needs_tiles
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (1e-30, 1),
+        (1e-33, 1),
+        (1e-36, 1),
+        (1e-38, 1e4),
+        (1e-17, 1e-17),
+        (1e-18, 1e-18),
+        (1e20, 1e15),
+    ],
+)
+def test_tiny_and_huge_scales(left: float, right: float) -> None:
+    """Operands near the ends of float32's range lose nothing that float32 keeps."""
+    a, b = normal(1, 40, 128) * np.float32(left), normal(2, 128, 40) * np.float32(right)
+    for first, second in ((a, b), (b.T.copy(), a.T.copy())):
+        wanted = first.astype(np.float64) @ second.astype(np.float64)
+        for kernel in GEMMS[:3]:
+            for out in product(kernel, first, second):
+                assert relative_error(out, wanted) < LIMITS[kernel.terms], kernel
+
+
+@needs_tiles
+def test_single_tiny_rows_and_columns() -> None:
+    """Each row and column is accurate by itself, however small it is beside the others."""
+    a, b = normal(1, 70, 64), normal(2, 64, 70)
+    a[[1, 33]] *= np.float32(1e-35)
+    b[:, [2, 69]] *= np.float32(1e-30)
+    wanted = a.astype(np.float64) @ b.astype(np.float64)
+    terms = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
+    for out in product(six(), a, b):
+        assert np.all(np.abs(out - wanted) <= 1e-6 * terms + 1e-44)
+
+
+@needs_tiles
+def test_the_tolerance_chooses_the_products() -> None:
+    """Strict and default calls, 1e-5 and 1e-2 each get the fewest products that they allow."""
+    from hwkit.selection import select
+
+    device = registry().device("cpu:0")
+    p, kernels = problem("gemm float32 nn m=256 n=256 k=256"), registry().kernels(device, "gemm")
+    chosen = {
+        t: select(p, device, kernels, [], t).kernel.name for t in (None, 1e-5, 1e-2, "strict")
+    }
+    assert chosen == {
+        None: "amx6_gemm", 1e-5: "amx3_gemm", 1e-2: "amx1_gemm", "strict": "packed_gemm"
+    }  # fmt: skip
+    small = problem("gemm float32 nn m=100 n=100 k=256")
+    assert select(small, device, kernels, []).kernel.name == "packed_gemm"
+
+
+@needs_tiles
+def test_the_device_says_which_tiles_it_has() -> None:
+    """Emulated tiles have another arch and another fingerprint than real ones."""
+    device = registry().device("cpu:0")
+    emulated = "amx-emulated" in device.fingerprint.identity["isa"]
+    assert device.arch.endswith("-amx-emulated" if emulated else "-amx")
+    assert device.emulated == emulated
+
+
+@pytest.mark.skipif(HERE, reason="this process has tiles")
+def test_without_tiles_the_kernels_say_so() -> None:
+    """Nothing is chosen, and the reason names what to look at."""
+    p = problem("gemm float32 nn m=256 n=256 k=256")
+    for kernel in GEMMS[:3]:
+        assert "HWKIT_MAX_ISA" in str(kernel.supports(p))
+    with pytest.raises(ValueError, match="AMX"):
+        six().build(p, six().default(p))
+
+
+def test_instruction_set_emulated() -> None:
+    """All of these tests pass with tiles in plain C, whatever the processor is."""
+    run_again(__file__, "amx", HWKIT_EMULATE_AMX="1")
+
+
+def test_instruction_set_lowered() -> None:
+    """HWKIT_MAX_ISA below amx leaves tiles out, emulated or not."""
+    run_again(__file__, "avx2", HWKIT_EMULATE_AMX="1")
