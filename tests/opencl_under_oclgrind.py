@@ -41,6 +41,10 @@ CASES: tuple[tuple[str, str, str], ...] = (
      "dilation=1,2 groups=2 +bias+residual+leaky_relu:0.1", "mr=3 nv=1 vec=4 unroll=2"),
     ("implicit_conv2d", "conv2d float32 nhwc n=1 c=5 h=4 w=5 k=7 r=1 s=1 pad=0 stride=1",
      "wm=2 wn=2"),
+    ("image_conv2d", "conv2d float32 nchw n=2 c=6 h=7 w=6 k=10 r=3 s=2 pad=1,2,0,3 stride=2,1 "
+     "dilation=1,2 groups=2 +bias+residual+relu", "mr=3 nv=1 vec=4 image=1"),
+    ("image_conv2d", "conv2d float32 nhwc n=2 c=8 h=5 w=6 k=7 r=3 s=3 pad=1 stride=2 groups=1 "
+     "+relu", "mr=2 nv=2 vec=4 wn=2 image=2"),
     ("rows_conv2d", "conv2d float32 nchw n=1 c=4 h=5 w=11 k=4 r=3 s=3 pad=1 stride=1 groups=4 "
      "+bias+relu6", "vec=4 tile=1"),
     ("rows_conv2d", "conv2d float32 nhwc n=1 c=4 h=5 w=7 k=6 r=3 s=3 pad=1 stride=2 groups=2",
@@ -75,8 +79,8 @@ FAULTS = {
     "sums": ("direct.cl", "        sum[i] = v_splat((A)0);", "        ;"),
 }
 TEXELS = (
-    ("__read_only image1d_buffer_t", "const GLOBAL T *"),
-    ("read_imagef(b, at++)", "vload4(at++, b)"),
+    ("#define TEXELS __read_only image1d_buffer_t", "#define TEXELS const GLOBAL T *"),
+    ("read_imagef(image, at)", "vload4(at, image)"),
 )
 
 # Channels as arrays in memory, long enough for all: kernels joined by them run one after another.
@@ -122,8 +126,9 @@ def substitute(file: str, right: str, other: str) -> None:
 
 def read_texels_from_buffers() -> None:
     """Let kernels that take images take the buffers that these lie over."""
-    for right, other in TEXELS:
-        substitute("gemm.cl", right, other)
+    for file in ("gemm.cl", "conv2d.cl"):
+        for right, other in TEXELS:
+            substitute(file, right, other)
     Texels.over = classmethod(lambda cls, device, memory: cls(memory, memory))  # type: ignore[assignment,method-assign]
 
 

@@ -27,8 +27,9 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
 
     if not isinstance(device, OpenclDevice):
         return []
-    from . import conv2d, fpga, gemm, pool2d
+    from . import conv2d, fpga, gemm, images, pool2d
 
     if device.limits.work_group == 1:
         return fpga.kernels(device)
-    return [*gemm.kernels(device), *conv2d.kernels(device), *pool2d.kernels(device)]
+    parts = (gemm, conv2d, pool2d, images)
+    return [kernel for part in parts for kernel in part.kernels(device)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from hwkit import Config, Kernel, Problem, Run
+from hwkit import Config, Kernel, KernelFailure, Problem, Run
 
 from .models import Work
 from .programs import DTYPES, build
@@ -118,6 +118,10 @@ class OpenclKernel(Kernel):
         """Whether dtypes and sizes fit."""
         return self.refusal(problem) or True
 
+    def as_argument(self, packed: Any) -> Any:
+        """Return as what the kernel reads the buffer of packed weights: as it is."""
+        return packed
+
     def threads(self, config: Config) -> int:
         """Return the work-items of a group."""
         return int(config.get("wm", 1)) * int(config.get("wn", 1))
@@ -177,9 +181,19 @@ class OpenclKernel(Kernel):
         defines: Mapping[str, int],
         arguments: tuple[Any, ...],
     ) -> Any:
-        """Return the launch of a function of ``self.file``."""
+        """Return the launch of a function of ``self.file``.
+
+        Raises:
+            KernelFailure: it does not compile, or takes too much private memory.
+        """
         import pyopencl as cl
 
         macros = {**defines, "THREADS": threads, "DTYPE": DTYPES[problem.dtypes.input]}
-        program = build(self.device, self.file, macros)
-        return Launch(cl.Kernel(program, function), groups, threads, arguments)
+        kernel = cl.Kernel(build(self.device, self.file, macros), function)
+        taken = kernel.get_work_group_info(
+            cl.kernel_work_group_info.PRIVATE_MEM_SIZE, self.device.found
+        )
+        reason = self.device.limits.why_not_private(threads, int(taken))
+        if reason is not None:
+            raise KernelFailure("memory", f"{function} on {self.device}: {reason}")
+        return Launch(kernel, groups, threads, arguments)

@@ -120,13 +120,20 @@ class ImplicitConv2d(_Conv2d):
         across = int(config["nv"]) * int(config["vec"])
         return ceiling(problem["k"] // problem["groups"], across), across
 
+    def _defines(self, config: Config) -> dict[str, int]:
+        names = {"MR": "mr", "NV": "nv", "VEC": "vec", "WM": "wm", "WN": "wn", "UNROLL": "unroll"}
+        return {macro: int(config[name]) for macro, name in names.items()}
+
+    def _pixels(self, config: Config) -> Slot:
+        """Return as what the kernel reads the pictures: as a buffer."""
+        return Slot(0)
+
     def build(self, problem: Problem, config: Config) -> Run:
         """Compile, and allocate the packed weights."""
         groups, channels = problem["groups"], problem["c"] // problem["groups"]
         per_group, taps = problem["k"] // groups, problem["r"] * problem["s"]
         panels, across = self._panels(problem, config)
-        names = {"MR": "mr", "NV": "nv", "VEC": "vec", "WM": "wm", "WN": "wn", "UNROLL": "unroll"}
-        defines = {macro: int(config[name]) for macro, name in names.items()}
+        defines = self._defines(config)
         depth = taps * channels
         packed = self.device.empty((groups * panels * depth * across,), problem.operands[1].dtype)
         # A tap is a step along s: rows of taps follow one another in both layouts.
@@ -151,9 +158,9 @@ class ImplicitConv2d(_Conv2d):
             ),
             self.threads(config), defines,
             (
-                Slot(0), packed.base_data, slots["bias"], slots["residual"], OUT,
-                *map(integer, sizes), *window_arguments(problem), *self._images(problem),
-                *self._output(problem), integer(flags), *activation,
+                self._pixels(config), self.as_argument(packed.base_data), slots["bias"],
+                slots["residual"], OUT, *map(integer, sizes), *window_arguments(problem),
+                *self._images(problem), *self._output(problem), integer(flags), *activation,
             ),
         )  # fmt: skip
         return self.run(problem, config, [pack, main], 1, (packed,))

@@ -196,6 +196,9 @@ class OpenclDevice(Device):
     def refuse(self, launch: Launch) -> None:
         """Refuse nothing: the device does it itself."""
 
+    def refuse_image(self, texels: int) -> None:
+        """Refuse nothing: the device does it itself."""
+
     def launched(self, run: OpenclRun) -> None:
         """Take note of a run; devices that are emulated add its estimate up."""
 

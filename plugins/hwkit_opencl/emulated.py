@@ -75,6 +75,16 @@ class EmulatedDevice(OpenclDevice):
             )
             raise Refused("launch", -5, what)
 
+    def refuse_image(self, texels: int) -> None:
+        """Refuse an image over a buffer as the device would.
+
+        Raises:
+            Refused: with the code that the device would return.
+        """
+        if texels > self.limits.texels:
+            what = f"{texels} texels are more than the {self.limits.texels} of an image of {self}"
+            raise Refused("memory", -40, what)
+
     def launched(self, run: OpenclRun) -> None:
         """Note the estimate of a run while one is timed."""
         if self._estimates is not None and run.estimate is not None:

@@ -13,7 +13,7 @@ INSTALL = "pip install 'hwkit[opencl]'"
 
 # Codes of cl.h; pyopencl raises different classes for one code, so only the code counts.
 _LOST = {-2: "is not available", -1: "was not found", -33: "is no longer valid"}
-_MEMORY = {-4, -5, -6, -61}
+_MEMORY = {-4, -5, -6, -40, -61}
 _COMPILE = {-11, -15, -17, -42, -43}
 
 NAMES = {
@@ -22,6 +22,7 @@ NAMES = {
     -5: "OUT_OF_RESOURCES",
     -6: "OUT_OF_HOST_MEMORY",
     -11: "BUILD_PROGRAM_FAILURE",
+    -40: "INVALID_IMAGE_SIZE",
     -53: "INVALID_WORK_DIMENSION",
     -54: "INVALID_WORK_GROUP_SIZE",
     -55: "INVALID_WORK_ITEM_SIZE",

@@ -8,12 +8,12 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, Value, ceiling, epilogue, integer, number, offset, tunables
 from .models import Work
-from .run import OUT, Slot, Texels
+from .run import OUT, Slot
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["ImageGemm", "LocalGemm", "PackedGemm", "PlainGemm", "Strides", "kernels"]
+__all__ = ["LocalGemm", "PackedGemm", "PlainGemm", "Strides", "kernels"]
 
 MR = (1, 2, 3, 4, 6, 8)
 NV = (1, 2, 3, 4)
@@ -28,7 +28,7 @@ _PACKERS = 16
 
 def kernels(device: OpenclDevice) -> list[Kernel]:
     """Return the kernels of this module."""
-    kinds = (PackedGemm, PlainGemm, LocalGemm, ImageGemm)
+    kinds = (PackedGemm, PlainGemm, LocalGemm)
     return [kind(device, op) for op in ("gemm", "matmul") for kind in kinds]
 
 
@@ -104,7 +104,7 @@ class _Gemm(OpenclKernel):
             shape = (sizes.b_count * panels * k * across,)
             buffer = self.device.empty(shape, problem.operands[1].dtype)
             scratch, packed = (buffer,), buffer.base_data
-            right = self._right(packed)
+            right = self.as_argument(packed)
             right_batch = panels * k * across if sizes.b_batch else 0
             pack: tuple[Any, ...] = (
                 Slot(1), packed, integer(n), integer(k), offset(sizes.b_row),
@@ -129,10 +129,6 @@ class _Gemm(OpenclKernel):
             self.launch(problem, "gemm", groups, self.threads(config), defines, arguments)
         )
         return self.run(problem, config, launches, len(launches) - 1, scratch)
-
-    def _right(self, packed: Any) -> Any:
-        """Return as what the kernel reads the packed b."""
-        return packed
 
     def work(self, problem: Problem, config: Config) -> Work:
         """Return the multiply-adds of whole tiles, and an access for each element or vector."""
@@ -179,49 +175,6 @@ class PackedGemm(_Gemm):
     def rank(self, problem: Problem) -> int:
         """First, but for few rows."""
         return 2 if problem["m"] > 8 or problem.packed else -1
-
-
-class ImageGemm(PackedGemm):
-    """The panels of b read as an image, which mobile GPUs cache apart from buffers."""
-
-    name = "image_gemm"
-
-    def supports(self, problem: Problem) -> bool | str:
-        """Whether it is float32, and the panels fit an image."""
-        answer = super().supports(problem)
-        if answer is not True:
-            return answer
-        if problem.dtypes.input != "float32":
-            return "takes float32, of which a texel has four"
-        texels = self.workspace(problem, self.default(problem)) // 16
-        if not 0 < texels <= self.device.limits.texels:
-            return f"an image has 1 to {self.device.limits.texels} texels here, not {texels}"
-        return True
-
-    def space(self, problem: Problem) -> Space:
-        """Return the space of panels, less what is no whole number of texels or fits no image."""
-
-        def fits(nv: int, vec: int) -> bool:
-            config = Config({"nv": nv, "vec": vec})
-            return self.workspace(problem, config) // 16 <= self.device.limits.texels
-
-        space = super().space(problem)
-        known = [(each.test, each.reason) for each in space.constraints]
-        texels = (lambda vec: vec % 4 == 0, "a texel has four elements")
-        return Space(space.values, [*known, texels, (fits, "the panels fit an image")])
-
-    def _more(self, values: dict[str, int]) -> dict[str, Value]:
-        return {**values, "unroll": 1}
-
-    def _defines(self, config: Config) -> dict[str, int]:
-        return {**super()._defines(config), "IMAGE": 1}
-
-    def _right(self, packed: Any) -> Any:
-        return Texels.over(self.device, packed)
-
-    def rank(self, problem: Problem) -> int:
-        """Only where it was measured to be faster."""
-        return -2
 
 
 class PlainGemm(_Gemm):

@@ -67,6 +67,7 @@ class Work:
         fma: multiply-adds, those of padding included.
         loads: accesses to global memory, each of ``load_bytes``.
         load_bytes: bytes of one access.
+        texels: of four floats, read through the texture unit.
         local_loads: accesses to local memory.
         barriers: of all groups together.
         bytes: that must come from memory at least.
@@ -87,6 +88,7 @@ class Work:
     bytes: float
     groups: int = 1
     threads: int = 1
+    texels: float = 0.0
     local_loads: float = 0.0
     barriers: float = 0.0
     registers: int = 16
@@ -109,8 +111,9 @@ def _mobile(profile: Profile, work: Work) -> tuple[float, dict[str, float]]:
     """The slowest of arithmetic, load/store and memory, less occupied where registers are many.
 
     Arithmetic at the published rate; one access of up to 128 bits a clock for a work-item of each
-    lane of a warp; local memory is global memory where the profile says so, and then staging costs
-    accesses and barriers and saves nothing.
+    lane of a warp; a texel of four floats takes the texture unit four times as long as one of four
+    bytes; local memory is global memory where the profile says so, and then staging costs accesses
+    and barriers and saves nothing.
     """
     rate = profile["float16_per_clock"] if work.half else profile["float32_per_clock"]
     cores, clock = profile["cores"], profile["clock_hz"]
@@ -122,6 +125,7 @@ def _mobile(profile: Profile, work: Work) -> tuple[float, dict[str, float]]:
     spills = 2.0 * spilled / max(work.registers, 1) * work.fma
     arithmetic = work.fma * 2 / (rate * cores)
     access = (loads + local + spills) / (profile["warp"] * cores)
+    access = max(access, 4.0 * work.texels / (profile["texels_per_clock"] * cores))
     memory = (work.bytes + 4.0 * spills) / profile["bandwidth"] * clock
     # Up to 32 registers all threads of a core are there to hide latency, beyond that half of them.
     present = profile["threads_per_core"] / (1 if 2 * work.registers <= profile["registers"] else 2)

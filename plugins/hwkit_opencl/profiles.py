@@ -61,9 +61,8 @@ class Profile:
             allocation=self["allocation"],
             alignment=alignment,
             float64=self["float64"],
-            registers=self["registers"] if "registers" in self.numbers else 0,
-            # What the standard guarantees (OpenCL 1.2, table 4.3); FPGA boards have no images.
-            texels=65536 if self.family == "mobile" else 0,
+            registers=self["registers"],
+            texels=self["texels"],
         )
 
     def describe(self) -> str:

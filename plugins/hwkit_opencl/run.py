@@ -16,9 +16,15 @@ __all__ = ["OUT", "Launch", "OpenclRun", "Slot", "Texels"]
 
 @dataclass(frozen=True)
 class Slot:
-    """An argument that comes with the call: operand number ``number``, or the output."""
+    """An argument that comes with the call: operand number ``number``, or the output.
+
+    Attributes:
+        number: of the operand, or -1.
+        texels: whether it is read as an image of four floats a texel.
+    """
 
     number: int
+    texels: bool = False
 
 
 OUT = Slot(-1)
@@ -41,6 +47,7 @@ class Texels:
         """Return an image over all of ``memory``."""
         import pyopencl as cl
 
+        device.refuse_image(memory.size // 16)
         form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
         with translated(str(device), f"{memory.size} bytes were made an image"):
             image = cl.create_image(
@@ -129,7 +136,7 @@ class OpenclRun:
             for launch in launches:
                 if 0 in launch.groups:
                     continue
-                values = [_value(a, slots) for a in launch.arguments]
+                values = [self._value(a, slots) for a in launch.arguments]
                 self.device.refuse(launch)
                 launch.kernel.set_args(*values)
                 queue = self.device.queue if launch.queue is None else launch.queue
@@ -143,6 +150,12 @@ class OpenclRun:
             for event in last.values():
                 event.wait()
             self.device.launched(self)
+
+    def _value(self, argument: Any, slots: Mapping[int, Any]) -> Any:
+        if isinstance(argument, Slot):
+            memory = slots[argument.number].base_data
+            return Texels.over(self.device, memory).image if argument.texels else memory
+        return argument.image if isinstance(argument, Texels) else argument
 
     def prepack(self, constants: Mapping[int, Any]) -> OpenclRun:
         """Return the same run with these operands kept; weights in the kernel's own layout."""
@@ -173,12 +186,6 @@ class OpenclRun:
         if isinstance(argument, Texels):
             return Texels.over(self.device, moved[id(argument.memory)])
         return moved.get(id(argument), argument)
-
-
-def _value(argument: Any, slots: Mapping[int, Any]) -> Any:
-    if isinstance(argument, Slot):
-        return slots[argument.number].base_data
-    return argument.image if isinstance(argument, Texels) else argument
 
 
 def _another(kernel: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from hwkit_opencl import programs
 from hwkit_opencl.backend import PLATFORM_VARIABLE, OpenclBackend
 from hwkit_opencl.device import OpenclDevice
 from hwkit_opencl.failures import translated
-from hwkit_opencl.gemm import PackedGemm
+from hwkit_opencl.gemm import PackedGemm, PlainGemm
 
 needs_opencl = pytest.mark.skipif(bool(unavailable("opencl:0")), reason=unavailable("opencl:0"))
 
@@ -144,6 +145,26 @@ def test_too_large_a_buffer_is_a_memory_failure() -> None:
     device = opened()
     with pytest.raises(KernelFailure) as caught:
         device._new((1 << 46,), np.dtype(np.uint8), device._cl.mem_flags.READ_WRITE, None)
+    assert caught.value.failure == "memory"
+
+
+@needs_opencl
+def test_private_memory_beyond_the_cache_is_a_memory_failure() -> None:
+    """What the compiler took is checked after the build: at the limit it runs, beyond it fails."""
+    import pyopencl as cl
+
+    device = OpenclDevice(opened().found, 0)
+    problem, kernel = parse_problem("gemm float32 nn m=8 n=8 k=8"), PlainGemm(device, "gemm")
+    config = kernel.default(problem).replace(wm=2)
+    run: Any = kernel.build(problem, config)
+    question = cl.kernel_work_group_info.PRIVATE_MEM_SIZE
+    taken = 2 * run.launches[0].kernel.get_work_group_info(question, device.found)
+    assert taken > 0
+    device.limits = replace(device.limits, cache=taken)
+    kernel.build(problem, config)
+    device.limits = replace(device.limits, cache=taken - 1)
+    with pytest.raises(KernelFailure, match=r"private memory.*choose a smaller tile") as caught:
+        kernel.build(problem, config)
     assert caught.value.failure == "memory"
 
 

@@ -2,9 +2,23 @@
 
    A work-item makes MR output pixels (of all images, one after another) of NV vectors of output
    channels of one group. Weights are packed in panels of NR = NV * VEC channels, padded with zeros:
-   [group][panel][r][s][c][NR]. Images have strides, so one text takes nchw and nhwc. */
+   [group][panel][r][s][c][NR]. Pictures have strides, so one text takes nchw and nhwc.
+   IMAGE 1: weights are read as texels; 2: pixels as well, a texel being four channels that lie side by
+   side, of a group with a whole number of them. */
 
 #define NR (NV * VEC)
+#if IMAGE
+#define WEIGHTS TEXELS
+#else
+#define WEIGHTS const GLOBAL T *
+#endif
+#if IMAGE == 2
+#define PIXELS TEXELS
+#define PLANES 4
+#else
+#define PIXELS const GLOBAL T *
+#define PLANES 1
+#endif
 
 KERNEL(pack_weights)(const GLOBAL T *w, GLOBAL T *packed, int depth, int channels, int per_group,
                      int taps, i64 w_k, i64 w_c, i64 w_tap)
@@ -25,6 +39,36 @@ KERNEL(pack_weights)(const GLOBAL T *w, GLOBAL T *packed, int depth, int channel
             store1(to + j, (A)0);
 }
 
+#if IMAGE
+/* One tap, from texel number weights on; pixels in the padding (at < 0) are zero. */
+FUNCTION void accumulate_texels(V (*sum)[NV], PIXELS x, i64 *at, i64 step, WEIGHTS w, int weights,
+                                int channels)
+{
+    for (int channel = 0; channel < channels; channel += PLANES) {
+        A value[MR][PLANES];
+#pragma unroll
+        for (int i = 0; i < MR; ++i)
+#if IMAGE == 2
+            vstore4(at[i] < 0 ? (float4)(0) : TEXEL(x, (int)((at[i] + channel) / 4)), 0, value[i]);
+#else
+            value[i][0] = at[i] < 0 ? (A)0 : load1(x + at[i] + channel * step);
+#endif
+#pragma unroll
+        for (int plane = 0; plane < PLANES; ++plane) {
+            V right[NV];
+#pragma unroll
+            for (int j = 0; j < NV; ++j)
+                right[j] = v_texels(w, weights + j * (VEC / 4));
+#pragma unroll
+            for (int i = 0; i < MR; ++i)
+#pragma unroll
+                for (int j = 0; j < NV; ++j)
+                    sum[i][j] = v_fma(v_splat(value[i][plane]), right[j], sum[i][j]);
+            weights += NR / 4;
+        }
+    }
+}
+#else
 FUNCTION void accumulate(V (*sum)[NV], const GLOBAL T *x, i64 *at, i64 step, const GLOBAL T *w,
                          int channels)
 {
@@ -87,8 +131,9 @@ FUNCTION void accumulate_edge(V (*sum)[NV], const GLOBAL T *x, i64 *at, i64 step
         w += NR;
     }
 }
+#endif
 
-KERNEL(conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
+KERNEL(conv2d)(PIXELS x, WEIGHTS w, const GLOBAL T *bias,
                const GLOBAL T *residual, GLOBAL T *y, int pixels, int channels, int h, int width,
                int per_group, int p, int q, int r, int s, int top, int left, int stride_y,
                int stride_x, int dilation_y, int dilation_x, i64 x_n, i64 x_c, i64 x_h, i64 x_w,
@@ -113,7 +158,7 @@ KERNEL(conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
         for (int j = 0; j < NV; ++j)
             sum[i][j] = v_splat((A)0);
     }
-    w += ((i64)group * panels + panel) * r * s * channels * NR;
+    i64 weights = ((i64)group * panels + panel) * r * s * channels * NR;
     for (int u = 0; u < r; ++u)
         for (int v = 0; v < s; ++v) {
             i64 at[MR];
@@ -125,11 +170,15 @@ KERNEL(conv2d)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
                 at[i] = within ? image[i] + a * x_h + b * x_w : -1;
                 inside &= within;
             }
+#if IMAGE
+            accumulate_texels(sum, x, at, x_c, w, (int)(weights / 4), channels);
+#else
             if (inside)
-                accumulate(sum, x, at, x_c, w, channels);
+                accumulate(sum, x, at, x_c, w + weights, channels);
             else
-                accumulate_edge(sum, x, at, x_c, w, channels);
-            w += (i64)channels * NR;
+                accumulate_edge(sum, x, at, x_c, w + weights, channels);
+#endif
+            weights += (i64)channels * NR;
         }
     int channel = panel * NR;
     i64 base = ((i64)group * per_group + channel) * y_k;

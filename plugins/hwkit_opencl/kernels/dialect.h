@@ -210,6 +210,21 @@ FUNCTION void v_store(GLOBAL T *p, V x)
 #endif
 }
 
+#if IMAGE
+/* VEC elements of an image over a buffer of floats, from texel number at on: past it some devices keep
+   a cache of its own. OpenCL and float only, VEC a multiple of 4. */
+#define TEXELS __read_only image1d_buffer_t
+#define TEXEL(image, at) read_imagef(image, at)
+FUNCTION V v_texels(TEXELS image, int at)
+{
+    A lanes[VEC];
+#pragma unroll
+    for (int i = 0; i < VEC; i += 4)
+        vstore4(TEXEL(image, at + i / 4), 0, lanes + i);
+    return v_pack(lanes);
+}
+#endif
+
 /* Lanes first <= i < last from p[i * step]; the others are fill. */
 FUNCTION V v_gather(const GLOBAL T *p, i64 step, int first, int last, A fill)
 {

@@ -4,13 +4,12 @@
    across. a is read one element at a time, so its transposition is a pair of strides. b is
      PACKED 1   in panels of NR = NV * VEC columns, padded with zeros, as pack_b writes them;
      PACKED 0   as it is, its columns side by side.
-   IMAGE 1: the panels are read as texels of an image over their buffer, past which some devices keep
-   a cache of its own; OpenCL and float only, VEC a multiple of 4.
+   IMAGE 1: the panels are read as texels of an image over their buffer.
    STAGE > 0: a group first copies STAGE steps of the depth of its block of a and b to local memory. */
 
 #define NR (NV * VEC)
 #if IMAGE
-#define RIGHT_SIDE __read_only image1d_buffer_t
+#define RIGHT_SIDE TEXELS
 #else
 #define RIGHT_SIDE const GLOBAL T *
 #endif
@@ -105,13 +104,9 @@ FUNCTION void multiply_texels(V (*sum)[NV], const GLOBAL T **rows, i64 a_column,
     for (int depth = 0; depth < k; ++depth) {
         V right[NV];
 #pragma unroll
-        for (int j = 0; j < NV; ++j) {
-            A lanes[VEC];
-#pragma unroll
-            for (int e = 0; e < VEC; e += 4)
-                vstore4(read_imagef(b, at++), 0, lanes + e);
-            right[j] = v_pack(lanes);
-        }
+        for (int j = 0; j < NV; ++j)
+            right[j] = v_texels(b, at + j * (VEC / 4));
+        at += NR / 4;
         step(sum, rows, depth * a_column, right);
     }
 }
