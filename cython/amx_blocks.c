@@ -1,6 +1,7 @@
 /* Panels and blocks of products by tiles; compiled once. */
 #include "amx_blocks.h"
 
+#include "amx.h"
 #include "gemm.h"
 #include "half.h"
 #include "isa.h"
@@ -49,7 +50,7 @@ static const uint32_t TOO_LARGE = 0x7f7f8000;
  * with products as small, sums of 2^14 of them lose as much as a rounding of float32 at most. */
 static const double LEAST = 0x1p-80;
 
-static int fits(hwkit_amx_range r)
+int hwkit_amx_fits(hwkit_amx_range r)
 {
     return r.most < TOO_LARGE && (r.most == 0 || value_of(r.least) >= LEAST);
 }
@@ -57,7 +58,7 @@ static int fits(hwkit_amx_range r)
 /* Whether a panel is kept as float32. */
 static int kept(const hwkit_amx_maker *m, const hwkit_amx_panel *p)
 {
-    return !m->narrow && !fits(p->range);
+    return !m->narrow && !hwkit_amx_fits(p->range);
 }
 
 static int suited(const hwkit_amx_maker *m, const hwkit_amx_panel *a, const hwkit_amx_panel *b)
@@ -119,7 +120,11 @@ void hwkit_amx_fill_a(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *
         rows = widened(m, a, ld, count, depth, turn);
         ld = m->narrow ? depth : ld;
     }
-    p->range = m->tiles->split_a[m->terms - 1](p->data, rows, ld, count, depth);
+    p->range = m->tiles->split_a[m->terms - 1](p->data, m->terms * HWKIT_AMX_PIECE, HWKIT_AMX_PIECE,
+                                               rows, ld, count, depth);
+    for (int64_t piece = 0; piece < whole_steps(depth) / SIDE * m->terms && count < SIDE; piece++)
+        memset(p->data + piece * HWKIT_AMX_PIECE + count * HWKIT_TILE_BYTES, 0,
+               (size_t)(SIDE - count) * HWKIT_TILE_BYTES);
     if (kept(m, p))
         copy_rows((float *)p->data, rows, ld, count, depth);
 }
@@ -164,13 +169,13 @@ static const float *plain_a(const hwkit_amx_maker *m, const hwkit_amx_block *x, 
             const char *at = x->a->data + x->steps[k / SIDE] + (i * SIDE + k % SIDE) * 2;
             float sum = 0;
             for (int t = m->terms - 1; t >= 0; t--)
-                sum += half_at(at + t * HWKIT_AMX_PIECE);
+                sum += half_at(at + t * x->term);
             to[i * deep + k] = sum;
         }
     return to;
 }
 
-static const float *plain_b(const hwkit_amx_maker *m, const hwkit_amx_panel *b, float *to)
+const float *hwkit_amx_plain_b(const hwkit_amx_maker *m, const hwkit_amx_panel *b, float *to)
 {
     const int64_t deep = whole_steps(b->depth);
     if (kept(m, b))
@@ -178,7 +183,7 @@ static const float *plain_b(const hwkit_amx_maker *m, const hwkit_amx_panel *b, 
     for (int64_t k = 0; k < deep; k++)
         for (int j = 0; j < SIDE; j++) {
             const char *at = b->data + k / SIDE * m->terms * HWKIT_AMX_PIECE +
-                             j / 16 * (HWKIT_AMX_PIECE / 2) + k % SIDE / 2 * 64 +
+                             j / 16 * (HWKIT_AMX_PIECE / 2) + k % SIDE / 2 * HWKIT_TILE_BYTES +
                              j % 16 * 4 + k % 2 * 2;
             float sum = 0;
             for (int t = m->terms - 1; t >= 0; t--)
@@ -191,7 +196,7 @@ static const float *plain_b(const hwkit_amx_maker *m, const hwkit_amx_panel *b, 
 static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
 {
     const int64_t deep = whole_steps(x->a->depth);
-    const float *a = plain_a(m, x, x->plain), *b = plain_b(m, x->b, x->plain + SIDE * deep);
+    const float *a = plain_a(m, x, x->plain), *b = hwkit_amx_plain_b(m, x->b, x->plain + SIDE * deep);
     const int wide = 2 * m->vl;
     int most = 4;
     while (most < HWKIT_MAX_ROWS && m->table->by_row[1][most])
@@ -222,7 +227,7 @@ void hwkit_amx_multiply(const hwkit_amx_maker *m, const hwkit_amx_block *x)
     const int direct = whole && (add || !x->accumulate);
     hwkit_amx_tile t = {
         .a = {x->a->data, x->a->data + HWKIT_AMX_PIECE / 2}, .a_steps = x->steps,
-        .a_term = HWKIT_AMX_PIECE, .a_row = SIDE * 2, .b = x->b->data,
+        .a_term = x->term, .a_row = SIDE * 2, .b = x->b->data,
         .steps = whole_steps(x->a->depth) / SIDE, .c = direct ? x->c : x->block,
         .ldc = (direct ? x->ldc : SIDE) * (int64_t)sizeof(float), .accumulate = add};
     m->tiles->product[m->terms - 1](&t);

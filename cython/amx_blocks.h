@@ -45,6 +45,7 @@ void hwkit_amx_fill_b(const hwkit_amx_maker *maker, hwkit_amx_panel *panel, cons
 typedef struct {
     const hwkit_amx_panel *a, *b;
     const int64_t *steps; /* a's, in bytes: see hwkit_amx_steps */
+    int64_t term;         /* a's: bytes from term to term */
     float *c;
     int64_t ldc;
     int rows, columns, accumulate;
@@ -53,6 +54,19 @@ typedef struct {
 } hwkit_amx_block;
 
 void hwkit_amx_multiply(const hwkit_amx_maker *maker, const hwkit_amx_block *block);
+
+/* Whether terms represent operands of this range; if not, panels are kept as float32. */
+int hwkit_amx_fits(hwkit_amx_range range);
+
+/* The range of two together. */
+static inline hwkit_amx_range hwkit_amx_both(hwkit_amx_range a, hwkit_amx_range b)
+{
+    return (hwkit_amx_range){a.most > b.most ? a.most : b.most,
+                             a.least < b.least ? a.least : b.least};
+}
+
+/* A panel of B as float32 again, [deep][32 columns]; its own data, or `to`. */
+const float *hwkit_amx_plain_b(const hwkit_amx_maker *maker, const hwkit_amx_panel *b, float *to);
 
 /* Where the steps of a panel begin. */
 void hwkit_amx_steps(const hwkit_amx_maker *maker, int64_t *steps, int64_t count);

@@ -70,6 +70,12 @@ static hwkit_amx_panel panel_at(const hwkit_amx_gemm *g, char *packed, int64_t c
         .depth = hwkit_min(g->kc, g->k - k0)};
 }
 
+hwkit_amx_panel hwkit_amx_panel_at(const hwkit_amx_gemm *g, char *packed, int64_t panel,
+                                   int64_t index)
+{
+    return panel_at(g, packed, g->n, panel, index);
+}
+
 static int element(const hwkit_amx_gemm *g)
 {
     return g->maker.narrow ? 2 : 4;
@@ -212,7 +218,8 @@ static void column_of_blocks(const job *x, const space *s, const hwkit_amx_panel
         const int rows = (int)hwkit_min(SIDE, m1 - i);
         float *c = g->maker.narrow ? s->sums : out + i * g->n + x->column + j;
         hwkit_amx_block block = {
-            .a = &s->rows[(i - m0) / SIDE], .b = b, .steps = s->steps, .c = c,
+            .a = &s->rows[(i - m0) / SIDE], .b = b, .steps = s->steps, .term = HWKIT_AMX_PIECE,
+            .c = c,
             .ldc = g->maker.narrow ? SIDE : g->n, .rows = rows, .columns = columns,
             .accumulate = index > 0, .block = s->block, .plain = s->plain};
         hwkit_amx_multiply(&g->maker, &block);

@@ -22,6 +22,10 @@ void hwkit_amx_gemm_even(hwkit_amx_gemm *g);
 int64_t hwkit_amx_packed_bytes(const hwkit_amx_gemm *g);
 int hwkit_amx_pack(const hwkit_amx_gemm *g, void *packed, const void *b);
 
+/* One panel of what it made, over block number `index` of the depth. */
+hwkit_amx_panel hwkit_amx_panel_at(const hwkit_amx_gemm *g, char *packed, int64_t panel,
+                                   int64_t index);
+
 /* Scratch memory of a run, all threads together. */
 int64_t hwkit_amx_workspace(const hwkit_amx_gemm *g, int packed);
 

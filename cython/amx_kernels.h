@@ -45,10 +45,11 @@ typedef struct {
     void (*begin)(void);
     void (*end)(void);
     void (*product[HWKIT_AMX_TERMS])(const hwkit_amx_tile *tile); /* [terms - 1] */
-    /* rows[i][k], i < 32, k < depth, to A; rows beyond `count` and k beyond depth are zeros */
-    hwkit_amx_range (*split_a[HWKIT_AMX_TERMS])(void *to, const float *a, int64_t ld, int count,
-                                                int64_t depth);
-    /* b[k][j], k < depth, j < count, to B, likewise */
+    /* rows[i][k], i < count <= 32, k < depth, to terms [count][32], `step` and `term` bytes apart; k
+     * beyond depth are zeros */
+    hwkit_amx_range (*split_a[HWKIT_AMX_TERMS])(void *to, int64_t step, int64_t term, const float *a,
+                                                int64_t ld, int count, int64_t depth);
+    /* b[k][j], k < depth, j < count, to B; columns beyond count and k beyond depth are zeros */
     hwkit_amx_range (*split_b[HWKIT_AMX_TERMS])(void *to, const float *b, int64_t ld, int count,
                                                 int64_t depth);
     /* c[i][j] = block[i][j], plus c[i][j] if add; i < rows, j < columns */

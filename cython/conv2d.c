@@ -605,6 +605,8 @@ static int64_t workspace(const plan *p)
 
 hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
 {
+    if (given->algorithm == HWKIT_CONV_TILES)
+        return hwkit_amx_conv2d_plan(given);
     plan *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;

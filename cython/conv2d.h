@@ -14,6 +14,8 @@ typedef enum {
     HWKIT_CONV_DIRECT,
     /* nchw only: weights are the rows, and pixels, packed block by block, the columns. */
     HWKIT_CONV_PACKED,
+    /* float32 without groups, by tiles; needs hwkit_amx(). See amx_conv2d.c. */
+    HWKIT_CONV_TILES,
 } hwkit_conv2d_algorithm;
 
 /* Operands of a run: x, w, then as far as there are: bias, residual. */
@@ -30,11 +32,15 @@ typedef struct {
     int64_t channels;  /* output channels of a chunk */
     int pack_a;        /* direct: copy the pixels of a block into panels */
     int merge;         /* direct: copy padded input rows, so that a row of taps is one segment */
+    int terms;         /* tiles: 1 to 3, see amx_kernels.h */
     int threads;
 } hwkit_conv2d;
 
 /* NULL if memory is short. The tile must be one that the table has; merge needs groups == 1 and
  * dilation_x == 1. */
 hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *c);
+
+/* What hwkit_conv2d_plan calls for tiles. */
+hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *c);
 
 #endif

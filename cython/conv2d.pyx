@@ -6,14 +6,14 @@ cdef extern from "conv2d.h" nogil:
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, pixels, channels
-        int pack_a, merge, threads
+        int pack_a, merge, terms, threads
     hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *)
 
 
 def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t groups=1,
            bint nhwc=False, bint is_double=False, bint bias=False, bint residual=False,
            activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t pixels,
-           int64_t channels, bint pack_a=False, bint merge=False, int threads=1):
+           int64_t channels, bint pack_a=False, bint merge=False, int terms=3, int threads=1):
     """Return the Run of a convolution.
 
     Args:
@@ -31,15 +31,19 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.groups, c.nhwc, c.is_double, c.has_bias, c.has_residual = (
         groups, nhwc, is_double, bias, residual)
     c.act = read_activation(activation)
-    c.algorithm = ("direct", "packed").index(algorithm)
+    c.algorithm = ("direct", "packed", "tiles").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
-    c.pack_a, c.merge, c.threads = pack_a, merge, threads
+    c.pack_a, c.merge, c.terms, c.threads = pack_a, merge, terms, threads
     if min(*sizes, *out_size, *stride, *dilation, groups, kc, pixels, channels, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
         raise ValueError("groups must divide the channels, and padding must not be negative")
     if algorithm == "packed" and (nhwc or pack_a or merge):
         raise ValueError("algorithm packed is for nchw, without pack_a and merge")
+    if algorithm == "tiles":
+        _check_tiles(is_double, terms)
+        if groups != 1:
+            raise ValueError("algorithm tiles takes one group")
     if merge and (groups != 1 or c.dilation_x != 1):
         raise ValueError("merge needs groups=1 and no dilation along rows")
     _check_tile(is_double, rows, vectors)

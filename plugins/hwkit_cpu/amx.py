@@ -16,7 +16,7 @@ from . import gemm, tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["BOUNDS", "TilesGemm", "kernels", "unavailable"]
+__all__ = ["BOUNDS", "PRODUCTS", "TilesGemm", "kernels", "unavailable"]
 
 SIDE = 32
 KC = (256, 512, 768, 1024, 1536, 2048)
@@ -29,7 +29,8 @@ _DEEP, _PACKED, _UNPACKED = 64, 64, 128
 BOUNDS = {3: 4e-7, 2: 6e-6, 1: 3.5e-3}
 """Relative errors for random operands, by terms; measured were 1.2e-7, 4.7e-6 and 2.4e-3."""
 
-_PRODUCTS = {3: 6, 2: 3, 1: 1}
+PRODUCTS = {3: 6, 2: 3, 1: 1}
+"""Products of terms, by terms."""
 
 
 def kernels() -> list[Kernel]:
@@ -59,7 +60,7 @@ class TilesGemm(Kernel):
     def __init__(self, op: str, terms: int) -> None:
         self.op = op
         self.terms = terms
-        self.name = f"amx{_PRODUCTS[terms]}_gemm"
+        self.name = f"amx{PRODUCTS[terms]}_gemm"
 
     def supports(self, problem: Problem) -> bool | str:
         """Whether there are tiles, and all is float32."""

@@ -268,6 +268,9 @@ static void any_tile(int is_double, int *rows, int *vectors)
     } while (!kernels->gemm->by_panel[*vectors - 1][*rows - 1]);
 }
 
+/* Error bounds of products by tiles. */
+static const double TERMS[] = {3e-2, 5e-5, 2e-6};
+
 static int test_conv2d(void)
 {
     const void *operands[4];
@@ -281,12 +284,22 @@ static int test_conv2d(void)
     g.channels = upto(30);
     g.pack_a = g.algorithm == HWKIT_CONV_DIRECT && rand() % 2;
     g.merge = g.algorithm == HWKIT_CONV_DIRECT && g.groups == 1 && g.dilation_x == 1 && rand() % 2;
+    const int tiles = hwkit_amx() && rand() % 2;
+    if (tiles) {
+        g.algorithm = HWKIT_CONV_TILES;
+        g.is_double = g.merge = g.pack_a = 0;
+        g.groups = 1;
+        g.c = rand() % 2 ? upto(9) : 30 + upto(10);
+        g.kc = upto(200);
+        g.terms = (int)upto(3);
+    }
     any_tile(g.is_double, &g.rows, &g.vectors);
     int64_t n = g.n * g.k * g.p * g.q;
     double *want = malloc((size_t)n * sizeof(double));
     int count = operands_of(&g, operands);
     convolve(&g, operands, want);
-    int good = right("conv2d", hwkit_conv2d_plan(&g), count, operands, n, g.is_double, want);
+    int good = within(tiles ? TERMS[g.terms - 1] : g.is_double ? 1e-13 : 2e-6, "conv2d",
+                      hwkit_conv2d_plan(&g), count, operands, n, g.is_double, want);
     free(want);
     return good;
 }
@@ -395,7 +408,6 @@ static int test_gemm(void)
                 sum += (bias ? get(bias, d, j) : 0) + (residual ? get(residual, d, to) : 0);
                 want[to] = activated(sum, &g.act);
             }
-    static const double TERMS[] = {3e-2, 5e-5, 2e-6};
     int good = within(tiles ? TERMS[g.terms - 1] : narrow ? 3e-2 : d ? 1e-13 : 2e-6, "gemm", hwkit_gemm_plan(&g), count, operands,
                       n, d, want);
     free(want);

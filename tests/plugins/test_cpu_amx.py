@@ -18,7 +18,7 @@ from hwkit.op import relative_error
 from hwkit.registry import registry
 
 registry().device("cpu:0")
-from hwkit_cpu import _kernels, amx  # noqa: E402  # the device says first if it is missing
+from hwkit_cpu import _kernels, amx, amx_conv2d  # noqa: E402  # the device says first if it is missing
 
 HERE = bool(_kernels.cpu_info()["amx"])
 needs_tiles = pytest.mark.skipif(not HERE, reason="no AMX here; the child process emulates it")
@@ -197,6 +197,78 @@ def test_single_tiny_rows_and_columns() -> None:
     terms = np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64)
     for out in product(six(), a, b):
         assert np.all(np.abs(out - wanted) <= 1e-6 * terms + 1e-44)
+
+
+WINDOWS = (
+    "r=3 s=3 pad=1",
+    "r=3 s=3 pad=1 stride=2",
+    "r=1 s=1",
+    "r=1 s=1 stride=2",
+    "r=5 s=2 pad=0,1,2,0 stride=1,3",
+    "r=3 s=3 pad=2 dilation=2",
+    "r=2 s=3 stride=2,1 dilation=1,3",
+)
+
+
+@needs_tiles
+@pytest.mark.parametrize("window", WINDOWS)
+def test_convolutions(window: str) -> None:
+    """Windows, strides, dilations, padding, both layouts and epilogues, plain and packed."""
+    rng = random.Random(window)
+    for layout in ("nhwc", "nchw"):
+        sizes = {
+            "c": rng.choice([3, 32, 40]),
+            "k": rng.choice([7, 32, 70]),
+            "n": rng.choice([1, 2]),
+        }
+        h, w = rng.choice([9, 12]), rng.choice([11, 40])
+        text = " ".join(f"{name}={size}" for name, size in sizes.items())
+        p = problem(f"conv2d float32 {layout} {text} h={h} w={w} {window} {rng.choice(EPILOGUES)}")
+        operands = p.random_operands(1)
+        wanted = p.reference(*[a.astype(np.float64) for a in operands])
+        for kernel in amx_conv2d.kernels():
+            for config in candidates(kernel, p, rng, 1):
+                for out in runs(kernel, p, config, operands):
+                    assert relative_error(out, wanted) < LIMITS[kernel.terms], (p, kernel, config)
+
+
+@needs_tiles
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_convolutions_keep_what_float32_keeps(layout: str) -> None:
+    """Infinities, large numbers, tiny images, and filters that are tiny beside the others."""
+    p = problem(f"conv2d float32 {layout} n=1 c=40 h=8 w=9 k=40 r=3 s=3 pad=1")
+    x, w = p.random_operands(0)
+    infinite, faint = x.copy(), w.copy()
+    infinite.flat[[5, 700]] = np.inf, -3.4e38
+    faint[[3, 35]] *= np.float32(1e-33)
+    broken = w.copy()
+    broken[36].flat[1] = np.nan
+    tiny = np.float32(1e-36)
+    for image, weights in ((infinite, w), (x, faint), (x * tiny, w), (x, w * tiny), (x, broken)):
+        with np.errstate(all="ignore"):
+            wanted = p.reference(image.astype(np.float64), weights.astype(np.float64))
+            wanted = wanted.astype(np.float32).astype(np.float64)
+        for kernel in amx_conv2d.kernels():
+            for out in runs(kernel, p, kernel.default(p), [image, weights]):
+                assert np.array_equal(np.isnan(out), np.isnan(wanted))
+                assert np.array_equal(out[np.isinf(wanted)], wanted[np.isinf(wanted)])
+                axis = 1 if layout == "nchw" else 3
+                for a, b in zip(np.rollaxis(out, axis), np.rollaxis(wanted, axis), strict=True):
+                    fine = np.isfinite(b) & (np.abs(b) < 1e36)
+                    scale = np.abs(b[fine]).max(initial=0)
+                    assert (
+                        np.abs(a[fine] - b[fine]).max(initial=0) <= LIMITS[kernel.terms] * 3 * scale
+                    )
+
+
+@needs_tiles
+def test_images_of_zeros() -> None:
+    """Zeros are zeros, not a tiny scale."""
+    p = problem("conv2d float32 nhwc n=1 c=32 h=6 w=6 k=32 r=3 s=3 pad=1 +bias")
+    x, w, bias = p.random_operands(0)
+    kernel = amx_conv2d.kernels()[0]
+    for out in runs(kernel, p, kernel.default(p), [x * 0, w, bias]):
+        assert np.array_equal(out, np.broadcast_to(bias, out.shape))
 
 
 @needs_tiles

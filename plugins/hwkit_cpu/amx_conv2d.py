@@ -1,0 +1,187 @@
+"""Convolutions by tiles (AMX): float32 in terms of bfloat16, each pixel split once, not once a tap.
+
+``cython/amx_conv2d.c`` says how the image is laid out; :mod:`.amx` says what terms are. Windows of
+one tap without padding or stride are products of matrices, and the image is not copied as a whole.
+"""
+
+from __future__ import annotations
+
+from hwkit import Config, Kernel, Problem, Run, Space
+
+from . import amx, tiles
+from .device import compiled
+from .tiles import Value
+
+__all__ = ["TilesConv2d", "kernels"]
+
+SIDE = 32
+KC = (256, 512, 768, 1024, 1536, 2048)
+PIXELS = (32, 64, 128, 256, 512, 1024, 2048)
+CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
+
+# What is computed for nothing, in channels filled up to 32 and between lines of the image, and the
+# fewest output channels and pixels.
+_USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [TilesConv2d(terms) for terms in (3, 2, 1)]
+
+
+class TilesConv2d(Kernel):
+    """Pixels are rows of A and output channels columns of B; a tap is an offset into the image.
+
+    An image with values that do not survive the split, or tiny ones, is convolved in plain float32.
+
+    Args:
+        terms: of each operand, 1 to 3.
+    """
+
+    op = "conv2d"
+
+    def __init__(self, terms: int) -> None:
+        self.terms = terms
+        self.name = f"amx{amx.PRODUCTS[terms]}_conv2d"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether there are tiles, all is float32, and in one group."""
+        if problem.dtypes.input != "float32":
+            return "it is for float32"
+        if problem["groups"] != 1:
+            return "takes one group only"
+        return amx.unavailable() or tiles.refusal(problem) or True
+
+    def space(self, problem: Problem) -> Space:
+        """Return blocks and threads."""
+        deep = tiles.covering(KC, _depth(problem))
+        many = tiles.covering(PIXELS, _flat(problem))
+        wide = tiles.covering(CHANNELS, problem["k"])
+        return Space(
+            {
+                "kc": KC,
+                "pixels": PIXELS,
+                "channels": CHANNELS,
+                "threads": tiles.thread_ladder(False),
+            },
+            [
+                (lambda kc: kc <= deep, "kc beyond the depth changes nothing"),
+                (lambda pixels: pixels <= many, "pixels beyond the images change nothing"),
+                (lambda channels: channels <= wide, "channels beyond the output change nothing"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return deep blocks, and as many pixels as the second cache holds of the image."""
+        threads = tiles.threads_for(problem, False)
+        every = -(-problem["c"] // SIDE) * SIDE
+        channels = min(512, tiles.covering(CHANNELS, problem["k"]))
+        bytes_of_pixel = 2 * self.terms * every + 4 * min(channels, problem["k"])
+        most = tiles.facts(False).l2 / 2 / bytes_of_pixel
+        pixels = tiles.balanced(PIXELS, _flat(problem), 1, threads, most)
+        chunks = -(-_flat(problem) // pixels)
+        while chunks * -(-problem["k"] // channels) < threads and channels > CHANNELS[0]:
+            channels = CHANNELS[CHANNELS.index(channels) - 1]
+        values: dict[str, Value] = {
+            "kc": min(1024, tiles.covering(KC, _depth(problem))),
+            "pixels": min(pixels, tiles.covering(PIXELS, _flat(problem))),
+            "channels": channels,
+            "threads": threads,
+        }
+        return Config(values)
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the run of the compiled kernel."""
+        operands, output = tiles.operand_arguments(problem)
+        rows, vectors = tiles.facts(False).tiles[0]
+        shared = {
+            "algorithm": "tiles",
+            "rows": rows,
+            "vectors": vectors,
+            "kc": config["kc"],
+            "terms": self.terms,
+            "threads": config["threads"],
+            **tiles.epilogue_arguments(problem),
+        }
+        if _plain_product(problem):
+            product: Run = compiled().gemm(
+                operands,
+                output,
+                m=problem["n"] * problem["h"] * problem["w"],
+                n=problem["k"],
+                k=problem["c"],
+                transpose_b=True,
+                mc=config["pixels"],
+                nc=config["channels"],
+                **shared,
+            )
+            return product
+        top, _, left, _ = problem["pad"]
+        run: Run = compiled().conv2d(
+            operands,
+            output,
+            sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
+            out_size=_out_size(problem),
+            pad=(top, left),
+            stride=problem["stride"],
+            dilation=problem["dilation"],
+            nhwc=problem.layout == "nhwc",
+            pixels=config["pixels"],
+            channels=config["channels"],
+            **shared,
+        )
+        return run
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """Terms are multiplied, not the operands."""
+        return False
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Every element is summed by one thread, in an order that the Config fixes."""
+        return True
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands."""
+        return amx.BOUNDS[self.terms]
+
+    def rank(self, problem: Problem) -> int:
+        """Before plain sums where tiles are full; six products stand behind Winograd's."""
+        c, k = problem["c"], problem["k"]
+        p, q = _out_size(problem)
+        pixels = problem["n"] * p * q
+        used = c / (-(-c // SIDE) * SIDE) * pixels / _flat(problem)
+        least = _PACKED if problem.packed else _UNPACKED
+        if used < _USED or k < _WIDE or pixels < least or _depth(problem) < 2 * SIDE:
+            return -2
+        window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
+        if self.terms == 3:
+            return 2 if window == (3, 3, (1, 1), (1, 1)) else 3
+        return 6 - self.terms
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the bytes of the split image, of packed weights, and of each thread's results."""
+        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
+        return found
+
+
+def _plain_product(problem: Problem) -> bool:
+    """Whether pixels are multiplied where they lie."""
+    single = problem["r"] == problem["s"] == 1 and problem["stride"] == (1, 1)
+    return single and problem["pad"] == (0, 0, 0, 0) and problem.layout == "nhwc"
+
+
+def _out_size(problem: Problem) -> tuple[int, int]:
+    shape = problem.output.shape
+    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
+
+
+def _depth(problem: Problem) -> int:
+    return int(problem["c"] * problem["r"] * problem["s"])
+
+
+def _flat(problem: Problem) -> int:
+    """Return the outputs that are computed, those between lines and images too."""
+    p, q = _out_size(problem)
+    high = p + (problem["r"] - 1) * problem["dilation"][0] // problem["stride"][0]
+    wide = q + (problem["s"] - 1) * problem["dilation"][1] // problem["stride"][1]
+    return int(problem["n"] * high * wide)
