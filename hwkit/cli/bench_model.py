@@ -55,11 +55,12 @@ def bench_model(
     """
     from ..bench.networks import compare_network
     from ..graph import load
-    from ..graph.profile import profile
+    from ..graph.profile import profile, require_clock
     from .run import arrays_for
 
     wanted = read_tolerance(tolerance)
     loaded = load(model, device, tolerance=wanted)
+    require_clock(loaded.device)
     arrays = arrays_for(loaded, inputs)
     plain = load(model, device, tolerance=wanted, records=False)
     race = compare_network(

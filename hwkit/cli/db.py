@@ -15,7 +15,7 @@ from .options import (
     read_tolerance,
     tolerance_option,
 )
-from .output import age, deliver, duration, line, nbytes, ratio, table
+from .output import age, deliver, line, nbytes, ratio, table, timed
 
 if TYPE_CHECKING:
     from .winners import Group as Gathered
@@ -86,7 +86,7 @@ def _standing(group: Gathered) -> str:
     if winner is None:
         return f"no candidate is right ({len(group.records)} trials)"
     parts = [
-        f"{duration(winner.measurement.seconds):>8}",
+        f"{timed(winner.measurement.seconds, winner.origin):>8}",
         f"{ratio(group.speedup):>6} default" if group.speedup else " " * 14,
         f"{len(group.records):>5} trials",
         f"{age(winner.created):>8} old",
@@ -147,7 +147,7 @@ def _show(group: Gathered, top: int) -> None:
         mark += " default" if record.default else ""
         rows.append(
             [
-                duration(measured.seconds),
+                timed(measured.seconds, record.origin),
                 ratio(measured.seconds / best),
                 f"{measured.error:.1e}",
                 str(len(measured.samples)),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "age", "console", "deliver", "document", "duration", "line", "nbytes", "ratio", "rate",
-    "share", "table",
+    "share", "table", "timed",
 ]  # fmt: skip
 
 # A pipe has no width; nothing is folded there.
@@ -36,6 +36,11 @@ def duration(seconds: float | None) -> str:
         if seconds >= scale * 0.9995:
             return f"{digits(seconds / scale)} {unit}"
     return f"{digits(seconds * 1e9)} ns"
+
+
+def timed(seconds: float | None, origin: str) -> str:
+    """Return a record's time, marked where a model gave it and no clock did."""
+    return f"{duration(seconds)}{' estimated' * (origin == 'estimated')}"
 
 
 def digits(value: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import console, duration, ratio, share
+from .output import console, ratio, share, timed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,6 +35,7 @@ class State:
         best: least seconds so far; infinity before there is one.
         default: seconds of the default; infinity before it is known.
         what: kernel and config of the best.
+        origin: of the records; ``"estimated"`` where the device is emulated.
         roofline_share: share of the roofline that the best reaches.
         trials: tried for this problem.
         failures: how many failed, by class.
@@ -48,6 +49,7 @@ class State:
     best: float = math.inf
     default: float = math.inf
     what: str = ""
+    origin: str = "tuned"
     roofline_share: float | None = None
     trials: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class State:
         if better:
             self.what = f"{event.record.kernel} {event.record.config}".strip()
         self.best, self.default = event.best, event.default
+        self.origin = event.record.origin
         self.roofline_share = event.roofline_share
         self.trials, self.failures = event.trials, event.failures
         return better
@@ -86,7 +89,7 @@ class State:
         """The best so far against default and roofline, on one line."""
         if math.isinf(self.best):
             return "nothing timed yet"
-        parts = [f"best {duration(self.best)}"]
+        parts = [f"best {timed(self.best, self.origin)}"]
         if math.isfinite(self.default):
             parts.append(f"{ratio(self.default / self.best)} default")
         if self.roofline_share is not None:

@@ -73,6 +73,8 @@ def run(
         for name, facts in payload["outputs"].items():
             line(f"  {name}  {facts['dtype']} {tuple(facts['shape'])}", hang=4)
         line(f"  {duration(payload['seconds'])} a run, {duration(first)} to load and run first")
+        if payload["emulated"]:
+            line(f"  {loaded.device} is emulated: these are times of this machine, not of it")
         line(f"  {nbytes(loaded.memory.arena)} between nodes")
         if explain:
             click.echo(payload["explain"])
@@ -106,9 +108,12 @@ def arrays_for(model: Model, inputs: tuple[str, ...]) -> dict[str, Any]:
 def _payload(
     model: Model, found: dict[str, Any], first: float, times: list[float]
 ) -> dict[str, Any]:
+    from ..registry import registry
+
     return {
         "model": model.name,
         "device": model.device,
+        "emulated": registry().device(model.device).emulated,
         "outputs": {n: {"dtype": a.dtype.name, "shape": list(a.shape)} for n, a in found.items()},
         "seconds": statistics.median(times),
         "load_seconds": first,

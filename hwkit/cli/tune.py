@@ -16,7 +16,7 @@ from .options import (
     read_tolerance,
     tolerance_option,
 )
-from .output import deliver, duration, line, ratio, share
+from .output import deliver, duration, line, ratio, share, timed
 from .progress import count, failures
 
 if TYPE_CHECKING:
@@ -257,10 +257,9 @@ def _outcome(result: TuneResult) -> str:
             f"nothing runs ({count(result.trials, 'trial')}): type 'hwkit db show' for the reasons"
         )
     ties = len(result.ties)
-    estimated = " estimated" * (result.best.origin == "estimated")
     return "  ".join(
         [
-            f"{duration(result.best.measurement.seconds):>8}{estimated}",
+            f"{timed(result.best.measurement.seconds, result.best.origin):>8}",
             f"{ratio(result.speedup):>7} default",
             f"{share(result.roofline_share):>5} of roofline",
             f"{ties:>3} {'tie ' if ties == 1 else 'ties'}",

@@ -30,6 +30,7 @@ def tune_network(
 ) -> int:
     """Tune, print what came of it, and return the exit code."""
     from ..graph import load
+    from ..graph.profile import require_clock
     from ..graph.tuning import tune_model
     from ..tuner import parse_budget
     from .commands import INTERRUPTED
@@ -38,6 +39,7 @@ def tune_network(
 
     if budget == "none":
         raise ArgumentError("a network needs a budget: write it as --budget 60s")
+    require_clock(device)
     model = load(path, device, tolerance=tolerance)
     inputs = model.random_inputs()
     model.prepared(inputs)

@@ -160,6 +160,7 @@ def _trial(event: TrialFinished) -> dict[str, Any]:
         "kernel": event.record.kernel,
         "config": dict(event.record.config),
         "seconds": measured.seconds,
+        "origin": event.record.origin,
         "error": measured.error,
         "failure": measured.failure,
         "reason": measured.reason,

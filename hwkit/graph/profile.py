@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ArgumentError
 from ..registry import registry
 from ..roofline import Roofline
 from .ir import Array
@@ -15,7 +16,7 @@ from .ir import Array
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["Profile", "StepTime", "profile"]
+__all__ = ["Profile", "StepTime", "profile", "require_clock"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,20 @@ class Profile:
         return "\n".join(lines)
 
 
+def require_clock(name: str) -> None:
+    """Refuse to time a network on a device that is emulated: only its Ops have estimates.
+
+    Raises:
+        ArgumentError: the device is emulated.
+    """
+    device = registry().device(name)
+    if device.emulated:
+        raise ArgumentError(
+            f"{device} is emulated: a network cannot be timed there; choose a device that is here "
+            f"('hwkit devices'), or tune problems: 'hwkit tune --device {device} --op conv2d'"
+        )
+
+
 def profile(model: Model, inputs: Mapping[str, Array], rounds: int = 10) -> Profile:
     """Run a model several times, and time each step.
 
@@ -104,7 +119,11 @@ def profile(model: Model, inputs: Mapping[str, Array], rounds: int = 10) -> Prof
         model: what to run.
         inputs: by name.
         rounds: runs that count, after two that do not.
+
+    Raises:
+        ArgumentError: the device is emulated.
     """
+    require_clock(model.device)
     arrays, program = model.prepared(inputs)
     for _ in range(2):
         program(arrays)

@@ -22,6 +22,7 @@ from hwkit.errors import ArgumentError
 from hwkit.graph.tuning import Records, shares, tune_model
 from hwkit.op import relative_error
 from hwkit.records import Database
+from hwkit.testing import unavailable
 from hwkit.tuner import tune as tune_problems
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
@@ -328,3 +329,18 @@ def test_a_model_that_was_never_run_has_no_program() -> None:
         model.problems()
     model(model.random_inputs(batch=2)["x"])
     assert any(problem["n"] == 2 for problem in model.problems() if "n" in problem.sizes)
+
+
+@pytest.mark.skipif(bool(unavailable("opencl:0")), reason=unavailable("opencl:0"))
+def test_a_network_on_an_emulated_device_has_no_time(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It runs and says whose times these are; to tune or compare it is refused in one sentence."""
+    device = ["--device", "opencl:mali-g76"]
+    assert main(["run", str(path), *device]) == 0
+    assert "opencl:mali-g76 is emulated: these are times of this machine" in capsys.readouterr().out
+    for words in (["tune", str(path), "--budget", "1s"], ["bench", str(path)]):
+        assert main([*words, *device]) != 0
+        said = capsys.readouterr().err.strip()
+        assert "a network cannot be timed there" in said
+        assert len(said.splitlines()) == 1, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from dataclasses import replace
@@ -187,6 +188,17 @@ def test_the_command_says_with_each_time_that_it_is_estimated(
     tuned, said = capfd.readouterr()
     assert "opencl:mali-g76 is emulated" in said
     assert re.search(r"\d [um]s estimated +\S+x default", tuned), tuned
+    assert re.search(r"best \S+ [um]s estimated +\S+x default", said), said
+    assert main(["tune", "--problem", text, "--trials", "2", "--json", *where]) == 0
+    for event in json.loads(capfd.readouterr()[0])["events"]:
+        assert event["origin"] == "estimated"
+    kept = where[2:]
+    for words in (["db", "show", text, *kept], ["db", "ls", *kept]):
+        assert main(words) == 0
+        printed = capfd.readouterr()[0]
+        times = re.findall(r".*\d [um]s.*", printed)
+        assert times
+        assert all("estimated" in row for row in times), printed
 
 
 @needs_opencl
