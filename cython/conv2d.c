@@ -578,7 +578,8 @@ static void set_sizes(plan *p)
     c->kc = hwkit_min(c->kc, p->whole);
     if (c->algorithm == HWKIT_CONV_DIRECT) {
         c->channels = hwkit_even(p->kg, c->channels, p->width);
-        c->pixels = hwkit_even(p->out_area, c->pixels, c->rows);
+        /* Whole tiles, except where that would make one of a few blocks much larger than the others. */
+        c->pixels = hwkit_even(p->out_area, c->pixels, c->pixels < 32 * c->rows ? 1 : c->rows);
         p->group_bytes = hwkit_panels_bytes(p->kg, p->whole, p->width, p->kernels->vl, p->size);
         if (c->merge) {
             p->out_rows = hwkit_even(c->p, hwkit_max(c->pixels / c->q, 1), 1);

@@ -25,6 +25,12 @@ _SHALLOW = 64
 # Of a few channels and taps (3 x 3 x 3), packed pixels are cheaper than a transposed result.
 _FIRST_LAYER = 32
 
+# Deepest sums of pointwise convolutions that are still best done in one go.
+_DEEP = 1152
+
+# So few pixels are copied for so many channels in next to no time.
+_PACKED_PIXELS, _PACKED_CHANNELS = 64, 512
+
 # An image of fewer pixels leaves columns of the last panel empty.
 _FEW_PIXELS = 128
 
@@ -144,6 +150,8 @@ class DirectConv2d(_Conv2d):
         threads = tiles.threads_for(problem, double)
         rows, vectors = known.tiles[0]
         width = vectors * known.vector
+        if _pointwise(problem):
+            return self._pointwise_default(problem)
         merge = _mergeable(problem) and problem["c"] <= _SHORT
         kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
         kc = min(kc, tiles.covering(KC, _depth(problem)))
@@ -162,6 +170,37 @@ class DirectConv2d(_Conv2d):
             "channels": channels,
             "merge": merge,
             "pack_a": False,
+            "threads": threads,
+        }
+        return Config(values)
+
+    def _pointwise_default(self, problem: Problem) -> Config:
+        """Return blocks for one tap and channels last: a product of rows that lie together."""
+        double = problem.dtypes.input == "float64"
+        known, size = tiles.facts(double), 8 if double else 4
+        p, q = _out_size(problem)
+        groups, images = problem["groups"], problem["n"]
+        kg, depth = problem["k"] // groups, _depth(problem)
+        threads = tiles.threads_for(problem, double)
+        kc = min(_DEEP, tiles.covering(KC, depth))
+        # Each panel of weights passes by all pixels of a block, which stay in the second cache.
+        most = 0.8 * known.l2 / (min(kc, depth) * size)
+        channels = tiles.covering(CHANNELS, kg)
+        if p * q <= most:
+            # Threads share the channels, so that each reads only its part of the weights.
+            pixels = tiles.covering(PIXELS, p * q)
+            channels = tiles.balanced(CHANNELS, kg, images * groups, threads, 1e9)
+        else:
+            pixels = tiles.balanced(PIXELS, p * q, images * groups, threads, most)
+        # Pixels that start a multiple of 2 KiB apart fight for the same sets of the first cache.
+        clash = problem["c"] * size % 2048 == 0
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(known.tiles[0], double),
+            "kc": kc,
+            "pixels": pixels,
+            "channels": channels,
+            "merge": False,
+            "pack_a": clash and p * q <= _PACKED_PIXELS and kg >= _PACKED_CHANNELS,
             "threads": threads,
         }
         return Config(values)
@@ -232,6 +271,11 @@ def _out_size(problem: Problem) -> tuple[int, int]:
 
 def _depth(problem: Problem) -> int:
     return int(problem["c"] // problem["groups"] * problem["r"] * problem["s"])
+
+
+def _pointwise(problem: Problem) -> bool:
+    """Whether it is a product of pixels, channels last, and weights."""
+    return bool(problem.layout == "nhwc" and problem["r"] * problem["s"] == 1)
 
 
 def _mergeable(problem: Problem) -> bool:

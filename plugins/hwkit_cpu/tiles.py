@@ -112,10 +112,10 @@ def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: 
     """
     found, best = ladder[0], 0.0
     for rung in ladder:
-        if rung > most and rung != ladder[0]:
-            break
         parts = -(-size // rung)
         block, chunks = -(-size // parts), parts * others
+        if block > most and rung != ladder[0]:
+            break
         # What a block reads again costs as much as a few of its rows or columns; rounds that are
         # not full leave threads idle.
         rounds = -(-chunks // threads)
