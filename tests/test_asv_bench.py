@@ -114,3 +114,33 @@ def test_commands_of_the_readme_run_offline_in_a_clean_clone(tmp_path: Path) -> 
         assert "failed" not in done.stdout, done.stdout
     assert "Spaces.time_contains" in done.stdout
     assert (clone / "asv_bench" / "html" / "index.html").is_file()
+
+
+def test_the_table_of_gpus_says_which_floors_are_met() -> None:
+    """Of made-up rows: groups, ratios, shares, rows without a peer, errors, an unfinished run."""
+    spec = importlib.util.spec_from_file_location("table", ROOT / "asv_bench" / "gpu" / "table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    large, thin = "gemm bfloat16 nn m=4096 n=4096 k=4096", "gemm float16 nn m=16 n=4096 k=4096"
+    pool = "max_pool2d bfloat16 nhwc n=1 c=8 h=8 w=8 r=2 s=2 pad=0 stride=2"
+    rows = [
+        {"problem": large, "hwkit": 2e-3, "torch": 1.8e-3, "triton": 4e-3},
+        {"problem": thin, "hwkit": 1e-3, "torch": 1e-3},
+        {"problem": thin, "hwkit": 1e-3, "torch": 4e-3},
+        {"problem": pool, "hwkit": 1e-3, "torch": 1e-3, "share": 0.95},
+        {"problem": "conv2d x", "error": "RuntimeError: no"},
+    ]
+    result = {"before": {"name": "made up"}, "rows": rows, "launch_seconds": {"own arrays": 9e-6}}
+    found = table.lines(result)
+    assert found[0] == "name made up"
+    assert found[2].split()[:5] == ["2000.0", "1800.0", "4000.0", "0.90", "2.00"]
+    assert "conv2d x: RuntimeError: no" in found
+    said = "\n".join(found)
+    assert "bfloat16 gemm from 4096, the least: least of 1 0.90, floor 0.95 NOT met" in said
+    assert "half gemm to 2048 and thin: geometric mean of 2 2.00, floor 1.0 met" in said
+    assert "pooling, of the copy's bandwidth: geometric mean of 1 0.95, floor 0.9 met" in said
+    assert "own arrays costs 9.0 us on the host, below 15 us met" in said
+    assert found[-1].startswith("UNFINISHED")
+    assert not table.lines({**result, "after": {}})[-1].startswith("UNFINISHED")

@@ -1,12 +1,13 @@
-"""CUDA: hwkit beside cuBLAS and cuDNN, which torch calls, on one GPU and stream, in turns.
+"""CUDA: hwkit beside cuBLAS and cuDNN, which torch calls, and Triton's own matmul, in turns.
 
-``python -m benchmarks.gpu FILE`` prints the table last, and writes it with GPU, driver, clocks and
-date. Times are of CUDA events around many launches, after both answers were compared with a float64
-product; what is given already lies on the GPU.
+``python -m benchmarks.gpu FILE`` prints the table last; FILE has GPU, driver, clocks and date, and
+is written after each row, so that a run that is stopped loses one. Times are of CUDA events around
+many launches on one stream, after all answers were compared with float64; what is given already
+lies on the GPU.
 """
 
 import json
-import math
+import os
 import subprocess
 import sys
 import time
@@ -35,7 +36,13 @@ LAYERS = tuple(
         (512, 7, 7, 2048, 1, 1, 0, 1),
     )
 )
-PROBLEMS = GEMMS + LAYERS
+POOLS = (
+    "max_pool2d bfloat16 nhwc n=32 c=64 h=112 w=112 r=3 s=3 pad=1 stride=2",
+    "avg_pool2d bfloat16 nhwc n=32 c=256 h=56 w=56 r=2 s=2 pad=0 stride=2",
+    "global_avg_pool2d bfloat16 nhwc n=256 c=2048 h=7 w=7",
+    "max_pool2d float32 nchw n=32 c=64 h=112 w=112 r=3 s=3 pad=1 stride=2",
+)
+PROBLEMS = GEMMS + LAYERS + POOLS
 _LAUNCHES, _TOLERANCE = 20, {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
 
 
@@ -54,16 +61,40 @@ def torch_on_gpu():
 
 
 def theirs(torch, problem, operands):
-    """Return a call of torch that does the problem."""
+    """Return a call of torch that does the problem; the answer has channels second."""
     if problem.op.name == "gemm":
         return lambda: torch.mm(*operands)
-    x, w = (t.permute(0, 3, 1, 2) for t in operands)  # channels last, as torch calls it
-    pad = (problem["pad"][0], problem["pad"][2])
-    return lambda: torch.nn.functional.conv2d(x, w, padding=pad, stride=problem["stride"])
+    if problem.layout == "nhwc":  # channels last, as torch calls it
+        operands = [t.permute(0, 3, 1, 2) for t in operands]
+    nn = torch.nn.functional
+    if problem.op.name == "global_avg_pool2d":
+        return lambda: nn.adaptive_avg_pool2d(operands[0], 1)
+    pad, stride = (problem["pad"][0], problem["pad"][2]), problem["stride"]
+    if problem.op.name == "conv2d":
+        return lambda: nn.conv2d(*operands, padding=pad, stride=stride)
+    pool = nn.max_pool2d if problem.op.name == "max_pool2d" else nn.avg_pool2d
+    return lambda: pool(operands[0], (problem["r"], problem["s"]), stride, pad)
+
+
+def calls_of(torch, problem, plan, operands):
+    """Return what is timed, by name, and the array into which hwkit writes."""
+    mine = torch.empty(problem.output.shape, device="cuda:0", dtype=operands[0].dtype)
+    found = {
+        "hwkit": lambda: plan(*operands, out=mine),
+        "torch": theirs(torch, problem, operands),
+    }
+    if problem.op.name == "gemm":
+        try:
+            from gpu.triton_matmul import matmul
+        except ImportError:
+            return found, mine
+        other = torch.empty_like(mine)
+        found["triton"] = lambda: matmul(*operands, other)
+    return found, mine
 
 
 def race(text, rounds=15):
-    """Return median seconds of one launch of hwkit and of torch, taken in turns."""
+    """Return median seconds of one launch by name, taken in turns."""
     from hwkit.dispatch import parse_problem, plan_problem
     from hwkit.registry import registry
 
@@ -73,25 +104,25 @@ def race(text, rounds=15):
     dtype = getattr(torch, problem.dtypes.input)
     torch.manual_seed(0)
     operands = [torch.randn(o.shape, device="cuda:0").to(dtype) for o in problem.operands]
-    plan = plan_problem(problem, "cuda:0")
-    mine = torch.empty(problem.output.shape, device="cuda:0", dtype=dtype)
-    other = theirs(torch, problem, operands)
-    calls = (lambda: plan(*operands, out=mine), other)
+    calls, mine = calls_of(torch, problem, plan_problem(problem, "cuda:0"), operands)
     want = theirs(torch, problem, [t.double() for t in operands])()
-    if problem.op.name == "conv2d":
+    if problem.layout == "nhwc":
         want = want.permute(0, 2, 3, 1)
-    calls[0]()
-    error = ((mine.double() - want).norm() / want.norm()).item()
-    if not error < _TOLERANCE[problem.dtypes.input]:
-        raise RuntimeError(f"an answer to '{text}' is wrong by {error:.1e}")
-    taken = ([], [])
+    for name, call in calls.items():
+        answer = call()
+        if name != "torch":
+            answer = mine if name == "hwkit" else answer
+            error = ((answer.double() - want).norm() / want.norm()).item()
+            if not error < _TOLERANCE[problem.dtypes.input]:
+                raise RuntimeError(f"the answer of {name} to '{text}' is wrong by {error:.1e}")
+    taken = {name: [] for name in calls}
     for number in range(rounds):
-        for which in (0, 1) if number % 2 else (1, 0):
-            call = calls[which]
+        for name in list(calls)[:: 1 if number % 2 else -1]:
+            call = calls[name]
             call()
             seconds = device.time(lambda call=call: [call() for _ in range(_LAUNCHES)])
-            taken[which].append(seconds / _LAUNCHES)
-    return median(taken[0]), median(taken[1])
+            taken[name].append(seconds / _LAUNCHES)
+    return {name: median(times) for name, times in taken.items()}
 
 
 class Libraries:
@@ -109,8 +140,8 @@ class Libraries:
         torch_on_gpu()
 
     def track_times_as_fast_as_torch(self, problem):
-        mine, other = race(problem)
-        return other / mine
+        found = race(problem)
+        return found["torch"] / found["hwkit"]
 
     track_times_as_fast_as_torch.unit = "times as fast"
 
@@ -125,13 +156,13 @@ class Launch:
             raise NotImplementedError(unavailable("cuda:0"))
 
     def track_seconds_of_a_call(self):
-        return launch_seconds()
+        return launch_seconds()["own arrays"]
 
     track_seconds_of_a_call.unit = "seconds"
 
 
 def launch_seconds(calls=2000):
-    """Return the median host seconds of ``plan(a, b, out=y)`` for a product of 16."""
+    """Return the median host seconds of ``plan(a, b, out=y)`` for a product of 16, by arrays."""
     import numpy as np
 
     from hwkit.dispatch import parse_problem, plan_problem
@@ -139,14 +170,22 @@ def launch_seconds(calls=2000):
 
     device = registry().device("cuda:0")
     plan = plan_problem(parse_problem("gemm float32 nn m=16 n=16 k=16"), "cuda:0")
-    a, b, y = (device.put(np.ones((16, 16), np.float32)) for _ in range(3))
-    taken = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        plan(a, b, out=y)
-        taken.append(time.perf_counter() - start)
-    device.synchronise()
-    return median(taken)
+    given = {"own arrays": [device.put(np.ones((16, 16), np.float32)) for _ in range(3)]}
+    try:
+        ones = torch_on_gpu().ones
+        given["torch's tensors"] = [ones(16, 16, device="cuda:0") for _ in range(3)]
+    except NotImplementedError:
+        pass
+    found = {}
+    for name, (a, b, y) in given.items():
+        taken = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            plan(a, b, out=y)
+            taken.append(time.perf_counter() - start)
+        device.synchronise()
+        found[name] = median(taken)
+    return found
 
 
 def circumstances():
@@ -158,37 +197,39 @@ def circumstances():
     return {**facts, "date": datetime.now(timezone.utc).isoformat(timespec="seconds")}
 
 
+def write(path, result):
+    """Write a file anew, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    os.replace(part, path)
+
+
 def main():
-    """Measure all, write the file, print the table."""
+    """Measure all, write the file after each row, print the table."""
+    from gpu import table
+
+    from hwkit.dispatch import parse_problem
     from hwkit.registry import registry
 
-    before, rows = circumstances(), []
+    path = Path(sys.argv[1])
+    result = {"before": circumstances(), "rows": []}
+    write(path, result)
+    result["ceilings"] = dict(registry().device("cuda:0").ceilings())
+    result["launch_seconds"] = launch_seconds()
     for text in PROBLEMS:
         try:
-            mine, other = race(text)
-            rows.append({"problem": text, "hwkit": mine, "torch": other, "ratio": other / mine})
+            row = {"problem": text, **race(text)}
+            if text in POOLS:
+                moved = parse_problem(text).nbytes / row["hwkit"]
+                row["share"] = moved / result["ceilings"]["byte/s"]
         except Exception as error:  # one that fails must not hide the others
-            rows.append({"problem": text, "error": f"{type(error).__name__}: {error}"})
-    result = {
-        "before": before, "after": circumstances(), "rows": rows,
-        "launch_seconds": launch_seconds(),
-        "ceilings": dict(registry().device("cuda:0").ceilings()),
-    }  # fmt: skip
-    Path(sys.argv[1]).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    print(", ".join(f"{name} {value}" for name, value in before.items()))
-    for row in rows:
-        if "error" in row:
-            print(f"{row['problem']}: {row['error']}")
-        else:
-            times = f"{row['hwkit'] * 1e6:10.1f} us {row['torch'] * 1e6:10.1f} us"
-            print(f"{times} {row['ratio']:6.2f}x  {row['problem']}")
-    for name, texts in (("gemm", GEMMS), ("conv2d", LAYERS)):
-        ratios = [r["ratio"] for r in rows if r["problem"] in texts and "ratio" in r]
-        if ratios:
-            mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-            print(f"geometric mean of {len(ratios)} {name}: {mean:.2f}x")
-    print(f"a call costs {result['launch_seconds'] * 1e6:.1f} us on the host")
-    return 1 if any("error" in row for row in rows) else 0
+            row = {"problem": text, "error": f"{type(error).__name__}: {error}"}
+        result["rows"].append(row)
+        write(path, result)
+    result["after"] = circumstances()
+    write(path, result)
+    print(*table.lines(result), sep="\n")
+    return 1 if any("error" in row for row in result["rows"]) else 0
 
 
 if __name__ == "__main__":

@@ -142,7 +142,10 @@ class Driver(ABC):
         packed: bytes,
         stream: int = DEFAULT,
     ) -> None:
-        """Launch with packed arguments, in the order of a stream that any library may have made."""
+        """Launch with packed arguments, in the order of a stream that any library may have made.
+
+        The context is current (:meth:`context`): it is made so once for all launches of a call.
+        """
 
     @abstractmethod
     def order(self, after: int, before: int) -> None:

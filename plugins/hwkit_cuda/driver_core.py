@@ -62,6 +62,17 @@ class _Loaded:
     def __init__(self, driver: CoreDriver, module: Any) -> None:
         self._driver, self.module = driver, module
         self.function: Any = None
+        self._held: Any = None
+
+    def extra(self, packed: bytes) -> int:
+        """Return the address of what says where the arguments lie, until the next call."""
+        if self._held is None or len(self._held[0]) != len(packed):
+            buffer, size = ctypes.create_string_buffer(len(packed)), ctypes.c_size_t(len(packed))
+            places = (_BUFFER, ctypes.addressof(buffer), _SIZE, ctypes.addressof(size), _END)
+            extra = (ctypes.c_void_p * len(places))(*places)
+            self._held = buffer, size, extra, ctypes.addressof(extra)
+        self._held[0].raw = packed
+        return int(self._held[3])
 
     def __del__(self) -> None:
         with suppress(DriverError), self._driver.context():
@@ -171,16 +182,11 @@ class CoreDriver(Driver):
         stream: int = DEFAULT,
     ) -> None:
         """Launch with all arguments in one buffer."""
-        size = ctypes.c_size_t(len(packed))
-        values = (_BUFFER, _address(packed), _SIZE, ctypes.addressof(size), _END)
-        extra = (ctypes.c_void_p * len(values))(*values)
-        at = ctypes.addressof(extra)
-        with self.context():
-            _checked(
-                self.cuda.cuLaunchKernel(
-                    function.function, *grid, threads, 1, 1, shared, stream, 0, at
-                )
-            )
+        code = self.cuda.cuLaunchKernel(
+            function.function, *grid, threads, 1, 1, shared, stream, 0, function.extra(packed)
+        )
+        if code[0]:
+            _checked(code)
 
     def order(self, after: int, before: int) -> None:
         """Record an event on one stream, and let the other wait for it."""
@@ -215,8 +221,3 @@ class CoreDriver(Driver):
         """Wait for all launches."""
         with self.context():
             _checked(self.cuda.cuCtxSynchronize())
-
-
-def _address(packed: bytes) -> int:
-    """Return where the bytes lie; they live as long as their owner."""
-    return int(ctypes.cast(ctypes.c_char_p(packed), ctypes.c_void_p).value or 0)

@@ -140,11 +140,13 @@ class PycudaDriver(Driver):
         stream: int = DEFAULT,
     ) -> None:
         """Launch without pycuda's prepared calls, which set the block's shape each time."""
-        with self.context():
-            if stream:
-                self.foreign.launch(function, grid, threads, shared, packed, stream)
-            else:
-                function.function._launch_kernel(grid, (threads, 1, 1), packed, shared, None)
+        if stream:
+            self.foreign.launch(function, grid, threads, shared, packed, stream)
+            return
+        try:
+            function.function._launch_kernel(grid, (threads, 1, 1), packed, shared, None)
+        except self._cuda.Error as error:
+            raise DriverError(code_of(str(error)), str(error)) from error
 
     def order(self, after: int, before: int) -> None:
         """Record an event on one stream, and let the other wait for it."""

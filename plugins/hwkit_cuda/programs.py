@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -88,12 +89,19 @@ class Text:
 @cache
 def _source(name: str) -> str:
     """Return a text of our own, or one that OpenCL compiles as well, with its headers."""
-    own = files(__package__) / "kernels" / name
+    own = Path(str(files(__package__) / "kernels" / name))
     if not own.is_file():
         return source(name)
     shared = files("hwkit_opencl") / "kernels"
     parts = [(shared / part).read_text("utf-8") for part in ("dialect.h", "epilogue.h")]
-    return "\n".join([*parts, own.read_text("utf-8")])
+    # One text, for what it was made from is its name; no compiler is told of folders.
+    text = re.sub(
+        r'^#include "(.*)"$',
+        lambda found: (own.parent / found[1]).read_text("utf-8"),
+        own.read_text("utf-8"),
+        flags=re.MULTILINE,
+    )
+    return "\n".join([*parts, text])
 
 
 def cache_folder() -> Path:

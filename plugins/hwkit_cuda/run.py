@@ -45,30 +45,32 @@ class Launch:
     shared: int = 0
 
     @cached_property
-    def _layout(self) -> tuple[struct.Struct, list[Any]]:
-        """The argument buffer: each argument at its natural alignment, as kernels expect it."""
-        letters, values = "", []
-        for argument in self.arguments:
+    def _layout(self) -> tuple[struct.Struct, list[Any], list[tuple[int, int]]]:
+        """The argument buffer: each argument at its natural alignment, as kernels expect it.
+
+        What is known already, and the places of what comes with the call.
+        """
+        letters, values, open_places = "", [], []
+        for place, argument in enumerate(self.arguments):
             if isinstance(argument, np.generic):
                 letters += _LETTERS[argument.dtype.name]
                 values.append(argument.item())
+                continue
+            letters += "P"
+            if isinstance(argument, Slot):
+                open_places.append((place, argument.number))
+                values.append(0)
             else:
-                letters += "P"
-                values.append(argument)
-        return struct.Struct("@" + letters), values
+                values.append(argument.pointer)
+        return struct.Struct("@" + letters), values, open_places
 
     def packed(self, slots: Mapping[int, CudaArray]) -> bytes:
         """Return the argument buffer of a call."""
-        layout, values = self._layout
-        filled = []
-        for value in values:
-            if isinstance(value, Slot):
-                filled.append(slots[value.number].pointer)
-            elif isinstance(value, CudaArray):
-                filled.append(value.pointer)
-            else:
-                filled.append(value)
-        return layout.pack(*filled)
+        layout, known, open_places = self._layout
+        values = known.copy()
+        for place, number in open_places:
+            values[place] = slots[number].pointer
+        return layout.pack(*values)
 
     def needs(self) -> set[int]:
         """Return the numbers of the operands that it reads or writes."""
@@ -147,9 +149,9 @@ class CudaRun:
             stream = given[0].stream if given else out.stream
         if self._borrows(given, out):
             streams.add(DEFAULT)
-        driver, others = self.device.driver, sorted(streams - {stream})
+        driver, others = self.device.driver, streams - {stream}
         # Scratch memory is shared by all calls of this run.
-        with self.device.lock, translated(self.device, "a kernel was launched"):
+        with self.device.lock, translated(self.device, "a kernel was launched"), driver.context():
             for other in others:
                 driver.order(stream, other)
             self._enqueue(given, out, stream)
@@ -241,11 +243,12 @@ class CudaRun:
             self, launches=launches, scratch_buffers=tuple(fresh.values()), held=held,
             is_packed=complete,
         )  # fmt: skip
-        with self.device.lock, translated(self.device, "constants were packed"):
+        driver = self.device.driver
+        with self.device.lock, translated(self.device, "constants were packed"), driver.context():
             if complete:
                 run._launch([launch for launch in first if 0 not in launch.grid], held)
             # From now on they may be read on any stream.
-            self.device.driver.synchronise()
+            driver.synchronise()
         return run
 
 

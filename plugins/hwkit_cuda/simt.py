@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CudaKernel", "kernels"]
 
+# Multiply-adds of a product that is over before the next kernel has been launched.
+_SMALL = 128**3
+
 
 def kernels(device: CudaDevice) -> list[Kernel]:
     """Return the kernels of a CUDA device."""
@@ -134,6 +137,11 @@ class CudaKernel(OpenclKernel):
 
 class CudaPackedGemm(CudaKernel, PackedGemm):
     """b in panels."""
+
+    def rank(self, problem: Problem) -> int:
+        """After the plain kernel where a second launch costs more than the whole product."""
+        small = problem["m"] * problem["n"] * problem["k"] <= _SMALL
+        return 0 if small and not problem.packed else super().rank(problem)
 
 
 class CudaPlainGemm(CudaKernel, PlainGemm):

@@ -13,7 +13,14 @@ from .run import OUT, Slot
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["ChannelsConv2d", "ImplicitConv2d", "RowsConv2d", "kernels", "strides"]
+__all__ = [
+    "ChannelsConv2d",
+    "ImplicitConv2d",
+    "RowsConv2d",
+    "kernels",
+    "strides",
+    "window_arguments",
+]
 
 MR = (1, 2, 3, 4, 6, 7, 8)
 NV = (1, 2, 3, 4)

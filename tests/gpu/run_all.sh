@@ -4,27 +4,42 @@
 #   tests/gpu/run_all.sh [WHEELS]
 #
 # WHEELS is the folder that make_wheels.sh filled for this machine's Python; without it pip fetches
-# what is missing. torch, triton and cuda.core are used where they are installed. What comes out lies
-# in $OUT, or in gpu-results/.
+# what is missing. torch, triton and cuda.core are used where they are installed. Results lie in $OUT,
+# or in gpu-results/. Each part has a time limit of its own (MINUTES_TESTS, MINUTES_TUNE,
+# MINUTES_BENCH), and what it did until then is kept: records one by one, the table row by row.
+#
+# With DRY_RUN=1 it runs on a mock of the driver, which computes nothing: every line is executed, the
+# parts that check answers fail, and no figure means anything. It needs gcc, and is for this script.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
+root=$PWD
 python=${PYTHON:-python3}
-out=${OUT:-gpu-results}
-wheels=${1:-}
+wheels=${1:+$(cd "$1" && pwd)}
 budget=${BUDGET:-20s}
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
+dry=${DRY_RUN:-}
+mkdir -p "${OUT:-gpu-results}"
+out=$(cd "${OUT:-gpu-results}" && pwd)
 failed=()
 
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
-run() { # name, command...: its output is kept, and a failure ends nothing
-  local name=$1
-  shift
-  "$@" 2>&1 | tee "$out/$name.log" | tail -n 25
-  if [ "${PIPESTATUS[0]}" != 0 ]; then failed+=("$name"); fi
+part() { # name, minutes, command...: the output is kept, and neither failure nor delay ends the rest
+  local name=$1 minutes=$2
+  shift 2
+  # INT first: hwkit tune and pytest then say what they have.
+  timeout --signal=INT --kill-after=60 "${minutes}m" "$@" 2>&1 | tee "$out/$name.log" | tail -n 25
+  case ${PIPESTATUS[0]} in
+    0) ;;
+    124 | 137) failed+=("$name (over $minutes minutes)") ;;
+    *) failed+=("$name") ;;
+  esac
 }
 
 step "machine"
+if [ -n "$dry" ]; then
+  mkdir -p "$out/mock"
+  "$python" "$root/tests/gpu/dry_run.py" "$out/mock" || exit 2
+  export PATH=$out/mock:$PATH LD_LIBRARY_PATH=$out/mock
+fi
 nvidia-smi || { echo "there is no NVIDIA driver: nothing was run"; exit 2; }
 "$python" --version
 
@@ -33,37 +48,40 @@ step "install"
 site=$out/site
 if [ -n "$wheels" ]; then
   "$python" -m pip install -q --no-index --no-deps --upgrade --target "$site" "$wheels"/*.whl
+elif [ -n "$dry" ]; then
+  "$python" -m pip install -q --no-build-isolation --no-deps --upgrade --target "$site" .
 else
   "$python" -m pip install -q --upgrade --target "$site" ".[test]" cuda-core nvidia-cuda-nvrtc
 fi || { echo "the installation failed: nothing was run"; exit 2; }
 # Our packages come from $site alone: the checkout's folders have no compiled modules.
 export PYTHONPATH=$site HWKIT_DB=$out/tuning.db
 cd "$out" || exit 2
-root=$OLDPWD
-run devices "$python" -m hwkit devices
-run doctor "$python" -m hwkit doctor
+part devices 2 "$python" -m hwkit devices
+part doctor 2 "$python" -m hwkit doctor
 
 step "tests"
 for library in pycuda cuda.core; do
-  HWKIT_CUDA_DRIVER=$library run "tests-$library" "$python" -m pytest -q -m gpu \
-    -c "$root/pyproject.toml" --rootdir "$root" "$root/tests/gpu"
+  export HWKIT_CUDA_DRIVER=$library
+  part "tests-$library" "${MINUTES_TESTS:-20}" "$python" -m pytest -q -m gpu \
+    -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider "$root/tests/gpu"
 done
+unset HWKIT_CUDA_DRIVER
 
 step "tuning"
 lists=("$root"/tuning_db/shortlists/*.jsonl)
 from=()
 [ -e "${lists[0]}" ] && from=(--shortlist "${lists[0]}")
-(cd "$root/asv_bench" && "$python" -c 'from benchmarks.gpu import PROBLEMS; print(*PROBLEMS, sep="\n")') \
-  >"$out/problems.txt"
-run tune "$python" -m hwkit tune --device cuda:0 --problems "$out/problems.txt" --budget "$budget" \
-  ${from[@]+"${from[@]}"}
-run export "$python" -m hwkit db export "$out/records.jsonl"
+export PYTHONPATH=$site:$root/asv_bench
+"$python" -c 'from benchmarks.gpu import PROBLEMS; print(*PROBLEMS, sep="\n")' >"$out/problems.txt"
+part tune "${MINUTES_TUNE:-60}" "$python" -m hwkit tune --device cuda:0 \
+  --problems "$out/problems.txt" --budget "$budget" ${from[@]+"${from[@]}"}
+part export 2 "$python" -m hwkit db export "$out/records.jsonl"
 
 step "benchmarks"
-(cd "$root/asv_bench" && "$python" -m benchmarks.gpu "$out/benchmarks.json") >"$out/table.txt" 2>&1 ||
-  failed+=(benchmarks)
+part benchmarks "${MINUTES_BENCH:-45}" "$python" -m benchmarks.gpu "$out/benchmarks.json"
 
 step "results in $out"
-if [ ${#failed[@]} -gt 0 ]; then echo "failed: ${failed[*]}"; fi
-cat "$out/table.txt"
+if [ ${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "${failed[@]}"; fi
+if [ -n "$dry" ]; then echo "DRY RUN on a mock of the driver: no figure below means anything"; fi
+"$python" -m gpu.table "$out/benchmarks.json" | tee "$out/table.txt"
 [ ${#failed[@]} -eq 0 ]

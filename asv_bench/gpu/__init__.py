@@ -1,0 +1,1 @@
+"""What the benchmarks of GPUs are measured beside, and their table."""
