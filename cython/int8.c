@@ -12,6 +12,7 @@
 #include "isa.h"
 #include "threads.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,8 @@ enum { X, W, BIAS, X_SCALE, X_ZERO, W_SCALE, W_ZERO, Y_SCALE, Y_ZERO, KINDS };
 enum { TURN = 16 }; /* pixels that are transposed at a time */
 /* Up to this many channels, copying whole rows of taps beats a segment for each tap. */
 enum { FEW_CHANNELS = 32 };
+/* At most so many bytes of rows are copied for tiles. */
+enum { STRAIGHT = 256 << 10 };
 
 typedef struct {
     hwkit_plan base;
@@ -33,6 +36,7 @@ typedef struct {
     int64_t sy, sx, dy, dx;          /* stride and dilation in a strip */
     int64_t rows, columns;           /* output pixels of a chunk */
     int64_t strip_h, strip_w, pitch; /* strip_w and pitch: pixels of a row, elements of a pixel */
+    int64_t straight_bytes;          /* of rows that are copied for tiles */
     int64_t group_bytes, w_bytes;    /* packed weights of a group, of all with their sums */
     hwkit_int8 given;
     int64_t extras, extras_at; /* how many; where they lie behind packed weights */
@@ -61,6 +65,37 @@ const hwkit_int8_kernels *hwkit_int8_table(void)
             return table;
     }
     return &hwkit_int8_scalar;
+}
+
+/* [whether x is signed]: products of tiles, all else as in the other table. */
+static hwkit_int8_kernels tiled[2];
+static pthread_once_t tiled_once = PTHREAD_ONCE_INIT;
+
+static void make_tiled(void)
+{
+    const hwkit_int8_tiles *amx =
+        hwkit_amx() == HWKIT_AMX_REAL ? hwkit_int8_amx_real : hwkit_int8_amx_twin;
+    for (int i = 0; i < 2; i++) {
+        tiled[i] = *hwkit_int8_table();
+        tiled[i].name = hwkit_isa_name();
+        tiled[i].bytes = NULL;
+        memset(tiled[i].tiles, 0, sizeof tiled[i].tiles);
+        tiled[i].vl = HWKIT_INT8_TILE;
+        tiled[i].group = 4;
+        tiled[i].depth = HWKIT_INT8_TILES_DEPTH;
+        tiled[i].a_size = 1;
+        tiled[i].a_signed = i;
+        tiled[i].amx = amx + i;
+        tiled[i].sum = amx[i].sum;
+    }
+}
+
+static const hwkit_int8_kernels *table_for(const hwkit_int8 *g)
+{
+    if (!g->tiles)
+        return hwkit_int8_table();
+    pthread_once(&tiled_once, make_tiled);
+    return &tiled[g->x_signed != 0];
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------- */
@@ -106,12 +141,18 @@ static void turn(uint8_t *to, int64_t to_ld, const uint8_t *from, int64_t from_l
 
 /* ---- weights ----------------------------------------------------------------------------------- */
 
+/* What depths are rounded up to. */
+static int depth_unit(const plan *p) { return p->table->depth ? p->table->depth : p->table->group; }
+
 /* Bytes by which the values of x and w differ in a strip and a panel. */
 static int x_flip(const plan *p)
 {
     return p->table->a_size == 1 && p->g.x_signed != p->table->a_signed ? 0x80 : 0;
 }
-static int w_flip(const plan *p) { return p->g.w_signed ? 0 : 0x80; }
+/* Whether the weights of panels are signed. Those of tiles need not be; but zero points are near 128
+ * then, and what is left of them after the change is often 0. */
+static int w_signed(const plan *p) { return p->g.w_signed || !p->table->amx || p->g.has_zero; }
+static int w_flip(const plan *p) { return w_signed(p) != p->g.w_signed ? 0x80 : 0; }
 
 /* A zero point as it is after such a change, in the type that it has then. */
 static int32_t read_zero(const void *zeros, int64_t i, int is_signed)
@@ -150,11 +191,12 @@ static int32_t put_column(const plan *p, uint8_t *panel, int64_t wide, int64_t j
 {
     const int group = p->table->group;
     const uint8_t flip = (uint8_t)w_flip(p);
+    const int is_signed = w_signed(p);
     uint32_t sum = 0;
     for (int64_t d = 0; d < p->depth; d++) {
         const uint8_t byte = row[d] ^ flip;
         panel[(d / group * wide + j) * group + d % group] = byte;
-        sum += (uint32_t)(int32_t)(int8_t)byte;
+        sum += (uint32_t)(is_signed ? (int8_t)byte : byte);
     }
     return (int32_t)sum;
 }
@@ -165,6 +207,7 @@ static void put_rows(const plan *p, uint8_t *panel, int64_t wide, int64_t n, int
 {
     const int group = p->table->group;
     const uint8_t flip = (uint8_t)w_flip(p);
+    const int is_signed = w_signed(p);
     memset(sums, 0, (size_t)count * sizeof *sums);
     for (int64_t c = 0; c < p->depth; c++) {
         const uint8_t *row = w + c * p->g.k + n;
@@ -172,7 +215,8 @@ static void put_rows(const plan *p, uint8_t *panel, int64_t wide, int64_t n, int
         for (int64_t j = 0; j < count; j++) {
             const uint8_t byte = row[j] ^ flip;
             to[j * group] = byte;
-            sums[j] = (int32_t)((uint32_t)sums[j] + (uint32_t)(int32_t)(int8_t)byte);
+            const int value = is_signed ? (int8_t)byte : byte;
+            sums[j] = (int32_t)((uint32_t)sums[j] + (uint32_t)value);
         }
     }
 }
@@ -384,6 +428,7 @@ typedef struct {
     int32_t *block, *sums;
     uint8_t *turned;  /* pixels of planes on their way into the strip, or results into planes */
     uint8_t *gathered;
+    char *straight; /* rows of tiles that are not evenly spaced */
 } space;
 
 /* Bytes of an element of a strip. */
@@ -401,6 +446,7 @@ static int find_space(const plan *p, space *s)
         pixels * (int64_t)sizeof(int32_t),
         hwkit_max(TURN * p->pitch, p->g.y_planes ? pixels * wide : 0),
         TURN * p->pitch,
+        p->straight_bytes,
     };
     enum { COUNT = sizeof bytes / sizeof bytes[0] };
     int64_t start[COUNT], all = 0;
@@ -418,7 +464,8 @@ static int find_space(const plan *p, space *s)
                  .block = (int32_t *)(base + start[2]),
                  .sums = (int32_t *)(base + start[3]),
                  .turned = (uint8_t *)base + start[4],
-                 .gathered = (uint8_t *)base + start[5]};
+                 .gathered = (uint8_t *)base + start[5],
+                 .straight = base + start[6]};
     return 1;
 }
 
@@ -626,6 +673,29 @@ static void point(const plan *p, const space *s, const place *at)
     }
 }
 
+/* Copy rows that tiles cannot read where they lie, those around the end of an image's row, once for
+ * all panels. What finds no room is copied by each product. */
+static void straighten(const plan *p, const space *s, int64_t count)
+{
+    enum { ROWS = HWKIT_INT8_TILE };
+    const int64_t size = p->segments * ROWS * p->deep;
+    char *to = s->straight, *end = to + p->straight_bytes;
+    for (int64_t tile = 0; tile < count; tile += p->g.rows) {
+        const int64_t some = hwkit_min(p->g.rows, count - tile);
+        for (int64_t half = 0; half + ROWS <= some; half += ROWS) {
+            const void **rows = s->rows + tile * p->segments + half;
+            int64_t step;
+            if (hwkit_int8_evenly_spaced(rows, &step))
+                continue;
+            if (end - to < size)
+                return;
+            for (int64_t t = 0; t < p->segments; t++, rows += some)
+                for (int i = 0; i < ROWS; i++, to += p->deep)
+                    rows[i] = memcpy(to, rows[i], (size_t)p->deep);
+        }
+    }
+}
+
 static void add_up(const product *x, const space *s, int64_t count)
 {
     const plan *p = x->p;
@@ -658,13 +728,17 @@ static void multiply(const product *x, const space *s, const char *panel, int64_
         t.extras = e.extras;
         t.extra_weights = (const char *)e.weights;
     }
-    const hwkit_int8_tile_fn *tiles = p->table->tiles[p->b_size == 1][wide / p->table->vl - 1];
+    const int vectors = (int)(wide / p->table->vl);
+    const hwkit_int8_tile_fn *tiles = p->table->tiles[p->b_size == 1][vectors - 1];
     for (int64_t i = 0; i < count; i += rows) {
         const int64_t some = hwkit_min(rows, count - i);
         t.all_rows = s->rows + i * p->segments;
         t.rows = t.all_rows + segment * some;
         t.c = s->block + i * wide;
-        tiles[some - 1](&t);
+        if (p->table->amx)
+            p->table->amx->product[w_signed(p)](&t, (int)some, vectors);
+        else
+            tiles[some - 1](&t);
     }
 }
 
@@ -676,7 +750,7 @@ static void multiply_panel(const product *x, const space *s, const char *panel, 
     const int64_t cuts = hwkit_parts(p->deep, p->g.kc);
     const int64_t some = cuts > 1 ? 1 : hwkit_min(p->g.kc / p->deep, p->segments);
     const int64_t even = hwkit_parts(p->segments, hwkit_parts(p->segments, some));
-    const int64_t step = hwkit_round_up(hwkit_parts(p->deep, cuts), p->table->group);
+    const int64_t step = hwkit_round_up(hwkit_parts(p->deep, cuts), depth_unit(p));
     for (int64_t t = 0; t < p->segments; t += even)
         for (int64_t d = 0; d < p->deep; d += step)
             multiply(x, s, panel, vector, wide, count, t, hwkit_min(even, p->segments - t), d,
@@ -698,6 +772,10 @@ static void product_chunk(void *ctx, int64_t chunk)
     point(p, &s, &at);
     if (x->w_zero)
         add_up(x, &s, count);
+    if (p->table->amx) {
+        straighten(p, &s, count);
+        p->table->amx->begin();
+    }
     for (int64_t n = at.n0; n < at.n1; n += p->width) {
         const int64_t columns = hwkit_min(p->width, at.n1 - n);
         const int64_t wide = hwkit_round_up(columns, p->table->vl);
@@ -705,6 +783,8 @@ static void product_chunk(void *ctx, int64_t chunk)
                        at.group * vectors_of_group(p) + n / p->table->vl, wide, count);
         finish(x, &s, at.image, at.y0 * p->g.q + at.x0, count, at.group * p->kg + n, columns, wide);
     }
+    if (p->table->amx)
+        p->table->amx->end();
 }
 
 static void depthwise_chunk(void *ctx, int64_t chunk)
@@ -797,7 +877,7 @@ static int set_channels(product *x, const void *const *all, const void *packed)
     const int bytes = strip_size(p) == 1;
     for (int64_t n = 0; !g->depthwise && n < g->k; n++) {
         w_zero[n] = read_zero(all[W_ZERO], g->per_channel ? n : 0, g->w_signed) -
-                    (g->w_signed ? 0 : 128);
+                    (w_flip(p) ? 128 : 0);
         zeros |= w_zero[n];
     }
     const uint32_t zero = bytes ? (uint32_t)x->x_zero : 0;
@@ -1084,11 +1164,10 @@ static void set_sizes(plan *p)
         p->w_bytes = hwkit_round_up(g->k, HWKIT_INT8_DEPTHWISE) * hwkit_round_up(p->taps, 2) * 2;
         return;
     }
-    const int group = p->table->group;
     p->merged = g->s > 1 && p->dx == 1 && p->cg <= FEW_CHANNELS;
     p->segments = p->merged ? g->r : p->taps;
     p->depth = p->merged ? g->s * p->cg : p->cg;
-    p->deep = hwkit_round_up(p->depth, group);
+    p->deep = hwkit_round_up(p->depth, depth_unit(p));
     p->pitch = p->merged ? p->cg : p->deep;
     /* Rows of x a multiple of 2 KiB apart would fight for the same sets of the first cache. */
     if (p->taps == 1 && p->pitch * strip_size(p) % 2048 == 0)
@@ -1096,6 +1175,9 @@ static void set_sizes(plan *p)
     p->whole = p->segments * p->deep;
     g->kc = hwkit_max(hwkit_min(g->kc, p->whole), 1);
     g->channels = hwkit_round_up(hwkit_min(g->channels, p->kg), p->width);
+    if (p->table->amx && p->rows > 1 && g->channels > p->width)
+        p->straight_bytes = hwkit_min(p->rows * p->columns / HWKIT_INT8_TILE * HWKIT_INT8_TILE *
+                                          p->whole, STRAIGHT);
     p->group_bytes = hwkit_round_up(
         hwkit_panels_bytes(p->kg, p->whole, p->width, p->table->vl, p->b_size), 64);
     p->w_bytes = g->groups * p->group_bytes + hwkit_round_up(g->k * 4, 64);
@@ -1107,7 +1189,7 @@ hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given)
     if (!p)
         return NULL;
     p->g = *given;
-    p->table = hwkit_int8_table();
+    p->table = table_for(given);
     p->floats = hwkit_isa_get()->f32.gemm;
     simplify(&p->g);
     p->given = p->g;
@@ -1119,6 +1201,6 @@ hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given)
     const hwkit_int8 *g = &p->g;
     const double work = (double)g->batch * (double)g->n * (double)g->k * (double)(g->p * g->q) *
                         (double)(p->cg * p->taps);
-    p->base.seconds = hwkit_product_seconds(work, 2 * p->table->vl);
+    p->base.seconds = hwkit_product_seconds(work, (p->table->amx ? 16 : 2) * p->table->vl);
     return &p->base;
 }

@@ -26,6 +26,7 @@ typedef struct {
     hwkit_activation act; /* identity or clamp */
     /* tunables */
     int rows, vectors; /* of the tile */
+    int tiles;         /* products of tiles (AMX): 16 or 32 rows, 1 or 2 vectors, narrow */
     int narrow;        /* weights stay int8 in the panels */
     int64_t kc;        /* depth of a part */
     int64_t pixels;    /* of a chunk, the unit of work of a thread */
@@ -43,7 +44,7 @@ typedef enum {
 /* The best table that the processor runs and HWKIT_MAX_ISA allows; never NULL. */
 const hwkit_int8_kernels *hwkit_int8_table(void);
 
-/* NULL if memory is short. The tile must be one that the table has. */
+/* NULL if memory is short. The tile must be one that the table has; `tiles` needs hwkit_amx(). */
 hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given);
 
 #endif

@@ -14,7 +14,7 @@ cdef extern from "int8.h" nogil:
         int x_planes, y_planes, w_order, x_signed, w_signed, output
         int has_bias, has_scale, has_zero, per_channel
         hwkit_activation act
-        int rows, vectors, narrow
+        int rows, vectors, tiles, narrow
         int64_t kc, pixels, channels
         int depthwise, threads
     const hwkit_int8_kernels *hwkit_int8_table()
@@ -38,7 +38,7 @@ def int8_product(operands, output, *, sizes, out_size, int64_t batch=1, bint x_s
                  bint w_shared=False, pad=(0, 0), stride=(1, 1), dilation=(1, 1), int64_t groups=1,
                  bint x_planes, bint y_planes, str w_order, bint bias=False, bint scales=False,
                  bint zeros=False, bint per_channel=False, activation=None, int rows=1,
-                 int vectors=1, bint narrow=True, int64_t kc=1, int64_t pixels, int64_t channels,
+                 int vectors=1, bint tiles=False, bint narrow=True, int64_t kc=1, int64_t pixels, int64_t channels,
                  bint depthwise=False, int threads=1):
     """Return the Run of a product or convolution of 8-bit integers.
 
@@ -52,6 +52,7 @@ def int8_product(operands, output, *, sizes, out_size, int64_t batch=1, bint x_s
         x_planes, y_planes: channel by channel, not pixel by pixel.
         w_order: "krsc", "kcrs" or "ck".
         scales, zeros: whether there are scales and zero points of x and w.
+        tiles: products of tiles (AMX), of 16 or 32 rows and 1 or 2 vectors of 16 columns.
         depthwise: the kernel for one channel in each group.
     """
     cdef hwkit_int8 g
@@ -67,7 +68,7 @@ def int8_product(operands, output, *, sizes, out_size, int64_t batch=1, bint x_s
     g.output = ("int32", "float32", "int8", "uint8").index(np.dtype(output[1]).name)
     g.has_bias, g.has_scale, g.has_zero, g.per_channel = bias, scales, zeros, per_channel
     g.act = read_activation(activation)
-    g.rows, g.vectors, g.narrow, g.kc = rows, vectors, narrow, kc
+    g.rows, g.vectors, g.tiles, g.narrow, g.kc = rows, vectors, tiles, narrow, kc
     g.pixels, g.channels, g.depthwise, g.threads = pixels, channels, depthwise, threads
     if min(*sizes, *out_size, *stride, *dilation, batch, groups, kc, pixels, channels, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
@@ -79,6 +80,11 @@ def int8_product(operands, output, *, sizes, out_size, int64_t batch=1, bint x_s
         raise ValueError("depthwise is for one channel in each group")
     if g.act.kind not in (HWKIT_IDENTITY, HWKIT_CLAMP):
         raise ValueError(f"activation {activation[0]!r} is not for 8-bit integers")
-    if not depthwise and (narrow, rows, vectors) not in int8_tiles()[0]:
+    if tiles:
+        if hwkit_amx() == HWKIT_AMX_NONE or depthwise:
+            raise ValueError("tiles are for products, on processors with AMX")
+        if rows not in (16, 32) or vectors not in (1, 2) or not narrow:
+            raise ValueError("tiles take 16 or 32 rows, 1 or 2 vectors, and narrow weights")
+    elif not depthwise and (narrow, rows, vectors) not in int8_tiles()[0]:
         raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors here")
     return make_run(hwkit_int8_plan(&g), operands, output)

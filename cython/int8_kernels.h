@@ -7,7 +7,7 @@
  * int8 (narrow) or as int16 (wide). A step of the depth takes `group` elements of a row, so depths
  * are rounded up to it, and the weights are 0 there.
  *
- * A table for tiles (AMX) would have a_size 1, group 4 and 16 columns in a vector: the same panels. */
+ * Tiles (AMX) read the same panels: a_size 1, group 4, 16 columns in a vector. */
 #ifndef HWKIT_INT8_KERNELS_H
 #define HWKIT_INT8_KERNELS_H
 
@@ -51,6 +51,31 @@ typedef struct {
 
 typedef void (*hwkit_int8_tile_fn)(const hwkit_int8_tile *tile);
 
+/* Tiles (AMX) of rows of one sign: at most 32 rows and 2 vectors, of which the last rows may be missing. */
+enum { HWKIT_INT8_TILE = 16, HWKIT_INT8_TILES_ROWS = 32, HWKIT_INT8_TILES_DEPTH = 64 };
+typedef struct {
+    /* before the first product and after the last, in each thread */
+    void (*begin)(void);
+    void (*end)(void);
+    /* [whether weights are signed] */
+    void (*product[2])(const hwkit_int8_tile *tile, int rows, int vectors);
+    int32_t (*sum)(const void *row, int64_t n);
+} hwkit_int8_tiles;
+
+/* [whether rows are signed]; NULL where the compiler does not know the instructions. */
+extern const hwkit_int8_tiles *const hwkit_int8_amx_real;
+extern const hwkit_int8_tiles *const hwkit_int8_amx_twin;
+
+/* Whether 16 rows are evenly spaced, and by how many bytes. */
+static inline int hwkit_int8_evenly_spaced(const void *const *rows, int64_t *step)
+{
+    *step = (int64_t)((uintptr_t)rows[1] - (uintptr_t)rows[0]);
+    for (int i = 2; i < HWKIT_INT8_TILE; i++)
+        if ((int64_t)((uintptr_t)rows[i] - (uintptr_t)rows[i - 1]) != *step)
+            return 0;
+    return 1;
+}
+
 /* Accumulators to results: sum = acc + shift[j] - sums[i] * w_zero[j], then
  *   int32     clamp(sum, least, most)
  *   float32   clamp(float(sum) * scale[j], lo, hi)
@@ -77,6 +102,8 @@ struct hwkit_int8_kernels {
     uint32_t features; /* bits of cpuinfo.h that the table needs beside those of its ISA */
     int vl;            /* columns of a vector; 0: this table is for another architecture */
     int group, a_size;
+    int depth; /* what depths are rounded up to; 0: group */
+    const hwkit_int8_tiles *amx; /* instead of tiles[], weights of either sign; else NULL */
     int a_signed; /* a_size 1: which sign the bytes of the strip have */
     /* [narrow][vectors - 1][rows - 1]; NULL where there is none */
     hwkit_int8_tile_fn tiles[2][HWKIT_INT8_VECTORS][HWKIT_INT8_ROWS];

@@ -64,16 +64,18 @@ def check(kernel: Kernel, problem: Problem, config: Config, seed: int = 0) -> No
     assert relative_error(out, wanted) < limit, (problem, kernel, config, "packed")
 
 
-def run_again(path: str, isa: str, **environment: str) -> None:
+def run_again(path: str, isa: str, only: str = "test", **environment: str) -> None:
     """Run the tests of a file in a child process that may use no more than ``isa``.
 
     Args:
         path: the file; tests with ``instruction_set`` in their names are left out.
         isa: a value of HWKIT_MAX_ISA.
+        only: a word in the names of the tests to run.
         environment: more variables.
     """
+    tests = f"{only} and not instruction_set and not slow"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "not instruction_set and not slow", path],
+        [sys.executable, "-m", "pytest", "-q", "-k", tests, path],
         env={**os.environ, "HWKIT_MAX_ISA": isa, **environment},
         capture_output=True,
         text=True,

@@ -8,20 +8,23 @@ from typing import Any, NamedTuple
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from . import tiles
+from .amx import unavailable
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["Int8Depthwise", "Int8Product", "kernels"]
+__all__ = ["Int8Depthwise", "Int8Product", "Int8Tiles", "kernels"]
 
 BYTES = ("int8", "uint8")
 KC = (128, 256, 512, 1024, 2048, 4096)
 PIXELS = (1, 12, 24, 48, 96, 192, 384, 768)
+TILE_PIXELS = (16, 32, 64, 128, 256, 512, 1024)
 CHANNELS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    products = [Int8Product(op) for op in ("conv2d", "gemm", "matmul", "qconv2d", "qmatmul")]
+    ops = ("conv2d", "gemm", "matmul", "qconv2d", "qmatmul")
+    products = [kind(op) for kind in (Int8Tiles, Int8Product) for op in ops]
     return [*products, *(Int8Depthwise(op) for op in ("conv2d", "qconv2d"))]
 
 
@@ -43,8 +46,9 @@ def _tiles() -> _Tiles:
     return _Tiles(vector, tuple(shapes), tuple(sorted({narrow for narrow, _, _ in found})))
 
 
-def _text(tile: tuple[int, int]) -> str:
-    return f"{tile[0]}x{tile[1] * _tiles().vector}"
+def _amx_tiles() -> _Tiles:
+    """Return blocks of one, two or four tiles of 16 rows and 16 columns."""
+    return _Tiles(16, ((32, 2), (32, 1), (16, 2), (16, 1)), (True,))
 
 
 class _Int8(Kernel):
@@ -117,19 +121,26 @@ class Int8Product(_Int8):
     """
 
     name = "int8_product"
+    _PIXELS: tuple[int, ...] = PIXELS
+
+    def _shapes(self) -> _Tiles:
+        return _tiles()
+
+    def _text(self, tile: tuple[int, int]) -> str:
+        return f"{tile[0]}x{tile[1] * self._shapes().vector}"
 
     def space(self, problem: Problem) -> Space:
         """Return tile, blocks, width of the panels, and threads."""
         shape = _shape(problem)
         deep = tiles.covering(KC, _depth(shape))
-        many = tiles.covering(PIXELS, _pixels(shape))
+        many = tiles.covering(self._PIXELS, _pixels(shape))
         wide = tiles.covering(CHANNELS, _channels(shape))
         return Space(
             {
-                "tile": [_text(tile) for tile in _tiles().shapes],
-                "narrow": _tiles().widths,
+                "tile": [self._text(tile) for tile in self._shapes().shapes],
+                "narrow": self._shapes().widths,
                 "kc": KC,
-                "pixels": PIXELS,
+                "pixels": self._PIXELS,
                 "channels": CHANNELS,
                 "threads": tiles.thread_ladder(False),
             },
@@ -150,13 +161,13 @@ class Int8Product(_Int8):
         _, c, *_ = shape["sizes"]
         stride_y, stride_x = shape["stride"] if _taps(shape) > 1 else (1, 1)
         pixel_bytes = 2 * c // shape["groups"] * stride_y * stride_x
-        block = tiles.balanced(PIXELS, pixels, others, threads, known.l2 / 2 / pixel_bytes)
+        block = tiles.balanced(self._PIXELS, pixels, others, threads, known.l2 / 2 / pixel_bytes)
         chunks = -(-pixels // block) * others
         width = tiles.covering(CHANNELS, channels)
         while chunks * -(-channels // width) < threads and width > CHANNELS[0]:
             width = CHANNELS[CHANNELS.index(width) - 1]
         values: dict[str, Value] = {
-            "tile": _text(_tiles().shapes[0]),
+            "tile": self._text(self._shapes().shapes[0]),
             "narrow": True,
             "kc": min(1024, tiles.covering(KC, _depth(shape))),
             "pixels": block,
@@ -168,11 +179,34 @@ class Int8Product(_Int8):
     def _tunables(self, config: Config) -> dict[str, Any]:
         values: dict[str, Any] = dict(config)
         rows, columns = map(int, values.pop("tile").split("x"))
-        return {**values, "rows": rows, "vectors": columns // _tiles().vector}
+        return {**values, "rows": rows, "vectors": columns // self._shapes().vector}
 
     def rank(self, problem: Problem) -> int:
         """First, unless every channel is a group."""
         return 1
+
+
+class Int8Tiles(Int8Product):
+    """The same by tiles (AMX). Its speed was not measured by hwkit on hardware with AMX."""
+
+    name = "amx_int8_product"
+    _PIXELS = TILE_PIXELS
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Where there are tiles, the same."""
+        found = super().supports(problem)
+        return (unavailable() or True) if found is True else found
+
+    def _shapes(self) -> _Tiles:
+        return _amx_tiles()
+
+    def _tunables(self, config: Config) -> dict[str, Any]:
+        return {**super()._tunables(config), "tiles": True}
+
+    def rank(self, problem: Problem) -> int:
+        """First where rows and depth fill a tile."""
+        shape = _shape(problem)
+        return 2 if _pixels(shape) >= 16 and _depth(shape) >= 64 else 0
 
 
 class Int8Depthwise(_Int8):
@@ -217,7 +251,7 @@ class Int8Depthwise(_Int8):
 
     def rank(self, problem: Problem) -> int:
         """First where it can run."""
-        return 2
+        return 3
 
 
 def _shape(problem: Problem) -> dict[str, Any]:

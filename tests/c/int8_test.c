@@ -2,6 +2,7 @@
 #include "kernels_test.h"
 
 #include "int8.h"
+#include "isa.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -59,7 +60,7 @@ static hwkit_int8 any_problem(void)
     const hwkit_int8_kernels *table = hwkit_int8_table();
     hwkit_int8 g = {.batch = 1, .n = upto(2), .groups = rand() % 3 ? 1 : upto(3)};
     g.depthwise = rand() % 4 == 0;
-    g.c = g.groups * upto(rand() % 2 ? 70 : 9);
+    g.c = g.groups * (rand() % 10 ? upto(rand() % 2 ? 70 : 9) : 64 * upto(3));
     g.k = g.groups * upto(70);
     if (g.depthwise)
         g.groups = g.k = g.c;
@@ -83,6 +84,11 @@ static hwkit_int8 any_problem(void)
     g.act.kind = rand() % 2 ? HWKIT_CLAMP : HWKIT_IDENTITY;
     g.act.hi = 6;
     g.kc = upto(100), g.pixels = upto(90), g.channels = upto(90), g.threads = (int)upto(3);
+    if (!g.depthwise && hwkit_amx() && rand() % 2) {
+        g.tiles = g.narrow = 1;
+        g.rows = rand() % 2 ? 16 : 32, g.vectors = (int)upto(2);
+        return g;
+    }
     do {
         g.narrow = rand() % 2;
         g.rows = (int)upto(HWKIT_INT8_ROWS), g.vectors = (int)upto(HWKIT_INT8_VECTORS);

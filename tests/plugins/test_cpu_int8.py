@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -19,6 +20,8 @@ from hwkit_cpu import _kernels, int8  # noqa: E402  # the device says first if i
 
 KERNELS = int8.kernels()
 BYTES = ("uint8", "int8")
+HERE = bool(_kernels.cpu_info()["amx"])
+needs_tiles = pytest.mark.skipif(not HERE, reason="no AMX here; the child process emulates it")
 OUTPUTS = ("int32", "float32", "int8", "uint8")
 
 
@@ -152,7 +155,7 @@ def test_any_depthwise(data: Any, groups: int, seed: int) -> None:
     """Every channel by itself, by both kernels."""
     p = _convolution(data, groups, (1, 1))
     if p is not None:
-        assert len(supporting(p)) == 2
+        assert len(supporting(p)) == 2 + HERE
         for kernel in supporting(p):
             for config in configs(kernel, p, random.Random(seed), 1):
                 check(kernel, p, config, seed)
@@ -235,6 +238,110 @@ def test_the_compiled_module_checks_its_arguments() -> None:
         kernel.build(p, Config({**kernel.default(p), "tile": "99x16"}))
     with pytest.raises(ValueError, match="at least 1"):
         kernel.build(p, Config({**kernel.default(p), "kc": 0}))
+
+
+def by_tiles(p: Problem, rng: random.Random, seed: int) -> None:
+    """Check the default and one more Config of the kernel of tiles."""
+    (kernel,) = (k for k in supporting(p) if isinstance(k, int8.Int8Tiles))
+    for config in configs(kernel, p, rng, 1):
+        check(kernel, p, config, seed)
+
+
+@needs_tiles
+@pytest.mark.parametrize("x", BYTES)
+@pytest.mark.parametrize("w", BYTES)
+def test_tiles_of_any_size_and_sign(x: str, w: str) -> None:
+    """Edges of tiles in all three directions, with zero points and scales and without."""
+    rng = random.Random(x + w)
+    edges = [1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70, 100]
+    for number in range(12):
+        m, n = rng.choice(edges), rng.choice(edges)
+        k = rng.choice([*edges, 127, 128, 129, 300])
+        epilogue = rng.choice(["", " +bias", " +bias+relu", " +relu6"])
+        text = f"gemm {x},{w},int32,int32 {rng.choice(['nn', 'nt', 'tn', 'tt'])} m={m} n={n} k={k}"
+        by_tiles(problem(text + epilogue), rng, number)
+        text = (
+            f"qmatmul {x},{w},{rng.choice(OUTPUTS)},int32 {rng.choice(['nn', 'nt'])} m={m} n={n} "
+            f"k={k} b={rng.randint(1, 3)} shared={rng.choice(['none', 'a', 'b'])} "
+            f"per_channel={rng.choice(['true', 'false'])}"
+        )
+        by_tiles(problem(text + epilogue), rng, number)
+
+
+@needs_tiles
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("seed", range(2))
+def test_tiles_of_convolutions(layout: str, seed: int) -> None:
+    """Rows of pixels that end within a tile, few and many channels, strides, dilation, groups."""
+    rng = random.Random(f"{layout}{seed}")
+    for number in range(20):
+        groups, side = rng.choice([1, 1, 2]), rng.choice([1, 3, 3, 5])
+        c, k = groups * rng.choice([3, 16, 40, 64, 70]), groups * rng.choice([1, 16, 33, 70])
+        p = problem(
+            f"qconv2d {rng.choice(BYTES)},{rng.choice(BYTES)},{rng.choice(OUTPUTS)},int32 {layout} "
+            f"n={rng.randint(1, 2)} c={c} h={rng.choice([7, 9])} w={rng.choice([7, 11, 16, 20])} "
+            f"k={k} r={side} s={rng.choice([1, side])} pad={side // 2} stride={rng.randint(1, 2)} "
+            f"dilation={1 if side == 5 else rng.randint(1, 2)} groups={groups} "
+            f"per_channel={rng.choice(['true', 'false'])}{rng.choice(['', ' +bias+relu'])}"
+        )
+        by_tiles(p, rng, seed + number)
+
+
+@needs_tiles
+def test_tiles_are_exact_at_the_ends_of_the_range() -> None:
+    """No sum of four products saturates, and sums wrap at 32 bits, for every pair of signs."""
+    for x, w in itertools.product(BYTES, BYTES):
+        p = problem(f"gemm {x},{w},int32,int32 nn m=17 n=33 k=40000")
+        kernel = int8.Int8Tiles("gemm")
+        for a, b in itertools.product(
+            *[{"int8": (-128, 127), "uint8": (0, 255)}[d] for d in (x, w)]
+        ):
+            out = np.empty((17, 33), np.int32)
+            operands = np.full((17, 40000), a, x), np.full((40000, 33), b, w)
+            kernel.build(p, kernel.default(p))(*operands, out=out)
+            wanted = (40000 * a * b + 2**31) % 2**32 - 2**31
+            assert set(out.ravel().tolist()) == {wanted}
+
+
+@needs_tiles
+def test_tiles_come_first_where_they_are_full() -> None:
+    """From 16 rows and a depth of 64 on; below, and for depthwise, the other kernels do."""
+    for text, best in (
+        ("gemm int8,int8,int32,int32 nn m=16 n=64 k=64", int8.Int8Tiles),
+        ("gemm int8,int8,int32,int32 nn m=15 n=64 k=64", int8.Int8Product),
+        ("gemm int8,int8,int32,int32 nn m=16 n=64 k=63", int8.Int8Product),
+        (
+            "conv2d uint8,int8,int32,int32 nhwc n=1 c=64 h=9 w=9 k=64 r=9 s=9 groups=64 pad=4",
+            int8.Int8Depthwise,
+        ),
+    ):
+        p = problem(text)
+        assert type(max(supporting(p), key=lambda k: k.rank(p))) is best
+
+
+@needs_tiles
+def test_tiles_have_arguments_of_their_own() -> None:
+    """Only 16 or 32 rows, one or two tiles of columns."""
+    p = problem("gemm int8,int8,int32,int32 nn m=8 n=4 k=2")
+    kernel = int8.Int8Tiles("gemm")
+    for tile in ("8x16", "32x48"):
+        with pytest.raises(ValueError, match="16 or 32 rows"):
+            kernel.build(p, kernel.default(p).replace(tile=tile))
+
+
+@pytest.mark.skipif(HERE, reason="this process has tiles")
+def test_without_tiles_their_kernel_says_so() -> None:
+    """Nothing is chosen, and the reason names what to look at."""
+    p = problem("gemm int8,int8,int32,int32 nn m=64 n=64 k=64")
+    kernel = int8.Int8Tiles("gemm")
+    assert "HWKIT_MAX_ISA" in str(kernel.supports(p))
+    with pytest.raises(ValueError, match="AMX"):
+        kernel.build(p, kernel.default(p))
+
+
+def test_instruction_set_emulated() -> None:
+    """The tests of tiles pass with tiles in plain C, whatever the processor is."""
+    run_again(__file__, "amx", only="tiles", HWKIT_EMULATE_AMX="1")
 
 
 @pytest.mark.slow
