@@ -94,7 +94,7 @@ static void copy_columns(float *to, const float *b, int64_t ld, int count, int64
         memcpy(to + k * SIDE, b + k * ld, (size_t)count * sizeof *to);
 }
 
-/* count x depth elements as float32 rows of `ld` or `*ld_out` elements. */
+/* Elements as float32: as they are, or in `to`, row after row. */
 static const float *widened(const hwkit_amx_maker *m, const void *from, int64_t ld, int64_t rows,
                             int64_t columns, float *to)
 {
@@ -108,7 +108,7 @@ static const float *widened(const hwkit_amx_maker *m, const void *from, int64_t 
 void hwkit_amx_fill_a(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *a, int64_t ld,
                       int transposed, int count, int64_t depth, float *turn)
 {
-    const float *rows;
+    const float *rows = a;
     p->depth = depth;
     if (transposed) {
         float *second = turn + SIDE * depth;
@@ -116,12 +116,12 @@ void hwkit_amx_fill_a(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *
         m->table->transpose(turn, depth, from, m->narrow ? count : ld, count, depth);
         rows = turn;
         ld = depth;
-    } else {
-        rows = widened(m, a, ld, count, depth, turn);
-        ld = m->narrow ? depth : ld;
     }
-    p->range = m->tiles->split_a[m->terms - 1](p->data, m->terms * HWKIT_AMX_PIECE, HWKIT_AMX_PIECE,
-                                               rows, ld, count, depth);
+    if (m->narrow && !transposed)
+        p->range = m->tiles->take_a(p->data, HWKIT_AMX_PIECE, a, ld, count, depth);
+    else
+        p->range = m->tiles->split_a[m->terms - 1](p->data, m->terms * HWKIT_AMX_PIECE,
+                                                   HWKIT_AMX_PIECE, rows, ld, count, depth);
     for (int64_t piece = 0; piece < whole_steps(depth) / SIDE * m->terms && count < SIDE; piece++)
         memset(p->data + piece * HWKIT_AMX_PIECE + count * HWKIT_TILE_BYTES, 0,
                (size_t)(SIDE - count) * HWKIT_TILE_BYTES);
@@ -132,17 +132,18 @@ void hwkit_amx_fill_a(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *
 void hwkit_amx_fill_b(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *b, int64_t ld,
                       int transposed, int count, int64_t depth, float *turn)
 {
-    const float *rows;
+    const float *rows = b;
     p->depth = depth;
+    if (m->narrow && !transposed) {
+        p->range = m->tiles->take_b(p->data, b, ld, count, depth);
+        return;
+    }
     if (transposed) {
         float *second = turn + SIDE * depth;
         const float *from = widened(m, b, ld, count, depth, second);
         m->table->transpose(turn, count, from, m->narrow ? depth : ld, depth, count);
         rows = turn;
         ld = count;
-    } else {
-        rows = widened(m, b, ld, depth, count, turn);
-        ld = m->narrow ? count : ld;
     }
     p->range = m->tiles->split_b[m->terms - 1](p->data, rows, ld, count, depth);
     if (kept(m, p))

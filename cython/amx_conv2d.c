@@ -12,6 +12,7 @@
 #include "amx_gemm.h"
 #include "conv2d.h"
 #include "gemm.h"
+#include "half.h"
 #include "isa.h"
 #include "layout.h"
 #include "threads.h"
@@ -27,7 +28,7 @@ typedef struct {
     hwkit_plan base;
     hwkit_conv2d c;
     hwkit_amx_gemm weights;      /* how they are packed, as B of a product */
-    hwkit_plan *plain;           /* the same convolution by the kernels of float32 */
+    hwkit_plan *plain;           /* the same convolution by the kernels of float32; not of bfloat16 */
     int64_t taps, blocks, steps; /* blocks of 32 channels; steps of the whole depth */
     int64_t phases, high, wide;  /* of a plane */
     int64_t flat, pixels;        /* outputs counted in a plane; pixels of a plane */
@@ -39,10 +40,11 @@ typedef struct {
 typedef struct {
     const plan *p;
     const char *x; /* channels last */
-    const float *w;
-    float *order;  /* weights as [k][step][32] */
+    const char *w;
+    char *order;   /* weights as [k][step][32] */
     char *packed, *planes;
-    float *out;
+    float *bias;   /* bfloat16: room for it in float32 */
+    void *out;
     hwkit_epilogue epilogue;
     int any;       /* whether there is an epilogue */
     _Atomic uint32_t most, least;
@@ -67,15 +69,21 @@ static int64_t weight_at(const plan *p, int64_t k, int64_t tap, int64_t c)
     return p->c.nhwc ? (k * p->taps + tap) * p->c.c + c : (k * p->c.c + c) * p->taps + tap;
 }
 
+static int64_t element(const plan *p)
+{
+    return p->c.is_bfloat16 ? 2 : 4;
+}
+
 static void order_chunk(void *ctx, int64_t k)
 {
     const job *x = ctx;
     const plan *p = x->p;
-    float *to = x->order + k * p->steps * SIDE;
-    memset(to, 0, (size_t)(p->steps * SIDE) * sizeof *to);
-    for (int64_t tap = 0; tap < p->taps; tap++, to += p->blocks * SIDE)
+    const int64_t size = element(p);
+    char *to = x->order + k * p->steps * SIDE * size;
+    memset(to, 0, (size_t)(p->steps * SIDE * size));
+    for (int64_t tap = 0; tap < p->taps; tap++, to += p->blocks * SIDE * size)
         for (int64_t c = 0; c < p->c.c; c++)
-            to[c] = x->w[weight_at(p, k, tap, c)];
+            memcpy(to + c * size, x->w + weight_at(p, k, tap, c) * size, (size_t)size);
 }
 
 /* Whether weights lie as they are packed. */
@@ -86,13 +94,13 @@ static int in_order(const plan *p)
 
 static int64_t order_bytes(const plan *p)
 {
-    return in_order(p) ? 0 : hwkit_round_up(p->c.k * p->steps * SIDE * 4, LINE);
+    return in_order(p) ? 0 : hwkit_round_up(p->c.k * p->steps * SIDE * element(p), LINE);
 }
 
 static int pack(job *x)
 {
     const plan *p = x->p;
-    const float *from = x->w;
+    const char *from = x->w;
     if (!in_order(p)) {
         hwkit_parallel_work(p->c.k, order_chunk, x, p->c.threads, p->c.k * p->steps * SIDE);
         from = x->order;
@@ -156,11 +164,13 @@ static void fill_row(job *x, char *to, const char *image, int64_t y, int64_t px)
     clear(p, to + j1 * PIXEL, p->wide - j1);
     for (int64_t j = j0, count; j < j1; j += count) {
         count = hwkit_min(SIDE, j1 - j);
-        const float *from =
-            (const float *)image + (y * c->w + j * c->stride_x - ahead) * c->c;
-        note_range(x, p->weights.maker.tiles->split_a[c->terms - 1](
-                          to + j * PIXEL, c->terms * term_bytes(p), term_bytes(p), from,
-                          c->stride_x * c->c, (int)count, c->c));
+        const hwkit_amx_kernels *tiles = p->weights.maker.tiles;
+        const void *from = image + (y * c->w + j * c->stride_x - ahead) * c->c * element(p);
+        const int64_t step = c->terms * term_bytes(p), ld = c->stride_x * c->c;
+        char *at = to + j * PIXEL;
+        note_range(x, c->is_bfloat16 ? tiles->take_a(at, step, from, ld, (int)count, c->c)
+                                     : tiles->split_a[c->terms - 1](at, step, term_bytes(p), from, ld,
+                                                                    (int)count, c->c));
     }
 }
 
@@ -169,7 +179,7 @@ static void fill_chunk(void *ctx, int64_t row)
     job *x = ctx;
     const plan *p = x->p;
     const hwkit_conv2d *c = &p->c;
-    const char *image = x->x + row / p->high * c->h * c->w * c->c * (int64_t)sizeof(float);
+    const char *image = x->x + row / p->high * c->h * c->w * c->c * element(p);
     for (int64_t phase = 0; phase < p->phases; phase++) {
         const int64_t y = row % p->high * c->stride_y + phase / c->stride_x - c->top;
         char *to = x->planes + phase * p->blocks * c->terms * term_bytes(p) + row * p->wide * PIXEL;
@@ -181,7 +191,7 @@ static void fill_chunk(void *ctx, int64_t row)
 /* ---- products ---------------------------------------------------------------------------------- */
 
 typedef struct {
-    float *sums, *other; /* [pixels][ld] of a chunk: the result, and the residual of nchw */
+    float *sums, *other; /* [pixels][ld] of a chunk: the result, and a residual that is not like it */
     float *block, *plain;
     int64_t ld;
 } space;
@@ -192,7 +202,7 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
 {
     const int64_t sums = p->c.pixels * p->c.channels * (int64_t)sizeof(float);
     const int64_t bytes[SPACES] = {
-        [SUMS] = sums, [OTHER] = p->c.nhwc || !p->c.has_residual ? 0 : sums,
+        [SUMS] = sums, [OTHER] = p->plain && p->c.nhwc ? 0 : p->c.has_residual ? sums : 0,
         [BLOCK] = SIDE * SIDE * (int64_t)sizeof(float),
         [PLAIN] = 2 * SIDE * p->weights.kc * (int64_t)sizeof(float)};
     int64_t at = 0;
@@ -240,11 +250,30 @@ static void put_nhwc(const job *x, const float *sums, int64_t ld, const line *l,
 {
     const plan *p = x->p;
     const int64_t pixel = (l->image * p->c.p + l->oy) * p->c.q + l->ox;
-    float *out = x->out + pixel * p->c.k + n0;
+    float *out = (float *)x->out + pixel * p->c.k + n0;
     for (int64_t i = 0; i < l->count; i++)
         memcpy(out + i * p->c.k, sums + i * ld, (size_t)columns * sizeof *out);
     if (x->any)
         p->weights.maker.table->finish(out, p->c.k, (int)l->count, columns, &x->epilogue, pixel, n0);
+}
+
+static void put_narrow(const job *x, const space *s, int64_t first, const line *l, int64_t n0,
+                       int64_t columns)
+{
+    const plan *p = x->p;
+    const int64_t pixel = (l->image * p->c.p + l->oy) * p->c.q + l->ox;
+    const int64_t to = pixel * p->c.k + n0, offset = (l->at - first) * s->ld;
+    hwkit_epilogue e = x->epilogue;
+    e.out = s->sums;
+    for (int64_t i = 0; e.residual && i < l->count; i++)
+        hwkit_bf16_to_f32((const uint16_t *)e.residual + to + i * p->c.k,
+                          s->other + offset + i * s->ld, columns);
+    if (e.residual)
+        e.residual = s->other;
+    if (x->any)
+        p->weights.maker.table->finish(s->sums + offset, s->ld, (int)l->count, columns, &e, l->at, n0);
+    for (int64_t i = 0; i < l->count; i++)
+        hwkit_f32_to_bf16(s->sums + offset + i * s->ld, (uint16_t *)x->out + to + i * p->c.k, columns);
 }
 
 static void put_nchw(const job *x, const space *s, int64_t first, const line *l, int64_t n0,
@@ -264,7 +293,7 @@ static void put_nchw(const job *x, const space *s, int64_t first, const line *l,
     if (x->any)
         table->finish(s->sums + offset, s->ld, (int)l->count, columns, &e, l->at, n0);
     for (int64_t i = 0; i < l->count; i += HWKIT_TURN_PIXELS)
-        table->transpose(x->out + to + i, area, s->sums + offset + i * s->ld, s->ld, columns,
+        table->transpose((float *)x->out + to + i, area, s->sums + offset + i * s->ld, s->ld, columns,
                          hwkit_min(HWKIT_TURN_PIXELS, l->count - i));
 }
 
@@ -309,10 +338,18 @@ static void product_chunk(void *ctx, int64_t chunk)
     p->weights.maker.tiles->end();
     line l;
     for (int64_t at = from; next_line(p, &at, to, &l);)
-        if (p->c.nhwc)
+        if (p->c.is_bfloat16)
+            put_narrow(x, &s, from, &l, n0, n1 - n0);
+        else if (p->c.nhwc)
             put_nhwc(x, s.sums + (l.at - from) * s.ld, s.ld, &l, n0, n1 - n0);
         else
             put_nchw(x, &s, from, &l, n0, n1 - n0);
+}
+
+/* Of bfloat16, in float32. */
+static int64_t bias_bytes(const plan *p)
+{
+    return p->c.is_bfloat16 && p->c.has_bias ? hwkit_round_up(p->c.k * 4, LINE) : 0;
 }
 
 /* ---- runs -------------------------------------------------------------------------------------- */
@@ -342,14 +379,20 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
         all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
     const int64_t weights = p->held[W] ? 0 : hwkit_amx_packed_bytes(&p->weights);
     const int64_t order = p->held[W] ? 0 : order_bytes(p);
-    char *shared = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights + order + planes_bytes(p));
+    const int64_t bias = bias_bytes(p);
+    char *shared = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights + order + bias + planes_bytes(p));
     job x = {.p = p, .x = all[X], .w = all[W], .out = out, .least = UINT32_MAX, .packed = shared,
-             .order = (float *)(shared + weights), .planes = shared + weights + order,
+             .order = shared + weights, .bias = (float *)(shared + weights + order),
+             .planes = shared + weights + order + bias,
              .epilogue = {.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS],
                           .residual = all[RESIDUAL]},
              .any = c->has_bias || c->has_residual || c->act.kind != HWKIT_IDENTITY};
     if (!shared)
         return HWKIT_NO_MEMORY;
+    if (bias) {
+        hwkit_bf16_to_f32(all[BIAS], x.bias, c->k);
+        x.epilogue.bias = x.bias;
+    }
     if (!c->nhwc)
         x.x = hwkit_channels_last(p->weights.maker.table, 4, all[X], c->n, c->c, c->h * c->w,
                                   c->threads);
@@ -358,7 +401,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     hwkit_parallel_work(c->n * p->high, fill_chunk, &x, c->threads,
                         p->phases * p->flat * c->c / 2);
     const hwkit_amx_range seen = {x.most, x.least};
-    if (!hwkit_amx_fits(seen))
+    if (p->plain && !hwkit_amx_fits(seen))
         return run_plain(p, all, p->held[W], out);
     if (p->held[W])
         x.packed = p->held[W];
@@ -397,7 +440,7 @@ static int64_t operand_bytes(const plan *p, int kind)
 {
     const hwkit_conv2d *c = &p->c;
     const int64_t elements[KINDS] = {c->n * c->c * c->h * c->w, 0, c->k, c->n * c->k * c->p * c->q};
-    return kind == W ? hwkit_amx_packed_bytes(&p->weights) : elements[kind] * 4;
+    return kind == W ? hwkit_amx_packed_bytes(&p->weights) : elements[kind] * element(p);
 }
 
 static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
@@ -447,7 +490,7 @@ static void set_sizes(plan *p)
     /* Not a multiple of 4 KiB: terms and channel blocks would fight for the same sets. */
     p->pixels = hwkit_round_up(p->flat + farthest + SIDE, 16) | 16;
     p->weights = (hwkit_amx_gemm){
-        .maker = hwkit_amx_maker_of(c->terms, 0), .m = 1, .n = c->k, .k = p->steps * SIDE,
+        .maker = hwkit_amx_maker_of(c->terms, c->is_bfloat16), .m = 1, .n = c->k, .k = p->steps * SIDE,
         .ldb = p->steps * SIDE, .transpose_b = 1, .kc = c->kc, .mc = 1, .nc = c->k,
         .threads = c->threads};
     hwkit_amx_gemm_even(&p->weights);
@@ -476,26 +519,29 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
         return NULL;
     p->c = *given;
     set_sizes(p);
-    hwkit_conv2d plain = *given;
-    plain.algorithm = HWKIT_CONV_DIRECT;
-    plain.kc = 256;
-    plain.pixels = 96;
-    plain.channels = plain.k;
-    plain.merge = plain.pack_a = 0;
-    p->plain = hwkit_conv2d_plan(&plain);
+    if (!given->is_bfloat16) {
+        hwkit_conv2d plain = *given;
+        plain.algorithm = HWKIT_CONV_DIRECT;
+        plain.kc = 256;
+        plain.pixels = 96;
+        plain.channels = plain.k;
+        plain.merge = plain.pack_a = 0;
+        p->plain = hwkit_conv2d_plan(&plain);
+    }
     p->at = malloc((size_t)p->steps * sizeof *p->at);
     p->used = calloc((size_t)p->phases, 1);
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
-    if (!p->plain || !p->at || !p->used) {
+    if ((!p->plain && !given->is_bfloat16) || !p->at || !p->used) {
         destroy(&p->base);
         return NULL;
     }
     set_offsets(p);
-    p->base.workspace = hwkit_amx_packed_bytes(&p->weights) + order_bytes(p) + planes_bytes(p) +
+    p->base.workspace = hwkit_amx_packed_bytes(&p->weights) + order_bytes(p) + planes_bytes(p) + bias_bytes(p) +
                         given->threads * lay_out(p, start) +
                         (given->nhwc ? 0 : operand_bytes(p, X));
-    p->base.seconds = p->plain->seconds;
+    p->base.seconds = hwkit_product_seconds((double)p->flat * (double)given->k *
+                                                (double)(p->steps * SIDE), p->weights.maker.vl);
     return &p->base;
 }

@@ -52,6 +52,10 @@ typedef struct {
     /* b[k][j], k < depth, j < count, to B; columns beyond count and k beyond depth are zeros */
     hwkit_amx_range (*split_b[HWKIT_AMX_TERMS])(void *to, const float *b, int64_t ld, int count,
                                                 int64_t depth);
+    /* the same of bfloat16, one term, as they are */
+    hwkit_amx_range (*take_a)(void *to, int64_t step, const uint16_t *a, int64_t ld, int count,
+                              int64_t depth);
+    hwkit_amx_range (*take_b)(void *to, const uint16_t *b, int64_t ld, int count, int64_t depth);
     /* c[i][j] = block[i][j], plus c[i][j] if add; i < rows, j < columns */
     void (*put)(float *c, int64_t ldc, const float *block, int rows, int columns, int add);
 } hwkit_amx_kernels;

@@ -22,6 +22,7 @@ typedef enum {
 typedef struct {
     int64_t n, c, h, w, k, r, s, p, q; /* all at least 1; p x q is the output */
     int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups;
+    int is_bfloat16; /* tiles, nhwc: all operands and the result */
     int nhwc, is_double, has_bias, has_residual;
     hwkit_activation act;
     /* tunables */

@@ -2,7 +2,7 @@ cdef extern from "conv2d.h" nogil:
     ctypedef struct hwkit_conv2d:
         int64_t n, c, h, w, k, r, s, p, q
         int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups
-        int nhwc, is_double, has_bias, has_residual
+        int is_bfloat16, nhwc, is_double, has_bias, has_residual
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, pixels, channels
@@ -13,7 +13,7 @@ cdef extern from "conv2d.h" nogil:
 def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t groups=1,
            bint nhwc=False, bint is_double=False, bint bias=False, bint residual=False,
            activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t pixels,
-           int64_t channels, bint pack_a=False, bint merge=False, int terms=3, int threads=1):
+           int64_t channels, bint pack_a=False, bint merge=False, int terms=3, bint is_bfloat16=False, int threads=1):
     """Return the Run of a convolution.
 
     Args:
@@ -34,6 +34,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.algorithm = ("direct", "packed", "tiles").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
     c.pack_a, c.merge, c.terms, c.threads = pack_a, merge, terms, threads
+    c.is_bfloat16 = is_bfloat16
     if min(*sizes, *out_size, *stride, *dilation, groups, kc, pixels, channels, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
@@ -42,8 +43,8 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         raise ValueError("algorithm packed is for nchw, without pack_a and merge")
     if algorithm == "tiles":
         _check_tiles(is_double, terms)
-        if groups != 1:
-            raise ValueError("algorithm tiles takes one group")
+        if groups != 1 or is_bfloat16 and not nhwc:
+            raise ValueError("algorithm tiles takes one group, and bfloat16 in nhwc")
     if merge and (groups != 1 or c.dilation_x != 1):
         raise ValueError("merge needs groups=1 and no dilation along rows")
     _check_tile(is_double, rows, vectors)

@@ -35,7 +35,9 @@ PRODUCTS = {3: 6, 2: 3, 1: 1}
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [TilesGemm(op, terms) for op in ("gemm", "matmul") for terms in (3, 2, 1)]
+    ops = ("gemm", "matmul")
+    split = [TilesGemm(op, terms) for op in ops for terms in (3, 2, 1)]
+    return [*split, *(NarrowTilesGemm(op) for op in ops)]
 
 
 @cache
@@ -44,6 +46,18 @@ def unavailable() -> str | None:
     if compiled().cpu_info()["amx"]:
         return None
     return "this process has no AMX: the processor, the system or HWKIT_MAX_ISA leaves it out"
+
+
+def refusal(problem: Problem) -> str | None:
+    """Return why no kernel of bfloat16 takes these dtypes or sizes, or ``None``."""
+    dtypes = problem.dtypes
+    if {dtypes.input, dtypes.weight, dtypes.output} != {"bfloat16"} or (
+        dtypes.accumulate != "float32"
+    ):
+        return "it is for bfloat16 with float32 accumulation"
+    if not all(array.nbytes for array in (problem.output, *problem.operands)):
+        return "takes no empty arrays"
+    return None
 
 
 class TilesGemm(Kernel):
@@ -114,10 +128,11 @@ class TilesGemm(Kernel):
             algorithm="tiles",
             rows=rows,
             vectors=vectors,
-            kc=config["kc"],
+            kc=config.get("kc", int(problem["k"])),
             mc=config["mc"],
             nc=config["nc"],
             terms=self.terms,
+            is_bfloat16=problem.dtypes.input == "bfloat16",
             threads=config["threads"],
             **gemm.operation(problem),
         )
@@ -145,3 +160,47 @@ class TilesGemm(Kernel):
         """Return the bytes of packed operands."""
         found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
         return found
+
+
+class NarrowTilesGemm(TilesGemm):
+    """bfloat16 as it is: exact products, summed in float32 over all of the depth, rounded once.
+
+    Args:
+        op: ``"gemm"`` or ``"matmul"``.
+    """
+
+    def __init__(self, op: str) -> None:
+        super().__init__(op, 1)
+        self.name = "amx_bfloat16_gemm"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether there are tiles, and all is bfloat16."""
+        return refusal(problem) or unavailable() or True
+
+    def space(self, problem: Problem) -> Space:
+        """Return rows and columns of a chunk, and threads."""
+        tall = tiles.covering(MC, int(problem["m"]))
+        wide = tiles.covering(NC, int(problem["n"]))
+        return Space(
+            {"mc": MC, "nc": NC, "threads": tiles.thread_ladder(False)},
+            [
+                (lambda mc: mc <= tall, "mc beyond the rows changes nothing"),
+                (lambda nc: nc <= wide, "nc beyond the columns changes nothing"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return the rows of a that take half of the second cache."""
+        values = dict(super().default(problem))
+        most = tiles.facts(False).l2 / 2 / (2 * problem["k"])
+        values["mc"] = min(int(values["mc"]), tiles.on_ladder(MC, most))
+        del values["kc"]
+        return Config(values)
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """The operands are multiplied, and summed in the accumulation dtype."""
+        return True
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return the rounding of the output."""
+        return problem.error_budget()

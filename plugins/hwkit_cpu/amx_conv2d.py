@@ -26,7 +26,7 @@ _USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [TilesConv2d(terms) for terms in (3, 2, 1)]
+    return [*(TilesConv2d(terms) for terms in (3, 2, 1)), NarrowTilesConv2d()]
 
 
 class TilesConv2d(Kernel):
@@ -98,8 +98,9 @@ class TilesConv2d(Kernel):
             "algorithm": "tiles",
             "rows": rows,
             "vectors": vectors,
-            "kc": config["kc"],
+            "kc": config.get("kc", _depth(problem)),
             "terms": self.terms,
+            "is_bfloat16": problem.dtypes.input == "bfloat16",
             "threads": config["threads"],
             **tiles.epilogue_arguments(problem),
         }
@@ -162,6 +163,48 @@ class TilesConv2d(Kernel):
         """Return the bytes of the split image, of packed weights, and of each thread's results."""
         found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
         return found
+
+
+class NarrowTilesConv2d(TilesConv2d):
+    """bfloat16 as it is, channels last: exact products, summed in float32, rounded once."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.name = "amx_bfloat16_conv2d"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether there are tiles, and all is bfloat16, channels last, in one group."""
+        if problem["groups"] != 1:
+            return "takes one group only"
+        if problem.layout != "nhwc":
+            return "takes the layout nhwc only"
+        return amx.refusal(problem) or amx.unavailable() or True
+
+    def space(self, problem: Problem) -> Space:
+        """Return pixels and channels of a chunk, and threads."""
+        many = tiles.covering(PIXELS, _flat(problem))
+        wide = tiles.covering(CHANNELS, problem["k"])
+        return Space(
+            {"pixels": PIXELS, "channels": CHANNELS, "threads": tiles.thread_ladder(False)},
+            [
+                (lambda pixels: pixels <= many, "pixels beyond the images change nothing"),
+                (lambda channels: channels <= wide, "channels beyond the output change nothing"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return as many pixels as the second cache holds of the image."""
+        values = dict(super().default(problem))
+        del values["kc"]
+        return Config(values)
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """The operands are multiplied, and summed in the accumulation dtype."""
+        return True
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return the rounding of the output."""
+        return problem.error_budget()
 
 
 def _plain_product(problem: Problem) -> bool:

@@ -1,6 +1,7 @@
 /* Products of tiles: the twin in plain C against plain loops, and the instructions against the twin,
  * bit for bit, where the processor has them. */
 #include "amx.h"
+#include "gemm.h"
 #include "isa.h"
 #include "kernels_test.h"
 
@@ -99,8 +100,62 @@ static int right(int op, int m, int n, int k, const uint8_t *c, const uint8_t *a
     return 1;
 }
 
+static uint16_t bf16_of(double value)
+{
+    float x = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return (uint16_t)(bits >> 16);
+}
+
+static uint16_t *fresh(int64_t n)
+{
+    uint16_t *array = guarded((size_t)n * 2);
+    for (int64_t i = 0; i < n; i++)
+        array[i] = bf16_of(rand() / (double)RAND_MAX * 2 - 1);
+    return array;
+}
+
+/* A product of bfloat16 with bias and residual. */
+static int test_bfloat16(void)
+{
+    hwkit_gemm g = {.batch = 1, .m = upto(70), .n = upto(70), .k = upto(100), .alpha = 1,
+                    .is_bfloat16 = 1, .has_bias = 1, .has_residual = 1, .terms = 1, .rows = 4,
+                    .vectors = 2, .algorithm = HWKIT_GEMM_TILES, .kc = 1, .mc = upto(70),
+                    .nc = upto(70), .threads = (int)upto(3)};
+    g.transpose_a = rand() % 2;
+    g.transpose_b = rand() % 2;
+    const uint16_t *a = fresh(g.m * g.k), *b = fresh(g.k * g.n), *bias = fresh(g.n);
+    const uint16_t *residual = fresh(g.m * g.n);
+    const void *operands[] = {a, b, bias, residual};
+    uint16_t *out = fresh(g.m * g.n);
+    hwkit_plan *plan = hwkit_gemm_plan(&g);
+    int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
+    for (int64_t i = 0; good && i < g.m; i++)
+        for (int64_t j = 0; good && j < g.n; j++) {
+            const int64_t at = i * g.n + j;
+            double sum = bf16_at((const uint8_t *)&bias[j]) + bf16_at((const uint8_t *)&residual[at]);
+            double most = fabs(sum);
+            for (int64_t k = 0; k < g.k; k++) {
+                const uint16_t *x = &a[g.transpose_a ? k * g.m + i : i * g.k + k];
+                const uint16_t *y = &b[g.transpose_b ? j * g.k + k : k * g.n + j];
+                const double term = (double)bf16_at((const uint8_t *)x) * bf16_at((const uint8_t *)y);
+                sum += term;
+                most += fabs(term);
+            }
+            good = fabs(bf16_at((const uint8_t *)&out[at]) - sum) <= fabs(sum) / 256 + most * 1e-6;
+        }
+    if (plan)
+        plan->destroy(plan);
+    if (!good)
+        printf("amx: bfloat16 %d x %d x %d is wrong\n", (int)g.m, (int)g.n, (int)g.k);
+    return good;
+}
+
 int test_amx(void)
 {
+    if (hwkit_amx() && rand() % 2)
+        return test_bfloat16();
     const int op = rand() % 5, m = (int)upto(16), n = (int)upto(16), k = (int)upto(16);
     uint8_t *c = guarded((size_t)(m * n * 4)), *a = guarded((size_t)(m * k * 4));
     uint8_t *b = guarded((size_t)(k * n * 4)), *out = guarded((size_t)(m * n * 4));
