@@ -26,8 +26,9 @@ NC = (32, 64, 128, 256, 512, 1024, 2048, 4096, 12288)
 # Smaller products take as long as their packing, or as tiles that are not full.
 _DEEP, _PACKED, _UNPACKED = 64, 64, 128
 
-BOUNDS = {3: 4e-7, 2: 6e-6, 1: 3.5e-3}
-"""Relative errors for random operands, by terms; measured were 1.2e-7, 4.7e-6 and 2.4e-3."""
+BOUNDS = {3: 6e-7, 2: 9e-6, 1: 8e-3}
+"""Relative errors by terms. Random operands show 1.2e-7, 4.7e-6 and 2.4e-3; where an activation
+cuts off most of the result, or a few terms cancel, up to twice as much."""
 
 PRODUCTS = {3: 6, 2: 3, 1: 1}
 """Products of terms, by terms."""
