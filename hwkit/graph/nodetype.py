@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dispatch import plan
+from ..dispatch import plan, plan_problem
 from ..errors import ArgumentError, HwkitError, NoKernel, Unavailable
 from ..op import Problem
 from ..plans import Plan
@@ -58,11 +58,22 @@ class Setting(NamedTuple):
     limit: int = 1 << 40
     records: Any = True
 
-    def plan(self, op: str, *operands: Any, **arguments: Any) -> Plan:
-        """Return a Plan of an Op for this setting."""
-        if self.records is True:
+    def plan(self, op: str, *operands: Any, packed: bool = False, **arguments: Any) -> Plan:
+        """Return a Plan of an Op for this setting.
+
+        Args:
+            op: name of the Op.
+            operands: as of :func:`hwkit.plan`.
+            packed: whether all constants are to be packed by the Plan's ``prepack``; a Plan made
+                without would be replaced there by another one.
+            arguments: of the Op.
+        """
+        if self.records is True and not packed:
             return plan(op, *operands, device=self.device, tolerance=self.tolerance, **arguments)
-        return self._own(registry().op(op).problem(*operands, **arguments))
+        problem = registry().op(op).problem(*operands, **arguments).with_packed(packed)
+        if self.records is True:
+            return plan_problem(problem, self.device, self.tolerance)
+        return self._own(problem)
 
     def _own(self, problem: Problem, storage: str | None = None) -> Plan:
         known = registry()

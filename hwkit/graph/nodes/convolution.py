@@ -78,6 +78,7 @@ class Conv(NodeType):
             *(Spec(s, node.input(0).kind) for s in shapes),
             Spec(node.input(2).sizes, node.input(0).kind) if node.has(2) else None,
             None if residual is None else Spec(_flat(residual.sizes), residual.kind),
+            packed=all(node.input(i).data is not None for i in (1, 2) if node.has(i)),
             **self._arguments(node, window),
         )
         return _packed(node, plan, [1, 2], shapes[1])

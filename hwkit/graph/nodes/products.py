@@ -64,6 +64,7 @@ class Gemm(NodeType):
             *(Spec(s, a.kind) for s in shapes),
             None,
             None if row is None else Spec((n,), a.kind),
+            packed=b.data is not None and (row is not None or not node.has(2)),
             alpha=float(node.get("alpha", 1.0)),
             transpose_a=bool(node.get("transA", 0)),
             transpose_b=bool(node.get("transB", 0)),
@@ -140,7 +141,7 @@ class MatMul(NodeType):
             rows = math.prod(a.sizes[:-1])
             plan = setting.plan(
                 "gemm", Spec((rows, a.sizes[-1]), a.kind), Spec(b.sizes, a.kind),
-                activation=node.get("activation", None),
+                packed=b.data is not None, activation=node.get("activation", None),
             )  # fmt: skip
             if b.data is None:
                 return Built(call_plan(plan), (plan,))
