@@ -82,8 +82,9 @@ class Launches:
         start = 0
         for parameter in signature[1].split(","):
             words = parameter.replace("const", "").split()
-            # RIGHT_SIDE is an image on some OpenCL devices, and a pointer here.
-            kind = "P" if "*" in parameter or words[0] == "RIGHT_SIDE" else words[0]
+            # Some are images on OpenCL devices, and pointers here.
+            image = words[0] in ("RIGHT_SIDE", "PIXELS", "WEIGHTS")
+            kind = "P" if "*" in parameter or image else words[0]
             dtype = {"P": "u8", "int": "i4", "i64": "i8", "A": "f8" if wide else "f4"}[kind]
             size = np.dtype(dtype).itemsize
             start = -(-start // size) * size

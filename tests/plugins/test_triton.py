@@ -16,6 +16,7 @@ from cuda_mock import build, child, needs_library
 
 from hwkit import Config, Device, Fingerprint
 from hwkit.registry import registry
+from hwkit.selection import select
 from hwkit_triton import catalog, compiled, hwkit_kernels
 from hwkit_triton.target import Target
 
@@ -151,6 +152,47 @@ def test_hopper_multiplies_by_warp_groups(machine_code: list[dict[str, Any]]) ->
             assert case["matrix"] == wanted[case["arch"]], case
             checked += 1
     assert checked >= 10
+
+
+# Problem, the kernel and tile that sm_90 runs without records, and whether to look at its code,
+# which takes seconds.
+CHOSEN = (
+    ("gemm bfloat16 nn m=4096 n=4096 k=4096", "triton_descriptors", (128, 256, 64, 8), True),
+    ("gemm float16 nt m=8192 n=8192 k=8192", "triton_descriptors", (128, 256, 64, 8), False),
+    ("gemm bfloat16 nn m=512 n=512 k=512", "triton_tiles", (64, 64, 64, 4), False),
+    ("conv2d bfloat16 nhwc n=32 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1", "triton_implicit",
+     (128, 64, 64, 4), True),
+    ("conv2d bfloat16 nhwc n=32 c=256 h=14 w=14 k=1024 r=1 s=1 pad=0 stride=1",
+     "triton_descriptors_1x1", (128, 256, 64, 8), False),
+)  # fmt: skip
+
+
+@needs_triton
+@pytest.mark.parametrize(("text", "name", "tile", "look"), CHOSEN)
+def test_hopper_runs_warp_groups_unless_a_record_says_otherwise(
+    text: str,
+    name: str,
+    tile: tuple[int, ...],
+    look: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of all kernels of both plugins the one chosen for sm_90 is compiled to HGMMA, in 3 stages."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    device, problem = registry().backends()["cuda"].offline("sm_90"), problem_of(text)
+    every = registry().kernels(device, problem.op.name)
+    assert {k.name.partition("_")[0] for k in every} > {"mma", "triton"}
+    chosen = select(problem, device, every, [])
+    kernel: Any = chosen.kernel
+    assert kernel.name == name
+    assert tuple(chosen.config[t] for t in ("bm", "bn", "bk", "warps")) == tile
+    assert int(chosen.config["stages"]) >= 3
+    if not look:
+        return
+    launch = kernel.launches(problem, chosen.config)[0]
+    found = compiled.facts(compiled.compile_launch(launch, 90))
+    assert "HGMMA" in found.tensor_cores.split()
+    assert found.stack == 0
 
 
 def test_warps_are_really_specialised(machine_code: list[dict[str, Any]]) -> None:
