@@ -239,24 +239,53 @@ static void dot_chunk(void *ctx, int64_t chunk)
 
 /* ---- stream ------------------------------------------------------------------------------------ */
 
-static void stream_chunk(void *ctx, int64_t chunk)
+/* Depth that is summed up term by term; sums of deeper products are sums of such sums, because the
+ * rounding of a sum grows with the number of its terms. */
+enum { STREAM_DEPTH = 8192 };
+
+/* to = a b over the depth [k0, k1), for columns [n0, n1); `to` is laid out like the result */
+static void stream_part(const product *x, char *to, int64_t k0, int64_t k1, int64_t n0, int64_t n1)
 {
     enum { DEEP = 8, ROWS = 4 };
-    const product *x = ctx;
     const plan *p = x->p;
     const hwkit_gemm *g = &p->g;
-    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
-    for (int64_t k = 0; k < g->k; k += DEEP) /* a few rows of b, still in the cache for all of a */
+    for (int64_t k = k0; k < k1; k += DEEP) /* a few rows of b, still in the cache for all of a */
         for (int64_t i = 0; i < g->m; i += ROWS)
             p->table->stream(x->a + (i * g->k + k) * p->size, g->k,
                              x->b + (k * g->n + n0) * p->size, g->n,
-                             x->out + (i * g->n + n0) * p->size, g->n,
+                             to + (i * g->n + n0) * p->size, g->n,
                              (int)hwkit_min(ROWS, g->m - i), n1 - n0,
-                             (int)hwkit_min(DEEP, g->k - k), k > 0);
+                             (int)hwkit_min(DEEP, k1 - k), k > k0);
+}
+
+static void finish_rows(const product *x, const hwkit_epilogue *e, int64_t n0, int64_t n1)
+{
+    const hwkit_gemm *g = &x->p->g;
+    for (int64_t i = 0; i < g->m; i++)
+        x->p->table->finish(x->out + (i * g->n + n0) * x->p->size, g->n, 1, n1 - n0, e, i, n0);
+}
+
+static void stream_chunk(void *ctx, int64_t chunk)
+{
+    product *x = ctx;
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
+    stream_part(x, x->out, 0, hwkit_min(STREAM_DEPTH, g->k), n0, n1);
+    if (g->k > STREAM_DEPTH) {
+        char *part = hwkit_scratch(HWKIT_SCRATCH_THREAD, g->m * g->n * p->size);
+        if (!part) {
+            x->failed = 1;
+            return;
+        }
+        const hwkit_epilogue add = {.alpha = 1, .beta = 1, .addend = part, .out = x->out};
+        for (int64_t k = STREAM_DEPTH; k < g->k; k += STREAM_DEPTH) {
+            stream_part(x, part, k, hwkit_min(k + STREAM_DEPTH, g->k), n0, n1);
+            finish_rows(x, &add, n0, n1);
+        }
+    }
     if (x->epilogue)
-        for (int64_t i = 0; i < g->m; i++)
-            p->table->finish(x->out + (i * g->n + n0) * p->size, g->n, 1, n1 - n0, x->epilogue, i,
-                             n0);
+        finish_rows(x, x->epilogue, n0, n1);
 }
 
 /* ---- narrow ------------------------------------------------------------------------------------ */
@@ -278,9 +307,7 @@ static void narrow_chunk(void *ctx, int64_t chunk)
                                          (int)hwkit_min(ROWS, g->m - i),
                                          (int)hwkit_min(width, n1 - j), g->k);
     if (x->epilogue)
-        for (int64_t i = 0; i < g->m; i++)
-            p->table->finish(x->out + (i * g->n + n0) * p->size, g->n, 1, n1 - n0, x->epilogue, i,
-                             n0);
+        finish_rows(x, x->epilogue, n0, n1);
 }
 
 static void *narrow_whole(plan *p, const char *b)
@@ -346,7 +373,7 @@ static int run_one(const plan *p, const char *const *operands, char *out, int64_
                             x.panels ? narrow_chunk : dot ? dot_chunk : stream_chunk, &x,
                             g->threads, nanoseconds);
     }
-    return HWKIT_OK;
+    return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 
 static void batch_chunk(void *ctx, int64_t chunk)
@@ -510,5 +537,7 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
         if (g->pack_a || g->transpose_a)
             p->base.workspace += g->threads * g->mc * g->kc * p->size;
     }
+    if (g->algorithm == HWKIT_GEMM_STREAM && g->k > STREAM_DEPTH)
+        p->base.workspace = g->threads * g->m * g->n * p->size;
     return &p->base;
 }

@@ -280,8 +280,6 @@ class StreamGemm(_FewRows):
         """Whether both operands run along the rows."""
         if any(_transposes(problem)):
             return "takes no transposed operand"
-        if problem["k"] > _DEEPEST:
-            return f"adds up at most {_DEEPEST} terms one after the other, for their rounding"
         return super().supports(problem)
 
 

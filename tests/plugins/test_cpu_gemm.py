@@ -59,6 +59,18 @@ def test_random_problems_and_configs(seed: int) -> None:
                 check(kernel, p, config, seed)
 
 
+@pytest.mark.parametrize("k", [8192, 8193, 20001])
+@pytest.mark.parametrize("epilogue", ["", "alpha=0.5 beta=-2.0 +bias+residual+relu"])
+def test_deep_streams(k: int, epilogue: str) -> None:
+    """Sums of more terms than one pass has are put together, before the epilogue."""
+    for m, nc in ((1, 48), (5, 96)):
+        p = problem(f"gemm float32 nn m={m} n=101 k={k} {epilogue}".strip())
+        (kernel,) = (each for each in KERNELS if each.op == "gemm" and each.name == "stream_gemm")
+        assert kernel.supports(p) is True
+        for threads in (1, 2):
+            check(kernel, p, Config({"nc": nc, "threads": threads}))
+
+
 @pytest.mark.parametrize("b", [1, 2, 5])
 def test_batches(b: int) -> None:
     """A batch of products is right, also with fewer matrices than threads."""
