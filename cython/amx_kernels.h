@@ -56,6 +56,8 @@ typedef struct {
     hwkit_amx_range (*take_a)(void *to, int64_t step, const uint16_t *a, int64_t ld, int count,
                               int64_t depth);
     hwkit_amx_range (*take_b)(void *to, const uint16_t *b, int64_t ld, int count, int64_t depth);
+    /* as of probe.h, of bfloat16 in tiles */
+    double (*probe)(int64_t rounds, double *sum);
     /* c[i][j] = block[i][j], plus c[i][j] if add; i < rows, j < columns */
     void (*put)(float *c, int64_t ldc, const float *block, int rows, int columns, int add);
 } hwkit_amx_kernels;

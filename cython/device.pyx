@@ -12,6 +12,7 @@ cdef extern from "threads.h" nogil:
 
 cdef extern from "probe.h" nogil:
     double hwkit_probe_flops(int is_double, int threads)
+    double hwkit_probe_tiles(int threads)
     double hwkit_probe_bandwidth(int threads)
 
 cdef extern from *:
@@ -58,19 +59,23 @@ def threads_max():
 def measure_ceilings(int threads=0):
     """Return measured ceilings, ``"<dtype> flop/s"`` and ``"byte/s"``; takes up to 2 seconds.
 
-    Multiply-adds over random data in registers count two flops each; bytes are read beyond L2.
+    Multiply-adds over random data in registers count two flops each; bytes are read beyond L2. With
+    AMX a float32 product may be six of bfloat16: the larger of both rates counts.
 
     Args:
         threads: how many; all that a kernel may use if 0.
     """
-    cdef double single, double_, bandwidth
+    cdef double single, double_, narrow, bandwidth
     if threads <= 0:
         threads = hwkit_threads_max()
     with nogil:
         single = hwkit_probe_flops(0, threads)
         double_ = hwkit_probe_flops(1, threads)
+        narrow = hwkit_probe_tiles(threads)
         bandwidth = hwkit_probe_bandwidth(threads)
-    found = {"float32 flop/s": single, "float64 flop/s": double_}
+    found = {"float32 flop/s": max(single, narrow / 6), "float64 flop/s": double_}
+    if narrow > 0:
+        found["bfloat16 flop/s"] = narrow
     if bandwidth > 0:
         found["byte/s"] = bandwidth
     return found

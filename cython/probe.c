@@ -3,6 +3,7 @@
  * the truth; so threads that together are slower than one alone are tried again, with pauses. */
 #include "probe.h"
 
+#include "amx_kernels.h"
 #include "cpuinfo.h"
 #include "isa.h"
 #include "run.h"
@@ -89,10 +90,9 @@ static double best_together(void (*fn)(void *, int64_t), job *j, int threads)
     return threads > 1 ? best_of(fn, j, threads, 1.05 * alone) : alone;
 }
 
-double hwkit_probe_flops(int is_double, int threads)
+static double rate(hwkit_probe_fn probe, int threads)
 {
-    const hwkit_isa *isa = hwkit_isa_get();
-    job j = {.probe = is_double ? isa->f64.probe : isa->f32.probe, .rounds = 2000};
+    job j = {.probe = probe, .rounds = 2000};
     double done = 0;
     threads = clip_threads(threads);
     double start = seconds();
@@ -104,6 +104,17 @@ double hwkit_probe_flops(int is_double, int threads)
     for (int i = 0; i < threads; i++)
         done += j.flops[i];
     return done / best;
+}
+
+double hwkit_probe_flops(int is_double, int threads)
+{
+    const hwkit_isa *isa = hwkit_isa_get();
+    return rate(is_double ? isa->f64.probe : isa->f32.probe, threads);
+}
+
+double hwkit_probe_tiles(int threads)
+{
+    return hwkit_amx() == HWKIT_AMX_REAL ? rate(hwkit_amx_real->probe, threads) : 0;
 }
 
 double hwkit_probe_bandwidth(int threads)
