@@ -1,51 +1,23 @@
-"""What the kernels of this package share: dtypes, epilogues, precisions, pruning, building."""
+"""What the kernels of this package share: epilogues, pruning, building."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hwkit import Config, Kernel, KernelFailure, Problem, Run
 
 from .compiled import Facts, compile_launch, facts, missing
-from .launch import OUT, PARTIAL, Argument, Launch, Number, Slot
+from .launch import OUT, Argument, Launch, Number, Slot
 from .target import Target
 
 if TYPE_CHECKING:
     from hwkit import Device
 
-__all__ = [
-    "PRECISIONS",
-    "ProductKernel",
-    "TritonKernel",
-    "ceiling",
-    "epilogue",
-    "power",
-    "strides",
-]
-
-PRECISIONS: dict[str, float] = {
-    "ieee": 0.0,
-    "tf32x3": 4e-6,
-    "bf16x6": 4e-6,
-    "bf16x3": 5e-5,
-    "tf32": 1e-3,
-}
-"""How float32 is multiplied, and the error to expect beyond float32's own.
-
-``ieee`` is plain multiply-add without tensor cores; the others split each factor into one to three
-parts of tf32 or bfloat16 and add up to six products (Henry, Tang and Heinecke, 2019).
-"""
+__all__ = ["FEW", "TritonKernel", "ceiling", "epilogue"]
 
 FEW = 2**31 - 2**16
 """Up to this the kernels count rows and pixels; offsets within a tile have 31 bits as well."""
 
-_NARROW = ("float16", "bfloat16")
-_BLOCK = 1024
-# Sums of a thread: beyond, no choice of instructions keeps them in 255 registers.
-_MOST_SUMS = 256
-_MOST_PLAIN_SUMS = 64
 # Stack that a candidate may have: a few words are saved around calls, more is spilled.
 _FREE_STACK = 16
 
@@ -53,20 +25,6 @@ _FREE_STACK = 16
 def ceiling(value: int, by: int) -> int:
     """Return ``value / by``, rounded up."""
     return -(-value // by)
-
-
-def power(value: int, least: int, most: int) -> int:
-    """Return the power of two from ``value`` on, within bounds that are powers of two."""
-    return min(most, max(least, 1 << max(value - 1, 0).bit_length()))
-
-
-def strides(layout: str, shape: tuple[int, ...]) -> dict[str, int]:
-    """Return the strides in elements by letter, for an array of that layout."""
-    found, step = {}, 1
-    for letter, size in zip(reversed(layout), reversed(shape), strict=True):
-        found[letter] = step
-        step *= size
-    return found
 
 
 def epilogue(problem: Problem) -> tuple[dict[str, Argument], dict[str, Any]]:
@@ -196,173 +154,3 @@ class TritonKernel(Kernel):
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the bytes of the partial sums."""
         return 0
-
-
-class ProductKernel(TritonKernel):
-    """What kernels have in common that multiply tiles: precision, sums, splits."""
-
-    def dtype_refusal(self, problem: Problem) -> str | None:
-        """Return why the dtypes do not fit, or ``None``."""
-        dtypes = problem.dtypes
-        if dtypes.input == "int8":
-            if tuple(dtypes) != ("int8", "int8", "int32", "int32"):
-                return f"of integers it takes int8,int8,int32,int32, not {dtypes}"
-        elif len({dtypes.input, dtypes.weight, dtypes.output}) > 1:
-            return f"it has no dtypes {dtypes}"
-        elif dtypes.input not in ("float32", *_NARROW):
-            return f"it has no {dtypes.input}"
-        if dtypes.input == "bfloat16" and self.target.capability < 80:
-            return "bfloat16 needs compute capability 8.0"
-        if min(problem.output.shape, default=0) == 0 or self.depth(problem) == 0:
-            return "it takes no empty matrices"
-        return None
-
-    def depth(self, problem: Problem) -> int:
-        """Return over how many products an element sums."""
-        raise NotImplementedError
-
-    def precision(self, problem: Problem, config: Config) -> str:
-        """Return how numbers are multiplied."""
-        return str(config.get("precision", "ieee"))
-
-    def plain(self, problem: Problem, config: Config) -> bool:
-        """Whether it multiplies without tensor cores."""
-        return problem.dtypes.input == "float32" and self.precision(problem, config) == "ieee"
-
-    def values(self, problem: Problem) -> dict[str, tuple[Any, ...]]:
-        """Return the values of the tunables of tiles."""
-        wide = problem.dtypes.input == "float32"
-        found: dict[str, tuple[Any, ...]] = {
-            "bm": (16, 32, 64, 128, 256),
-            "bn": (16, 32, 64, 128, 256),
-            "bk": (16, 32, 64) if wide else (32, 64, 128),
-            "group": (1, 4, 8, 16),
-            "stages": (2, 3, 4, 5),
-            "warps": (4, 8),
-        }
-        if wide:
-            found["precision"] = tuple(PRECISIONS)
-        return found
-
-    def constraints(self, problem: Problem) -> list[Any]:
-        """Return what every Config must fulfil: sums fit the registers, every thread has some."""
-
-        def few(bm: int, bn: int, warps: int) -> bool:
-            return 8 <= bm * bn // (32 * warps) <= _MOST_SUMS
-
-        def plain(bm: int, bn: int, bk: int, warps: int, precision: str) -> bool:
-            sums = bm * bn // (32 * warps)
-            return precision != "ieee" or (sums <= _MOST_PLAIN_SUMS and bk <= 32)
-
-        found: list[Any] = [(few, "8 to 256 sums for each thread")]
-        if problem.dtypes.input == "float32":
-            found.append((plain, "without tensor cores, 64 sums for each thread"))
-        return found
-
-    def tile(self, problem: Problem, m: int, n: int, batch: int = 1) -> dict[str, Any]:
-        """Return a good tile for m rows and n columns, in constant time."""
-        if problem.dtypes.input == "float32":
-            bm, bn = power(m, 16, 64), power(n, 16, 64)
-            while bm * bn < 8 * 32 * 4:
-                bm, bn = (2 * bm, bn) if bm <= bn else (bm, 2 * bn)
-            return {
-                "bm": bm, "bn": bn, "bk": 16, "group": 8, "stages": 3, "warps": 4,
-                "precision": "ieee",
-            }  # fmt: skip
-        # Another array of the result's size needs registers of its own.
-        more = bool({"c", "residual"} & {operand.name for operand in problem.operands})
-        bm, bn = power(m, 16, 128), power(n, 32, 128 if more else 256)
-        # Smaller tiles, until there is one for each multiprocessor.
-        while ceiling(m, bm) * ceiling(n, bn) * batch < self.target.units and bm * bn > 64 * 64:
-            bm, bn = (bm // 2, bn) if bm > bn else (bm, bn // 2)
-        while bm * bn < 8 * 32 * 4:
-            bm, bn = (2 * bm, bn) if bm <= bn else (bm, 2 * bn)
-        few = 128 * 128 if self.target.warpgroups and not more else 64 * 128
-        warps = 8 if bm * bn > few else 4
-        return {"bm": bm, "bn": bn, "bk": 64, "group": 8, "stages": 4, "warps": warps}
-
-    def fitting(self, problem: Problem, values: Mapping[str, Any], spare: int = 0) -> Config:
-        """Return the Config, with as many stages as leave ``spare`` bytes of shared memory."""
-        found = Config(values)
-        room = self.target.shared - spare
-        while int(found["stages"]) > 2 and self.shared_memory(problem, found) > room:
-            found = found.replace(stages=int(found["stages"]) - 1)
-        return found
-
-    def splits_for(self, tiles: int, depth: int) -> int:
-        """Return in how many parts to sum, so that each multiprocessor has a tile."""
-        splits = 1
-        while splits < 8 and 2 * splits * tiles <= self.target.units and depth >= 512 * splits:
-            splits *= 2
-        return splits
-
-    def strict(self, problem: Problem, config: Config) -> bool:
-        """Whether factors are multiplied as they are."""
-        return self.precision(problem, config) == "ieee"
-
-    def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return the Op's budget, and what the precision loses."""
-        budget: float = problem.error_budget()
-        return max(budget, PRECISIONS[self.precision(problem, config)])
-
-    def why_useless(self, problem: Problem, config: Config, found: Facts) -> str | None:
-        """Return that instructions for matrices were wanted and are not there."""
-        if self.plain(problem, config):
-            return None
-        if not found.tensor_cores:
-            return "the compiler chose no instructions for matrices"
-        wide = problem.dtypes.input == "float32" and self.precision(problem, config) != "tf32"
-        if self.target.warpgroups and not wide and int(config["bm"]) >= 64:
-            groups = {"HGMMA", "IGMMA"} & set(found.tensor_cores.split())
-            return None if groups else "the compiler chose no instructions of warp groups (HGMMA)"
-        return None
-
-    def product(self, problem: Problem, config: Config, upcast: bool) -> dict[str, Any]:
-        """Return the constants of tiles and of their product."""
-        return {
-            "BM": int(config["bm"]),
-            "BN": int(config["bn"]),
-            "BK": int(config["bk"]),
-            "GROUP_M": int(config["group"]),
-            "PRECISION": self.precision(problem, config),
-            "UPCAST": upcast and problem.dtypes.input == "bfloat16",
-        }
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of the partial sums."""
-        splits = int(config.get("splits", 1))
-        return splits * math.prod(problem.output.shape) * 4 if splits > 1 else 0
-
-    def finished(
-        self, problem: Problem, config: Config, main: Launch, scale: tuple[float, float]
-    ) -> list[Launch]:
-        """Return the launch, and where the depth is split the one that adds the parts.
-
-        Args:
-            problem: the Problem.
-            config: its Config.
-            main: what multiplies.
-            scale: alpha and beta.
-        """
-        splits = int(config.get("splits", 1))
-        if splits == 1:
-            return [main]
-        arguments, constants = epilogue(problem)
-        total = math.prod(problem.output.shape)
-        last = Launch(
-            "epilogue.reduce_splits",
-            (ceiling(total, _BLOCK), 1, 1),
-            {
-                "partial": Slot(PARTIAL, self.sums(problem)), **arguments,
-                "out": Slot(OUT, problem.output.dtype.name), "total": total,
-                "columns": problem.output.shape[-1], "alpha": Number(scale[0]),
-                "beta": Number(scale[1]),
-            },
-            {"SPLITS": splits, "BLOCK": _BLOCK, "SCALED": scale[0] != 1, **constants},
-        )  # fmt: skip
-        return [main, last]
-
-    @staticmethod
-    def sums(problem: Problem) -> str:
-        """Return the dtype of sums."""
-        return "int32" if problem.dtypes.input == "int8" else "float32"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from hwkit import Config, Kernel, Problem, Space
 
-from .common import FEW, ProductKernel, ceiling, epilogue
+from .common import FEW, ceiling, epilogue
 from .gemm import DescriptorGemm, TileGemm, pipeline
 from .launch import OUT, PARTIAL, Launch, Slot
+from .product import ProductKernel
 from .target import Target
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from hwkit import Config, Kernel, Problem, Space
 
-from .common import FEW, PRECISIONS, ProductKernel, ceiling, epilogue, power
+from .common import FEW, ceiling, epilogue
 from .compiled import Facts
 from .launch import OUT, PARTIAL, Launch, Number, Slot
+from .product import PRECISIONS, ProductKernel, power
 from .target import Target
 
 if TYPE_CHECKING:

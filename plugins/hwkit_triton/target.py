@@ -6,23 +6,11 @@ import re
 from dataclasses import dataclass
 
 from hwkit import Device
+from hwkit_cuda.limits import ARCHS, Limits
 
 __all__ = ["Target"]
 
-# Bytes of shared memory that one block may have, beside what the system keeps for itself.
-# CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability".
-_SHARED = {
-    75: 65_536,
-    80: 166_912,
-    86: 101_376,
-    87: 166_912,
-    89: 101_376,
-    90: 232_448,
-    100: 232_448,
-    103: 232_448,
-    120: 101_376,
-    121: 101_376,
-}
+# Of an architecture that is not known: what every one has.
 _LEAST_SHARED = 65_536
 _UNITS = 108
 
@@ -53,7 +41,9 @@ class Target:
     @classmethod
     def named(cls, capability: int, units: int = _UNITS) -> Target:
         """Return that of a compute capability."""
-        return cls(capability, units, _SHARED.get(capability, _LEAST_SHARED))
+        arch = f"sm_{capability}"
+        known = Limits.of_arch(arch).local_memory if arch in ARCHS else _LEAST_SHARED
+        return cls(capability, units, known)
 
     @property
     def descriptors(self) -> bool:
