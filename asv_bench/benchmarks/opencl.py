@@ -1,15 +1,20 @@
 """OpenCL: hwkit and CLBlast on the same device and queue, in turns.
 
-``python -m benchmarks.opencl`` prints the table. CLBlast runs with the parameters it was packed
-with, unless its own tuners have been run; its convolution is im2col and a matrix product.
+``python -m benchmarks.opencl [FILE]...`` prints the table. CLBlast runs with the parameters it was
+packed with, or with those that its own tuners, ``clblast_tuner_xgemm`` and its like, wrote into the
+files; its convolution is im2col and a matrix product. Both libraries use one device and one queue,
+have run once before, and are waited for after each call.
 """
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import json
 import math
+import sys
 import time
+from pathlib import Path
 from statistics import median
 
 GEMMS = tuple(f"gemm float32 nn m={s} n={s} k={s}" for s in (256, 384, 512, 768, 1024))
@@ -37,6 +42,8 @@ LAYERS = tuple(
     )
 )
 PROBLEMS = GEMMS + LAYERS
+# How CLBlast names what a tuner tunes, by the family in the tuner's file.
+_TUNED = {"xgemm": "Xgemm", "xgemm_direct": "XgemmDirect"}
 _ROW_MAJOR, _AS_IS, _CROSS_CORRELATION = 101, 111, 151
 
 
@@ -54,6 +61,21 @@ class Clblast:
         self._library = ctypes.CDLL(name)
         self._device = device
         self._queue = ctypes.c_void_p(device.queue.int_ptr)
+
+    def override(self, file):
+        """Take the best parameters from a file that one of CLBlast's tuners wrote."""
+        found = json.loads(Path(file).read_text("utf-8"))
+        pairs = [pair.split("=") for pair in found["best_parameters"].split()]
+        chosen = {name: int(value) for name, value in pairs if name != "PRECISION"}
+        names = (ctypes.c_char_p * len(chosen))(*(name.encode() for name in chosen))
+        values = (ctypes.c_size_t * len(chosen))(*chosen.values())
+        kernel = _TUNED[found["kernel_family"].rstrip("_0123456789")].encode()
+        status = self._library.CLBlastOverrideParameters(
+            ctypes.c_void_p(self._device.found.int_ptr), kernel, int(found["precision"]),
+            ctypes.c_size_t(len(chosen)), names, values,
+        )  # fmt: skip
+        if status:
+            raise RuntimeError(f"CLBlast refuses the parameters of '{file}' with {status}")
 
     def run(self, problem, operands, out):
         """Return a call of CLBlast that does the problem, to its completion."""
@@ -87,8 +109,14 @@ class Clblast:
         return call
 
 
-def race(text, rounds=15):
-    """Return median seconds of hwkit and of CLBlast, taken in turns, after both were checked."""
+def race(text, rounds=15, tuned=()):
+    """Return median seconds of hwkit and of CLBlast, taken in turns, after both were checked.
+
+    Args:
+        text: the problem.
+        rounds: turns of each.
+        tuned: files of CLBlast's tuners.
+    """
     import numpy as np
 
     from hwkit.dispatch import parse_problem, plan_problem
@@ -100,7 +128,10 @@ def race(text, rounds=15):
     operands = [device.put(array) for array in arrays]
     mine, theirs = (device.empty(problem.output.shape, problem.output.dtype) for _ in range(2))
     plan = plan_problem(problem, "opencl:0")
-    other = Clblast(device).run(problem, operands, theirs)
+    library = Clblast(device)
+    for file in tuned:
+        library.override(file)
+    other = library.run(problem, operands, theirs)
 
     def own():
         plan(*operands, out=mine)
@@ -144,7 +175,7 @@ def main():
     """Print the table and the geometric mean."""
     ratios = []
     for text in PROBLEMS:
-        mine, theirs = race(text)
+        mine, theirs = race(text, tuned=sys.argv[1:])
         ratios.append(theirs / mine)
         print(f"{mine * 1e6:9.0f} us {theirs * 1e6:9.0f} us {ratios[-1]:6.2f}x  {text}", flush=True)
     mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
