@@ -374,6 +374,11 @@ static int test_gemm(void)
         g.terms = (int)upto(3);
         g.k = upto(200);
     }
+    if (g.algorithm == HWKIT_GEMM_STREAM && rand() % 8 == 0) { /* more than one part */
+        g.m = upto(5);
+        g.n = upto(20);
+        g.k = 8192 + upto(20);
+    }
     g.transpose_a = (tiles || g.algorithm == HWKIT_GEMM_PACKED) && rand() % 2;
     g.transpose_b = g.algorithm == HWKIT_GEMM_DOT ||
                     ((narrow || tiles || g.algorithm == HWKIT_GEMM_PACKED) && rand() % 2);
