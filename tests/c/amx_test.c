@@ -1,6 +1,7 @@
 /* Products of tiles: the twin in plain C against plain loops, and the instructions against the twin,
  * bit for bit, where the processor has them. */
 #include "amx.h"
+#include "amx_kernels.h"
 #include "gemm.h"
 #include "isa.h"
 #include "kernels_test.h"
@@ -152,6 +153,57 @@ static int test_bfloat16(void)
     return good;
 }
 
+/* Numbers of any sign and of magnitudes some orders apart. */
+static float *any_floats(int64_t n)
+{
+    float *x = guarded((size_t)n * sizeof(float));
+    for (int64_t i = 0; i < n; i++)
+        x[i] = ldexpf((float)rand() / (float)RAND_MAX - 0.5f, rand() % 20 - 10);
+    return x;
+}
+
+/* Splits and products by the two tables of kernels: bit for bit the same. */
+static int same_by_both(void)
+{
+    enum { SIDE = HWKIT_AMX_SIDE, LONGEST = 8 };
+    const int terms = (int)upto(HWKIT_AMX_TERMS), rows = (int)upto(SIDE), columns = (int)upto(SIDE);
+    const int64_t depth = upto(SIDE * LONGEST), steps = (depth + SIDE - 1) / SIDE;
+    const int64_t step = (int64_t)terms * HWKIT_AMX_PIECE, size = steps * step;
+    const float *a = any_floats(rows * depth), *b = any_floats(depth * columns);
+    const float *before = any_floats(SIDE * SIDE);
+    const hwkit_amx_kernels *const tables[] = {hwkit_amx_twin, hwkit_amx_real};
+    hwkit_amx_range ranges[2][2];
+    char *left[2], *right[2];
+    float *c[2];
+    int64_t at[LONGEST];
+    for (int64_t i = 0; i < steps; i++)
+        at[i] = i * step;
+    const int accumulate = rand() % 2;
+    for (int i = 0; i < 2; i++) {
+        const hwkit_amx_kernels *k = tables[i];
+        left[i] = guarded((size_t)size);
+        right[i] = guarded((size_t)size);
+        memset(left[i], 0, (size_t)size); /* for rows that there are not */
+        c[i] = guarded(SIDE * SIDE * sizeof(float));
+        memcpy(c[i], before, SIDE * SIDE * sizeof(float));
+        ranges[i][0] = k->split_a[terms - 1](left[i], step, HWKIT_AMX_PIECE, a, depth, rows,
+                                               depth);
+        ranges[i][1] = k->split_b[terms - 1](right[i], b, columns, columns, depth);
+        const hwkit_amx_tile t = {{left[i], left[i] + HWKIT_AMX_PIECE / 2}, at, HWKIT_AMX_PIECE,
+                                  SIDE * 2, right[i], steps, c[i], SIDE * 4, accumulate};
+        k->begin();
+        k->product[terms - 1](&t);
+        k->end();
+    }
+    if (!memcmp(ranges[0], ranges[1], sizeof ranges[0]) && !memcmp(left[0], left[1], (size_t)size) &&
+        !memcmp(right[0], right[1], (size_t)size) &&
+        !memcmp(c[0], c[1], SIDE * SIDE * sizeof(float)))
+        return 1;
+    printf("amx: kernels of the twin and of the processor differ, %d terms, %d x %d x %lld\n", terms,
+           rows, columns, (long long)depth);
+    return 0;
+}
+
 int test_amx(void)
 {
     if (hwkit_amx() && rand() % 2)
@@ -178,7 +230,7 @@ int test_amx(void)
     multiply(0, op, m, n, k, c, a, b, out);
     multiply(1, op, m, n, k, c, a, b, same);
     if (!memcmp(out, same, (size_t)(m * n * 4)))
-        return 1;
+        return same_by_both();
     printf("amx: the twin and the processor differ, op %d, %d x %d x %d\n", op, m, n, k);
     return 0;
 }
