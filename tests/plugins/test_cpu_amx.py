@@ -340,6 +340,26 @@ def test_the_tolerance_chooses_the_products() -> None:
 
 
 @needs_tiles
+def test_convolutions_are_chosen_by_what_fills_the_tiles() -> None:
+    """Wide layers run by tiles; few channels, groups and strict calls by the kernels of float32."""
+    from hwkit.selection import select
+
+    device = registry().device("cpu:0")
+    kernels = registry().kernels(device, "conv2d")
+    wide = "conv2d float32 nhwc n=1 c=256 h=28 w=28 k=256"
+
+    def chosen(text: str, tolerance: Any = None) -> str:
+        return select(problem(text), device, kernels, [], tolerance).kernel.name
+
+    assert chosen(f"{wide} r=1 s=1") == "amx6_conv2d"
+    assert chosen(f"{wide} r=3 s=3 pad=1 stride=2") == "amx6_conv2d"
+    assert chosen(f"{wide} r=3 s=3 pad=1", 1e-5) == "amx3_conv2d"
+    assert chosen(f"{wide} r=1 s=1", "strict") == "direct_conv2d"
+    assert not chosen(f"{wide} r=1 s=1 groups=4").startswith("amx")
+    assert not chosen("conv2d float32 nhwc n=1 c=3 h=56 w=56 k=64 r=3 s=3").startswith("amx")
+
+
+@needs_tiles
 def test_the_device_says_which_tiles_it_has() -> None:
     """Emulated tiles have another arch and another fingerprint than real ones."""
     device = registry().device("cpu:0")
