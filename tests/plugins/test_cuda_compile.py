@@ -44,6 +44,7 @@ def defaults(arch: str) -> Iterator[tuple[CudaKernel, Problem]]:
 
 
 @needs_compiler
+@pytest.mark.timeout(900)
 def test_every_default_compiles_without_spills() -> None:
     """For sm_80, sm_90 and sm_100 all defaults can be launched; their number is counted."""
     given = [case for arch in (MAIN, *OTHERS) for case in defaults(arch)]
@@ -62,6 +63,7 @@ def test_every_default_compiles_without_spills() -> None:
 
 
 @needs_compiler
+@pytest.mark.timeout(900)
 def test_samples_of_each_space_compile_and_use_the_memory_that_was_foretold() -> None:
     """The formula for shared memory is the compiler's figure, for a random Config of each Space."""
     given = [(arch, *case[:2]) for arch in (MAIN, *OTHERS) for case in CASES]

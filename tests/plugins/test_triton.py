@@ -20,6 +20,9 @@ from hwkit.selection import select
 from hwkit_triton import catalog, compiled, hwkit_kernels
 from hwkit_triton.target import Target
 
+# Compilers take long on a machine that does other things as well.
+pytestmark = pytest.mark.timeout(900)
+
 TESTS = Path(__file__).parents[1]
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
@@ -82,7 +85,7 @@ def lines(script: str, folder: Path) -> list[dict[str, Any]]:
     ]
     found = []
     for process in children:
-        out, errors = process.communicate(timeout=280)
+        out, errors = process.communicate(timeout=800)
         assert process.returncode == 0, errors
         found += [json.loads(line) for line in out.splitlines()]
     return found
