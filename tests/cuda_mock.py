@@ -108,5 +108,5 @@ def child(
     start = [code] if code.endswith(".py") else ["-c", code]
     return subprocess.run(
         [sys.executable, "-W", "error", *start, *arguments],
-        capture_output=True, text=True, check=False, timeout=200, env=environment,
+        capture_output=True, text=True, check=False, timeout=800, env=environment,
     )  # fmt: skip

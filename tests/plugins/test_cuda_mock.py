@@ -14,6 +14,7 @@ SCRIPT = str(Path(__file__).parents[1] / "cuda_under_mock.py")
 
 
 pytestmark = [
+    pytest.mark.timeout(900),
     needs_library,
     pytest.mark.skipif(bool(unavailable("opencl:0")), reason=unavailable("opencl:0")),
     pytest.mark.skipif(bool(no_compiler()), reason=no_compiler()),
