@@ -7,15 +7,18 @@ cdef extern from "run.h" nogil:
     enum:
         HWKIT_OK
         HWKIT_MAX_OPERANDS
+    ctypedef struct hwkit_constants:
+        int count
+        const int *positions
+        const void *const *operands
+        const int64_t *bytes
     ctypedef struct hwkit_plan:
         int (*run)(const hwkit_plan *, const void *const *, void *) noexcept nogil
-        hwkit_plan *(*prepack)(const hwkit_plan *, int, const int *,
-                               const void *const *) noexcept nogil
+        hwkit_plan *(*prepack)(const hwkit_plan *, const hwkit_constants *) noexcept nogil
         void (*destroy)(hwkit_plan *) noexcept nogil
         int64_t workspace
         double seconds
-    hwkit_plan *hwkit_plan_hold(const hwkit_plan *, int, int, const int *, const void *const *,
-                                const int64_t *)
+    hwkit_plan *hwkit_plan_hold(const hwkit_plan *, int, const hwkit_constants *)
 
 # Below this a released GIL costs more than it gives other threads.
 cdef double RELEASE_SECONDS = 2e-6
@@ -113,6 +116,7 @@ cdef class Run:
         cdef const void *pointers[HWKIT_MAX_OPERANDS]
         cdef int positions[HWKIT_MAX_OPERANDS]
         cdef int64_t sizes[HWKIT_MAX_OPERANDS]
+        cdef hwkit_constants given
         cdef int i, count = 0
         cdef char *data
         cdef Run made = Run.__new__(Run)
@@ -126,12 +130,13 @@ cdef class Run:
             pointers[count], positions[count], sizes[count] = data, i, self.specs[i].bytes
             count += 1
         made.kept = self.kept
+        given.count, given.positions, given.operands, given.bytes = (
+            count, positions, pointers, sizes)
         with nogil:
             if self.plan.prepack != NULL:
-                made.plan = self.plan.prepack(self.plan, count, positions, pointers)
+                made.plan = self.plan.prepack(self.plan, &given)
             else:
-                made.plan = hwkit_plan_hold(self.plan, self.count, count, positions, pointers,
-                                            sizes)
+                made.plan = hwkit_plan_hold(self.plan, self.count, &given)
         if made.plan == NULL:
             raise MemoryError("memory for packed operands cannot be had")
         if self.plan.prepack == NULL:

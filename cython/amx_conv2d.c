@@ -34,7 +34,7 @@ typedef struct {
     int64_t flat, pixels;        /* outputs counted in a plane; pixels of a plane */
     int64_t *at;                 /* offsets of the steps, bytes */
     char *used;                  /* whether a tap reads this phase */
-    void *held[KINDS];           /* W is packed */
+    hwkit_operands operands;     /* W is held packed */
 } plan;
 
 typedef struct {
@@ -373,12 +373,11 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *p = (const plan *)base;
     const hwkit_conv2d *c = &p->c;
-    const int present[KINDS] = {1, 1, c->has_bias, c->has_residual};
+    char *const held = p->operands.held[W];
     const void *all[KINDS];
-    for (int i = 0; i < KINDS; i++)
-        all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
-    const int64_t weights = p->held[W] ? 0 : hwkit_amx_packed_bytes(&p->weights);
-    const int64_t order = p->held[W] ? 0 : order_bytes(p);
+    hwkit_bind(&p->operands, operands, all);
+    const int64_t weights = held ? 0 : hwkit_amx_packed_bytes(&p->weights);
+    const int64_t order = held ? 0 : order_bytes(p);
     const int64_t bias = bias_bytes(p);
     char *shared = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights + order + bias + planes_bytes(p));
     job x = {.p = p, .x = all[X], .w = all[W], .out = out, .least = UINT32_MAX, .packed = shared,
@@ -402,9 +401,9 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
                         p->phases * p->flat * c->c / 2);
     const hwkit_amx_range seen = {x.most, x.least};
     if (p->plain && !hwkit_amx_fits(seen))
-        return run_plain(p, all, p->held[W], out);
-    if (p->held[W])
-        x.packed = p->held[W];
+        return run_plain(p, all, held, out);
+    if (held)
+        x.packed = held;
     else if (pack(&x) != HWKIT_OK)
         return HWKIT_NO_MEMORY;
     hwkit_parallel_work(hwkit_parts(p->flat, c->pixels) * hwkit_parts(c->k, c->channels),
@@ -415,8 +414,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 static void destroy(hwkit_plan *base)
 {
     plan *p = (plan *)base;
-    for (int i = 0; i < KINDS; i++)
-        hwkit_free(p->held[i]);
+    hwkit_release(&p->operands);
     if (p->plain)
         p->plain->destroy(p->plain);
     free(p->at);
@@ -436,43 +434,21 @@ static void *pack_whole(const plan *p, const void *w)
     return packed;
 }
 
-static int64_t operand_bytes(const plan *p, int kind)
-{
-    const hwkit_conv2d *c = &p->c;
-    const int64_t elements[KINDS] = {c->n * c->c * c->h * c->w, 0, c->k, c->n * c->k * c->p * c->q};
-    return kind == W ? hwkit_amx_packed_bytes(&p->weights) : elements[kind] * element(p);
-}
-
-static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
-                           const void *const *operands)
+static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
     const plan *old = (const plan *)base;
-    const int present[KINDS] = {1, 1, old->c.has_bias, old->c.has_residual};
+    const void *w = hwkit_constant(&old->operands, constants, W);
     plan *p = (plan *)hwkit_amx_conv2d_plan(&old->c);
-    for (int kind = 0, position = 0, next = 0; p && kind < KINDS; kind++) {
-        const void *from = NULL;
-        if (!present[kind])
-            continue;
-        if (!old->held[kind] && next < count && positions[next] == position)
-            from = operands[next++];
-        position += !old->held[kind];
-        if (!from && !old->held[kind])
-            continue;
-        if (from && kind == W) {
-            p->held[W] = pack_whole(p, from);
-            p->base.workspace -= hwkit_amx_packed_bytes(&p->weights) + order_bytes(p);
-        } else {
-            const int64_t bytes = operand_bytes(p, kind);
-            p->held[kind] = hwkit_alloc(bytes);
-            if (p->held[kind])
-                memcpy(p->held[kind], from ? from : old->held[kind], (size_t)bytes);
-        }
-        if (!p->held[kind]) {
-            destroy(&p->base);
-            return NULL;
-        }
+    if (!p)
+        return NULL;
+    const int64_t packed = hwkit_amx_packed_bytes(&p->weights);
+    if (hwkit_hold(&p->operands, &old->operands, constants, W) &&
+        (!w || hwkit_keep(&p->operands, W, pack_whole(p, w), packed))) {
+        p->base.workspace -= p->operands.held[W] ? packed + order_bytes(p) : 0;
+        return &p->base;
     }
-    return p ? &p->base : NULL;
+    destroy(&p->base);
+    return NULL;
 }
 
 static void set_sizes(plan *p)
@@ -530,6 +506,8 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
     }
     p->at = malloc((size_t)p->steps * sizeof *p->at);
     p->used = calloc((size_t)p->phases, 1);
+    p->operands = (hwkit_operands){
+        .kinds = KINDS, .present = {1, 1, given->has_bias, given->has_residual}};
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
@@ -540,7 +518,7 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
     set_offsets(p);
     p->base.workspace = hwkit_amx_packed_bytes(&p->weights) + order_bytes(p) + planes_bytes(p) + bias_bytes(p) +
                         given->threads * lay_out(p, start) +
-                        (given->nhwc ? 0 : operand_bytes(p, X));
+                        (given->nhwc ? 0 : given->n * given->c * given->h * given->w * element(p));
     p->base.seconds = hwkit_product_seconds((double)p->flat * (double)given->k *
                                                 (double)(p->steps * SIDE), p->weights.maker.vl);
     return &p->base;

@@ -26,8 +26,7 @@ typedef struct {
     int64_t strip_width;     /* merge: pixels of a padded row */
     int64_t group_bytes;     /* packed weights of a group */
     char *zeros;             /* what taps in the padding point to */
-    void *held[KINDS];
-    int w_packed;
+    hwkit_operands operands; /* W is held packed */
 } plan;
 
 typedef struct {
@@ -460,16 +459,14 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *p = (const plan *)base;
     const hwkit_conv2d *c = &p->c;
-    const int present[KINDS] = {1, 1, c->has_bias, c->has_residual};
     const void *all[KINDS];
-    for (int i = 0; i < KINDS; i++)
-        all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    hwkit_bind(&p->operands, operands, all);
     job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
     x.epilogue.bias_per_row = c->algorithm == HWKIT_CONV_PACKED;
     x.any = all[BIAS] || all[RESIDUAL] || c->act.kind != HWKIT_IDENTITY;
-    if (!p->w_packed) {
+    if (!p->operands.held[W]) {
         const int64_t panels = weight_panels(p) * c->groups;
         if (!(x.pack_to = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(p))))
             return HWKIT_NO_MEMORY;
@@ -494,13 +491,12 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 static void destroy(hwkit_plan *base)
 {
     plan *p = (plan *)base;
-    for (int i = 0; i < KINDS; i++)
-        hwkit_free(p->held[i]);
+    hwkit_release(&p->operands);
     hwkit_free(p->zeros);
     free(p);
 }
 
-static void *pack_whole(plan *p, const void *w)
+static void *pack_whole(const plan *p, const void *w)
 {
     char *to = hwkit_alloc(weights_bytes(p));
     for (int64_t i = 0; to && i < weight_panels(p) * p->c.groups; i++)
@@ -508,56 +504,23 @@ static void *pack_whole(plan *p, const void *w)
             hwkit_free(to);
             return NULL;
         }
-    p->w_packed = 1;
     return to;
 }
 
-static int64_t operand_bytes(const plan *p, int kind)
-{
-    const hwkit_conv2d *c = &p->c;
-    const int64_t elements[KINDS] = {c->n * c->c * p->area, c->k * p->whole, c->k,
-                                     c->n * c->k * p->out_area};
-    return kind == W && p->w_packed ? weights_bytes(p) : elements[kind] * p->size;
-}
-
-static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
-                           const void *const *operands)
+static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
     const plan *old = (const plan *)base;
-    const int present[KINDS] = {1, 1, old->c.has_bias, old->c.has_residual};
+    const void *w = hwkit_constant(&old->operands, constants, W);
     plan *p = malloc(sizeof *p);
     if (!p)
         return NULL;
     *p = *old;
-    memset(p->held, 0, sizeof p->held);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
-    if (!p->zeros) {
-        free(p);
-        return NULL;
-    }
-    for (int kind = 0, position = 0, next = 0; kind < KINDS; kind++) {
-        const void *from = NULL;
-        if (!present[kind])
-            continue;
-        if (!old->held[kind] && next < count && positions[next] == position)
-            from = operands[next++];
-        position += !old->held[kind];
-        if (!from && !old->held[kind])
-            continue;
-        if (from && kind == W) {
-            p->held[W] = pack_whole(p, from);
-        } else {
-            const int64_t bytes = operand_bytes(p, kind);
-            p->held[kind] = hwkit_alloc(bytes);
-            if (p->held[kind])
-                memcpy(p->held[kind], from ? from : old->held[kind], (size_t)bytes);
-        }
-        if (!p->held[kind]) {
-            destroy(&p->base);
-            return NULL;
-        }
-    }
-    return &p->base;
+    if (hwkit_hold(&p->operands, &old->operands, constants, W) && p->zeros &&
+        (!w || hwkit_keep(&p->operands, W, pack_whole(p, w), weights_bytes(p))))
+        return &p->base;
+    destroy(&p->base);
+    return NULL;
 }
 
 static void set_sizes(plan *p)
@@ -618,6 +581,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
         free(p);
         return NULL;
     }
+    p->operands = (hwkit_operands){
+        .kinds = KINDS, .present = {1, 1, given->has_bias, given->has_residual}};
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;

@@ -111,13 +111,12 @@ int hwkit_depthwise_run(const hwkit_depthwise *d)
 
 /* ---- the plan -------------------------------------------------------------------------------- */
 
-enum { OPERANDS = 4 }; /* x, w, bias, residual */
+enum { X, W, BIAS, RESIDUAL, KINDS };
 
 typedef struct {
     hwkit_plan base;
     hwkit_depthwise d;
-    int present[OPERANDS], count;
-    void *held[OPERANDS]; /* NULL: comes with the call; weights are held packed */
+    hwkit_operands operands; /* W is held packed */
     void *zeros;
 } plan;
 
@@ -126,32 +125,28 @@ static int64_t item_size(const hwkit_depthwise *d)
     return d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
 }
 
-static int64_t operand_bytes(const hwkit_depthwise *d, int operand)
+static int64_t weights_bytes(const hwkit_depthwise *d)
 {
-    const int64_t sizes[OPERANDS] = {d->n * d->h * d->w * d->c, d->k * d->r * d->s, d->k,
-                                     d->n * d->p * d->q * d->k};
-    return sizes[operand] * item_size(d);
+    return d->k * d->r * d->s * item_size(d);
 }
 
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *self = (const plan *)base;
     hwkit_depthwise d = self->d;
-    const void *all[OPERANDS] = {0};
-    for (int i = 0; i < OPERANDS; i++)
-        if (self->present[i])
-            all[i] = self->held[i] ? self->held[i] : *operands++;
-    if (!self->held[1]) {
-        void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, operand_bytes(&d, 1));
+    const void *all[KINDS];
+    hwkit_bind(&self->operands, operands, all);
+    if (!self->operands.held[W]) {
+        void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(&d));
         if (!packed)
             return HWKIT_NO_MEMORY;
-        hwkit_depthwise_pack(&d, all[1], packed);
-        all[1] = packed;
+        hwkit_depthwise_pack(&d, all[W], packed);
+        all[W] = packed;
     }
-    d.x = all[0];
-    d.packed = all[1];
-    d.bias = all[2];
-    d.residual = all[3];
+    d.x = all[X];
+    d.packed = all[W];
+    d.bias = all[BIAS];
+    d.residual = all[RESIDUAL];
     d.out = out;
     d.zeros = self->zeros;
     return hwkit_depthwise_run(&d) ? HWKIT_NO_MEMORY : HWKIT_OK;
@@ -160,51 +155,33 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
 static void plan_destroy(hwkit_plan *base)
 {
     plan *self = (plan *)base;
-    for (int i = 0; i < OPERANDS; i++)
-        hwkit_free(self->held[i]);
+    hwkit_release(&self->operands);
     hwkit_free(self->zeros);
     free(self);
 }
 
-static int hold(plan *self, int operand, const void *data)
+static void *pack_whole(const hwkit_depthwise *d, const void *w)
 {
-    int64_t bytes = operand_bytes(&self->d, operand);
-    self->held[operand] = hwkit_alloc(bytes);
-    if (!self->held[operand])
-        return -1;
-    if (operand == 1)
-        hwkit_depthwise_pack(&self->d, data, self->held[1]);
-    else
-        memcpy(self->held[operand], data, (size_t)bytes);
-    return 0;
+    void *packed = hwkit_alloc(weights_bytes(d));
+    if (packed)
+        hwkit_depthwise_pack(d, w, packed);
+    return packed;
 }
 
-static hwkit_plan *plan_prepack(const hwkit_plan *base, int count, const int *positions,
-                                const void *const *operands)
+static hwkit_plan *plan_prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
-    const plan *self = (const plan *)base;
-    hwkit_plan *made = hwkit_depthwise_plan(&self->d, self->present[2], self->present[3]);
-    int position = 0, next = 0, failed = !made;
-    for (int i = 0; i < OPERANDS && !failed; i++) {
-        if (!self->present[i])
-            continue;
-        if (self->held[i]) {
-            plan *copy = (plan *)made;
-            copy->held[i] = hwkit_alloc(operand_bytes(&self->d, i));
-            failed = !copy->held[i];
-            if (!failed)
-                memcpy(copy->held[i], self->held[i], (size_t)operand_bytes(&self->d, i));
-        } else {
-            if (next < count && positions[next] == position)
-                failed = hold((plan *)made, i, operands[next++]);
-            position++;
-        }
-    }
-    if (failed && made) {
-        plan_destroy(made);
-        made = NULL;
-    }
-    return made;
+    const plan *old = (const plan *)base;
+    const hwkit_depthwise *d = &old->d;
+    const void *w = hwkit_constant(&old->operands, constants, W);
+    plan *made = (plan *)hwkit_depthwise_plan(d, old->operands.present[BIAS],
+                                              old->operands.present[RESIDUAL]);
+    if (!made)
+        return NULL;
+    if (hwkit_hold(&made->operands, &old->operands, constants, W) &&
+        (!w || hwkit_keep(&made->operands, W, pack_whole(d, w), weights_bytes(d))))
+        return &made->base;
+    plan_destroy(&made->base);
+    return NULL;
 }
 
 hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has_residual)
@@ -218,9 +195,8 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
         return NULL;
     }
     self->d = *d;
-    self->present[0] = self->present[1] = 1;
-    self->present[2] = has_bias;
-    self->present[3] = has_residual;
+    self->operands =
+        (hwkit_operands){.kinds = KINDS, .present = {1, 1, has_bias, has_residual}};
     self->base.run = plan_run;
     self->base.prepack = plan_prepack;
     self->base.destroy = plan_destroy;

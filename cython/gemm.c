@@ -20,8 +20,8 @@ typedef struct {
     const hwkit_gemm_kernels *table;
     int size, width;      /* bytes of an element, columns of a panel */
     int64_t lda, ldb;
-    void *held[KINDS];    /* operands that prepack has copied; B is in panels, see b_packed */
-    int b_packed;
+    hwkit_operands operands;
+    int b_packed;         /* B is held in panels */
     hwkit_amx_gemm amx;   /* tiles */
     int64_t panels_bytes; /* of one B in panels */
 } plan;
@@ -337,26 +337,31 @@ static void *narrow_whole(plan *p, const char *b)
 
 typedef struct {
     const plan *p;
-    const char *operands[KINDS];
+    const void *operands[KINDS];
     char *out;
     _Atomic int failed;
 } batch;
 
-static int run_one(const plan *p, const char *const *operands, char *out, int64_t index)
+static const char *offset(const void *operand, int64_t bytes)
+{
+    return operand ? (const char *)operand + bytes : NULL;
+}
+
+static int run_one(const plan *p, const void *const *operands, char *out, int64_t index)
 {
     const hwkit_gemm *g = &p->g;
     const int64_t at = index * g->m * g->n * p->size;
     hwkit_epilogue e = {.act = g->act, .alpha = g->alpha, .beta = g->beta};
     product x = {.p = p, .out = out + at};
-    x.a = operands[A] + (g->a_shared ? 0 : index * g->m * g->k * p->size);
+    x.a = offset(operands[A], g->a_shared ? 0 : index * g->m * g->k * p->size);
     if (p->b_packed)
-        x.panels = operands[B] + (g->b_shared ? 0 : index * p->panels_bytes);
+        x.panels = offset(operands[B], g->b_shared ? 0 : index * p->panels_bytes);
     else
-        x.b = operands[B] + (g->b_shared ? 0 : index * g->k * g->n * p->size);
+        x.b = offset(operands[B], g->b_shared ? 0 : index * g->k * g->n * p->size);
     e.out = x.out;
-    e.addend = operands[ADDEND] ? operands[ADDEND] + at : NULL;
+    e.addend = offset(operands[ADDEND], at);
     e.bias = operands[BIAS];
-    e.residual = operands[RESIDUAL] ? operands[RESIDUAL] + at : NULL;
+    e.residual = offset(operands[RESIDUAL], at);
     const int any = e.alpha != 1 || e.addend || e.bias || e.residual || e.act.kind != HWKIT_IDENTITY;
     x.epilogue = any ? &e : NULL;
     const int64_t nanoseconds = (int64_t)(p->base.seconds * 1e9) / g->batch;
@@ -387,10 +392,8 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *p = (const plan *)base;
     const hwkit_gemm *g = &p->g;
-    const int present[KINDS] = {1, 1, g->has_addend, g->has_bias, g->has_residual};
     batch b = {.p = p, .out = out};
-    for (int i = 0; i < KINDS; i++)
-        b.operands[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    hwkit_bind(&p->operands, operands, b.operands);
     if (g->batch >= 2 * (int64_t)g->threads && g->threads > 1) {
         /* whole products for each thread: what they run in parallel inside runs inline */
         hwkit_parallel_work(g->batch, batch_chunk, &b, g->threads, (int64_t)(base->seconds * 1e9));
@@ -405,8 +408,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 static void destroy(hwkit_plan *base)
 {
     plan *p = (plan *)base;
-    for (int i = 0; i < KINDS; i++)
-        hwkit_free(p->held[i]);
+    hwkit_release(&p->operands);
     free(p);
 }
 
@@ -431,62 +433,32 @@ static void *pack_whole(const plan *p, const char *b)
     return NULL;
 }
 
-static int64_t operand_bytes(const plan *p, int kind)
+/* Keep B in panels, as far as the algorithm has some; 0 if memory is short. */
+static int pack_b(plan *p, const void *b)
 {
-    const hwkit_gemm *g = &p->g;
-    switch (kind) {
-    case A:
-        return (g->a_shared ? 1 : g->batch) * g->m * g->k * p->size;
-    case B:
-        return (g->b_shared ? 1 : g->batch) * g->k * g->n * p->size;
-    case BIAS:
-        return g->n * p->size;
-    default:
-        return g->batch * g->m * g->n * p->size;
-    }
+    hwkit_gemm *g = &p->g;
+    void *panels = g->algorithm == HWKIT_GEMM_NARROW ? narrow_whole(p, b) : pack_whole(p, b);
+    p->b_packed = 1;
+    if (g->algorithm == HWKIT_GEMM_TILES)
+        p->base.workspace = hwkit_amx_workspace(&p->amx, 1);
+    return hwkit_keep(&p->operands, B, panels, (g->b_shared ? 1 : g->batch) * p->panels_bytes);
 }
 
-static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
-                           const void *const *operands)
+static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
     const plan *old = (const plan *)base;
-    const int present[KINDS] = {1, 1, old->g.has_addend, old->g.has_bias, old->g.has_residual};
+    const int algorithm = old->g.algorithm;
+    const int panels = algorithm == HWKIT_GEMM_PACKED || algorithm == HWKIT_GEMM_TILES ||
+                       algorithm == HWKIT_GEMM_NARROW;
+    const void *b = panels ? hwkit_constant(&old->operands, constants, B) : NULL;
     plan *p = malloc(sizeof *p);
     if (!p)
         return NULL;
     *p = *old;
-    memset(p->held, 0, sizeof p->held);
-    for (int kind = 0, position = 0, next = 0; kind < KINDS; kind++) {
-        const void *from = NULL;
-        if (!present[kind])
-            continue;
-        if (!old->held[kind] && next < count && positions[next] == position)
-            from = operands[next++];
-        position += !old->held[kind];
-        if (!from && !old->held[kind])
-            continue;
-        const int narrow = p->g.algorithm == HWKIT_GEMM_NARROW;
-        const int panels =
-            p->g.algorithm == HWKIT_GEMM_PACKED || p->g.algorithm == HWKIT_GEMM_TILES;
-        if (from && kind == B && (narrow || panels)) {
-            p->held[B] = narrow ? narrow_whole(p, from) : pack_whole(p, from);
-            p->b_packed = 1;
-            if (p->g.algorithm == HWKIT_GEMM_TILES)
-                p->base.workspace = hwkit_amx_workspace(&p->amx, 1);
-        } else {
-            int64_t bytes = kind == B && old->b_packed
-                                ? (p->g.b_shared ? 1 : p->g.batch) * p->panels_bytes
-                                : operand_bytes(p, kind);
-            p->held[kind] = hwkit_alloc(bytes);
-            if (p->held[kind])
-                memcpy(p->held[kind], from ? from : old->held[kind], (size_t)bytes);
-        }
-        if (!p->held[kind]) {
-            destroy(&p->base);
-            return NULL;
-        }
-    }
-    return &p->base;
+    if (hwkit_hold(&p->operands, &old->operands, constants, b ? B : -1) && (!b || pack_b(p, b)))
+        return &p->base;
+    destroy(&p->base);
+    return NULL;
 }
 
 static void plan_tiles(plan *p)
@@ -527,6 +499,8 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
     g->kc = hwkit_even(g->k, g->kc, 1);
     g->mc = hwkit_even(g->m, g->mc, g->rows);
     g->nc = hwkit_even(g->n, g->nc, p->width);
+    p->operands = (hwkit_operands){
+        .kinds = KINDS, .present = {1, 1, g->has_addend, g->has_bias, g->has_residual}};
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;

@@ -40,8 +40,8 @@ typedef struct {
     int64_t group_bytes, w_bytes;    /* packed weights of a group, of all with their sums */
     hwkit_int8 given;
     int64_t extras, extras_at; /* how many; where they lie behind packed weights */
-    void *held[KINDS];
-    int w_packed;
+    hwkit_operands operands;
+    int w_packed; /* W is held packed */
 } plan;
 
 /* ---- tables ------------------------------------------------------------------------------------ */
@@ -822,14 +822,6 @@ static void depthwise_chunk(void *ctx, int64_t chunk)
 
 /* ---- runs -------------------------------------------------------------------------------------- */
 
-static void find_present(const hwkit_int8 *g, int present[KINDS])
-{
-    const int requantised = g->output >= HWKIT_INT8_TO_INT8;
-    const int all[KINDS] = {1, 1, g->has_bias, g->has_scale, g->has_zero, g->has_scale, g->has_zero,
-                            requantised, requantised};
-    memcpy(present, all, sizeof all);
-}
-
 /* min(max(value, lo), hi) */
 static float bound(float value, float lo, float hi)
 {
@@ -954,11 +946,8 @@ static void batch_chunk(void *ctx, int64_t index)
 static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *p = (const plan *)base;
-    int present[KINDS];
-    find_present(&p->g, present);
     batch b = {.p = p, .out = out};
-    for (int i = 0; i < KINDS; i++)
-        b.all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    hwkit_bind(&p->operands, operands, b.all);
     if (p->g.batch >= 2 * (int64_t)p->g.threads && p->g.threads > 1)
         /* whole products for each thread: what they run in parallel inside runs inline */
         hwkit_parallel_work(p->g.batch, batch_chunk, &b, p->g.threads,
@@ -972,45 +961,24 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 static void destroy(hwkit_plan *base)
 {
     plan *p = (plan *)base;
-    for (int i = 0; i < KINDS; i++)
-        hwkit_free(p->held[i]);
+    hwkit_release(&p->operands);
     free(p);
 }
 
-static int64_t operand_bytes(const plan *p, int kind)
-{
-    const hwkit_int8 *g = &p->g;
-    const int64_t weights = g->w_shared ? 1 : g->batch, channels = g->per_channel ? g->k : 1;
-    switch (kind) {
-    case X:
-        return (g->x_shared ? 1 : g->batch) * x_bytes(g);
-    case W:
-        return weights * (p->w_packed ? p->w_bytes : w_elements(p));
-    case BIAS:
-        return g->k * 4;
-    case W_SCALE:
-        return channels * 4;
-    case W_ZERO:
-        return channels;
-    case X_SCALE:
-    case Y_SCALE:
-        return 4;
-    default:
-        return 1;
-    }
-}
+static int64_t weights_count(const plan *p) { return p->g.w_shared ? 1 : p->g.batch; }
 
 static void set_sizes(plan *p);
 
 /* All weights that are held, packed; NULL if memory is short. */
 static char *packed_copy(const plan *p)
 {
-    const int64_t count = p->g.w_shared ? 1 : p->g.batch;
+    const char *w = p->operands.held[W];
+    const int64_t count = weights_count(p);
     char *packed = hwkit_alloc(count * p->w_bytes);
     int done = packed != NULL;
     for (int64_t i = 0; done && i < count; i++)
-        done = pack_weights(p, packed + i * p->w_bytes, (const char *)p->held[W] + i * w_elements(p),
-                            p->held[W_ZERO], 1);
+        done = pack_weights(p, packed + i * p->w_bytes, w + i * w_elements(p),
+                            p->operands.held[W_ZERO], 1);
     if (done)
         return packed;
     hwkit_free(packed);
@@ -1057,54 +1025,45 @@ static int pack_held(plan *p)
     char *packed = packed_bytes(p);
     if (!packed)
         packed = packed_copy(p);
-    if (!packed)
-        return 0;
-    hwkit_free(p->held[W]);
-    p->held[W] = packed;
     p->w_packed = 1;
-    return 1;
+    return hwkit_keep(&p->operands, W, packed, weights_count(p) * p->w_bytes);
 }
 
-static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
-                           const void *const *operands)
+static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
     const plan *old = (const plan *)base;
-    int present[KINDS];
-    find_present(&old->g, present);
     plan *p = malloc(sizeof *p);
     if (!p)
         return NULL;
     *p = *old;
-    memset(p->held, 0, sizeof p->held);
-    for (int kind = 0, position = 0, next = 0; kind < KINDS; kind++) {
-        const void *from = old->held[kind];
-        if (!present[kind])
-            continue;
-        if (!from) {
-            if (next < count && positions[next] == position)
-                from = operands[next++];
-            position++;
-        }
-        if (!from)
-            continue;
-        const int64_t bytes = operand_bytes(p, kind);
-        p->held[kind] = hwkit_alloc(bytes);
-        if (!p->held[kind]) {
-            destroy(&p->base);
-            return NULL;
-        }
-        memcpy(p->held[kind], from, (size_t)bytes);
-    }
+    int good = hwkit_hold(&p->operands, &old->operands, constants, -1);
+    void *const *held = p->operands.held;
     /* The zero points of depthwise weights are subtracted when they are packed. */
-    const int known = !p->g.depthwise || !p->g.has_zero || p->held[W_ZERO];
-    if (p->held[W] && !p->w_packed && known && !pack_held(p)) {
-        destroy(&p->base);
-        return NULL;
-    }
-    return &p->base;
+    const int known = !p->g.depthwise || !p->g.has_zero || held[W_ZERO];
+    if (good && held[W] && !p->w_packed && known)
+        good = pack_held(p);
+    if (good)
+        return &p->base;
+    destroy(&p->base);
+    return NULL;
 }
 
 /* ---- plans ------------------------------------------------------------------------------------- */
+
+static hwkit_operands operands_of(const hwkit_int8 *g)
+{
+    const int requantised = g->output >= HWKIT_INT8_TO_INT8;
+    return (hwkit_operands){.kinds = KINDS,
+                            .present = {[X] = 1,
+                                        [W] = 1,
+                                        [BIAS] = g->has_bias,
+                                        [X_SCALE] = g->has_scale,
+                                        [X_ZERO] = g->has_zero,
+                                        [W_SCALE] = g->has_scale,
+                                        [W_ZERO] = g->has_zero,
+                                        [Y_SCALE] = requantised,
+                                        [Y_ZERO] = requantised}};
+}
 
 /* One row of pixels where rows of the image need not be told apart, images where weights are one. */
 static void simplify(hwkit_int8 *g)
@@ -1194,6 +1153,7 @@ hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given)
     simplify(&p->g);
     p->given = p->g;
     set_sizes(p);
+    p->operands = operands_of(&p->g);
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;

@@ -81,33 +81,92 @@ void *hwkit_scratch(int purpose, int64_t bytes)
     return mine->block[purpose];
 }
 
+/* ---- operands ---------------------------------------------------------------------------------- */
+
+/* The index of a kind among the constants; -1: it is none of them. */
+static int find_constant(const hwkit_operands *o, const hwkit_constants *constants, int kind)
+{
+    int position = 0;
+    if (!o->present[kind] || o->held[kind])
+        return -1;
+    for (int before = 0; before < kind; before++)
+        position += o->present[before] && !o->held[before];
+    for (int i = 0; i < constants->count; i++)
+        if (constants->positions[i] == position)
+            return i;
+    return -1;
+}
+
+const void *hwkit_constant(const hwkit_operands *o, const hwkit_constants *constants, int kind)
+{
+    const int i = find_constant(o, constants, kind);
+    return i < 0 ? NULL : constants->operands[i];
+}
+
+static int keep_copy(hwkit_operands *o, int kind, const void *from, int64_t bytes)
+{
+    void *copy = hwkit_alloc(bytes);
+    if (copy)
+        memcpy(copy, from, (size_t)bytes);
+    return hwkit_keep(o, kind, copy, bytes);
+}
+
+int hwkit_hold(hwkit_operands *to, const hwkit_operands *from, const hwkit_constants *constants,
+               int but)
+{
+    int good = 1;
+    *to = *from;
+    memset(to->held, 0, sizeof to->held);
+    for (int kind = 0; good && kind < from->kinds; kind++) {
+        const int i = find_constant(from, constants, kind);
+        if (from->held[kind])
+            good = keep_copy(to, kind, from->held[kind], from->bytes[kind]);
+        else if (i >= 0 && kind != but)
+            good = keep_copy(to, kind, constants->operands[i], constants->bytes[i]);
+    }
+    return good;
+}
+
+int hwkit_keep(hwkit_operands *o, int kind, void *block, int64_t bytes)
+{
+    hwkit_free(o->held[kind]);
+    o->held[kind] = block;
+    o->bytes[kind] = bytes;
+    return block != NULL;
+}
+
+void hwkit_release(hwkit_operands *o)
+{
+    for (int kind = 0; kind < o->kinds; kind++)
+        hwkit_free(o->held[kind]);
+}
+
+/* ---- the plan that holds operands of another --------------------------------------------------- */
+
 typedef struct {
     hwkit_plan base;
     const hwkit_plan *inner;
-    int total;
-    void *held[HWKIT_MAX_OPERANDS];
+    hwkit_operands operands;
 } holding;
 
 static int hold_run(const hwkit_plan *plan, const void *const *operands, void *out)
 {
     const holding *h = (const holding *)plan;
     const void *all[HWKIT_MAX_OPERANDS];
-    for (int i = 0; i < h->total; i++)
-        all[i] = h->held[i] ? h->held[i] : *operands++;
+    hwkit_bind(&h->operands, operands, all);
     return h->inner->run(h->inner, all, out);
 }
 
 static void hold_destroy(hwkit_plan *plan)
 {
     holding *h = (holding *)plan;
-    for (int i = 0; i < h->total; i++)
-        hwkit_free(h->held[i]);
+    hwkit_release(&h->operands);
     free(h);
 }
 
-hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, int count, const int *positions,
-                            const void *const *operands, const int64_t *bytes)
+hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, const hwkit_constants *constants)
 {
+    hwkit_operands all = {.kinds = total};
     holding *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
@@ -116,14 +175,10 @@ hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, int count, const
     h->base.prepack = NULL;
     h->base.destroy = hold_destroy;
     h->inner = inner;
-    h->total = total;
-    for (int i = 0; i < count; i++) {
-        void *copy = h->held[positions[i]] = hwkit_alloc(bytes[i]);
-        if (!copy) {
-            hold_destroy(&h->base);
-            return NULL;
-        }
-        memcpy(copy, operands[i], (size_t)bytes[i]);
-    }
-    return &h->base;
+    for (int i = 0; i < total; i++)
+        all.present[i] = 1;
+    if (hwkit_hold(&h->operands, &all, constants, -1))
+        return &h->base;
+    hold_destroy(&h->base);
+    return NULL;
 }

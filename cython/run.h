@@ -8,6 +8,14 @@
 enum { HWKIT_OK = 0, HWKIT_NO_MEMORY = 1 };
 enum { HWKIT_MAX_OPERANDS = 12 };
 
+/* What prepack is given: operands of a call by position, ascending, and the bytes of each. */
+typedef struct {
+    int count;
+    const int *positions;
+    const void *const *operands;
+    const int64_t *bytes;
+} hwkit_constants;
+
 /* Immutable and re-entrant: several threads may run one plan at the same time. Whoever makes a plan
  * puts this struct first into his own. */
 typedef struct hwkit_plan hwkit_plan;
@@ -15,20 +23,48 @@ struct hwkit_plan {
     /* Write all of `out`, which overlaps no operand; operands are contiguous and aligned. Returns
      * HWKIT_OK, or HWKIT_NO_MEMORY with `out` in any state. */
     int (*run)(const hwkit_plan *plan, const void *const *operands, void *out);
-    /* A new, independent plan that keeps its own copy of the operands at `positions` (ascending) and
-     * takes the others in order; NULL if memory is short. The function may be NULL: see
-     * hwkit_plan_hold. */
-    hwkit_plan *(*prepack)(const hwkit_plan *plan, int count, const int *positions,
-                           const void *const *operands);
+    /* A new, independent plan that keeps its own copy of the constants and takes the other operands
+     * in order; NULL if memory is short. The function may be NULL: see hwkit_plan_hold. */
+    hwkit_plan *(*prepack)(const hwkit_plan *plan, const hwkit_constants *constants);
     void (*destroy)(hwkit_plan *plan);
     int64_t workspace; /* bytes of scratch memory that a run takes, all threads together */
     double seconds;    /* rough estimate; the GIL is released above 2 us */
 };
 
-/* A plan that keeps plain copies of some operands and hands them to `inner`, which must outlive it.
- * bytes[i] is the size of operands[i]; total is how many operands inner takes. */
-hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, int count, const int *positions,
-                            const void *const *operands, const int64_t *bytes);
+/* A plan that keeps plain copies of some operands and hands them to `inner`, which must outlive it
+ * and takes `total` operands. */
+hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, const hwkit_constants *constants);
+
+/* The operands of a plan by kind: a plan numbers its kinds in the order in which calls give them.
+ * Zeros are a valid value, of a plan that takes none. */
+typedef struct {
+    int kinds;
+    int present[HWKIT_MAX_OPERANDS];   /* whether the plan takes this kind at all */
+    void *held[HWKIT_MAX_OPERANDS];    /* what prepack has kept of it; NULL: it comes with the call */
+    int64_t bytes[HWKIT_MAX_OPERANDS]; /* of what is held */
+} hwkit_operands;
+
+/* Find all operands of a call, by kind: held or given; NULL where the plan takes none. */
+static inline void hwkit_bind(const hwkit_operands *o, const void *const *given, const void **all)
+{
+    for (int kind = 0; kind < o->kinds; kind++)
+        all[kind] = !o->present[kind] ? NULL : o->held[kind] ? o->held[kind] : *given++;
+}
+
+/* The constant of a kind that `o` does not hold yet, or NULL. */
+const void *hwkit_constant(const hwkit_operands *o, const hwkit_constants *constants, int kind);
+
+/* Make `to` what prepack makes of `from`: copies of what that holds and of the constants, but for a
+ * constant of kind `but`, which the plan keeps in a layout of its own (-1: there is no such kind).
+ * 0 if memory is short; `to` is to be released either way. */
+int hwkit_hold(hwkit_operands *to, const hwkit_operands *from, const hwkit_constants *constants,
+               int but);
+
+/* Hold `block` of hwkit_alloc in place of what was held of a kind; 0 if it is NULL. */
+int hwkit_keep(hwkit_operands *o, int kind, void *block, int64_t bytes);
+
+/* Free all that is held. */
+void hwkit_release(hwkit_operands *o);
 
 /* Memory of the calling thread, one block per purpose, 64-byte aligned (2 MiB where it is that
  * large), kept until the thread ends. A second call for the same purpose may move the block and

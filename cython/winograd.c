@@ -30,8 +30,8 @@ typedef struct {
     int64_t v_step, m_step; /* elements from position to position of V and M */
     int64_t u_step;         /* the same of the weights */
     char *zeros;            /* what pixels in the padding point to */
-    void *held[KINDS];
-    char *packed;           /* transformed weights, if w was prepacked */
+    hwkit_operands operands;
+    char *packed;           /* transformed weights, if W is held */
 } plan;
 
 /* A block: some tiles, one group. */
@@ -371,10 +371,8 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *p = (const plan *)base;
     const hwkit_winograd *c = &p->c;
-    const int present[KINDS] = {1, 1, c->has_bias, c->has_residual};
     const void *all[KINDS];
-    for (int i = 0; i < KINDS; i++)
-        all[i] = !present[i] ? NULL : p->held[i] ? p->held[i] : *operands++;
+    hwkit_bind(&p->operands, operands, all);
     job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
@@ -403,8 +401,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
 static void destroy(hwkit_plan *base)
 {
     plan *p = (plan *)base;
-    for (int i = 0; i < KINDS; i++)
-        hwkit_free(p->held[i]);
+    hwkit_release(&p->operands);
     hwkit_free(p->zeros);
     hwkit_free(p->packed);
     free(p);
@@ -416,47 +413,22 @@ static int pack_whole(plan *p)
     const int64_t panels = hwkit_parts(p->kg, p->width) * p->c.groups;
     p->packed = hwkit_alloc(weights_bytes(p));
     for (int64_t i = 0; p->packed && i < panels; i++)
-        if (!pack_panel(p, p->packed, p->held[W], i))
+        if (!pack_panel(p, p->packed, p->operands.held[W], i))
             return 0;
     return p->packed != NULL;
 }
 
-static int64_t operand_bytes(const plan *p, int kind)
-{
-    const hwkit_winograd *c = &p->c;
-    const int64_t elements[KINDS] = {c->n * c->c * p->area, c->k * p->cg * 9, c->k,
-                                     c->n * c->k * p->out_area};
-    return elements[kind] * p->size;
-}
-
-static hwkit_plan *prepack(const hwkit_plan *base, int count, const int *positions,
-                           const void *const *operands)
+static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
     const plan *old = (const plan *)base;
-    const int present[KINDS] = {1, 1, old->c.has_bias, old->c.has_residual};
     plan *p = malloc(sizeof *p);
     if (!p)
         return NULL;
     *p = *old;
     p->packed = NULL;
-    memset(p->held, 0, sizeof p->held);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
-    int good = p->zeros != NULL;
-    for (int kind = 0, position = 0, next = 0; good && kind < KINDS; kind++) {
-        const void *from = old->held[kind];
-        if (!present[kind])
-            continue;
-        if (!from && next < count && positions[next] == position)
-            from = operands[next++];
-        position += !old->held[kind];
-        if (!from)
-            continue;
-        p->held[kind] = hwkit_alloc(operand_bytes(p, kind));
-        good = p->held[kind] != NULL;
-        if (good)
-            memcpy(p->held[kind], from, (size_t)operand_bytes(p, kind));
-    }
-    if (good && (!p->held[W] || pack_whole(p)))
+    if (hwkit_hold(&p->operands, &old->operands, constants, -1) && p->zeros &&
+        (!p->operands.held[W] || pack_whole(p)))
         return &p->base;
     destroy(&p->base);
     return NULL;
@@ -508,6 +480,8 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
     }
     const hwkit_winograd *c = &p->c;
     int64_t start[SPACES];
+    p->operands =
+        (hwkit_operands){.kinds = KINDS, .present = {1, 1, c->has_bias, c->has_residual}};
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;

@@ -201,18 +201,21 @@ int test_int8(void)
     const size_t bytes = (size_t)(g.batch * g.n * g.k * g.p * g.q) * size;
     void *out = guarded(bytes);
     hwkit_plan *plan = hwkit_int8_plan(&g);
-    int positions[MOST_OPERANDS], held = 0;
+    int positions[MOST_OPERANDS];
+    int64_t sizes[MOST_OPERANDS];
     const void *constants[MOST_OPERANDS], *rest[MOST_OPERANDS];
+    hwkit_constants held = {0, positions, constants, sizes};
     int left = 0;
     int good = plan && plan->run(plan, o.all, out) == HWKIT_OK && right("plain", &g, &o, out);
     for (int i = 0; i < o.count; i++)
         if (i > 0 && rand() % 4) {
-            positions[held] = i;
-            constants[held++] = o.all[i];
+            positions[held.count] = i;
+            sizes[held.count] = guarded_bytes(o.all[i]);
+            constants[held.count++] = o.all[i];
         } else {
             rest[left++] = o.all[i];
         }
-    hwkit_plan *packed = good ? plan->prepack(plan, held, positions, constants) : NULL;
+    hwkit_plan *packed = good ? plan->prepack(plan, &held) : NULL;
     memset(out, 77, bytes);
     good = packed && packed->run(packed, rest, out) == HWKIT_OK && right("packed", &g, &o, out);
     if (packed)

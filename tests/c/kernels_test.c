@@ -27,7 +27,7 @@
 
 typedef struct {
     char *map, *data;
-    size_t mapped;
+    size_t mapped, bytes;
 } block;
 
 enum { MOST_BLOCKS = 16 };
@@ -38,6 +38,7 @@ void *guarded(size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
     block *b = &blocks[block_count++];
+    b->bytes = bytes;
     b->mapped = body + 2 * page;
     b->map = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (b->map == MAP_FAILED || block_count > MOST_BLOCKS)
@@ -48,6 +49,14 @@ void *guarded(size_t bytes)
     }
     b->data = rand() % 2 ? b->map + page : b->map + page + body - bytes;
     return b->data;
+}
+
+int64_t guarded_bytes(const void *array)
+{
+    for (int i = 0; i < block_count; i++)
+        if (blocks[i].data == array)
+            return (int64_t)blocks[i].bytes;
+    abort();
 }
 
 static void release_all(void)
@@ -127,8 +136,22 @@ static int close_enough(const char *what, const void *got, const double *want, i
     return 0;
 }
 
-/* Run a plan as it is, then with operand 1 prepacked if it can be; 1 if the errors of both answers
- * are below `bound`. */
+/* The plan that keeps the operand at `position`, which `plan` takes; NULL if there is none. */
+static hwkit_plan *prepacked(const hwkit_plan *plan, int position, const void *operand)
+{
+    const int64_t bytes = guarded_bytes(operand);
+    const hwkit_constants constants = {1, &position, &operand, &bytes};
+    return plan->prepack(plan, &constants);
+}
+
+static void destroy(hwkit_plan *plan)
+{
+    if (plan)
+        plan->destroy(plan);
+}
+
+/* Run a plan as it is, then with operand 1 prepacked if it can be, then with operand 0 as well; 1 if
+ * the errors of all answers are below `bound`. */
 static int within(double bound, const char *what, hwkit_plan *plan, int count,
                   const void **operands, int64_t n, int is_double, const double *want)
 {
@@ -136,21 +159,22 @@ static int within(double bound, const char *what, hwkit_plan *plan, int count,
     int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
     good = good && close_enough(what, out, want, n, is_double, bound);
     if (good && count > 1 && plan->prepack) {
-        const int position = 1;
-        const void *rest[HWKIT_MAX_OPERANDS];
-        int left = 0;
-        hwkit_plan *packed = plan->prepack(plan, 1, &position, &operands[1]);
-        for (int i = 0; i < count; i++)
-            if (i != 1)
-                rest[left++] = operands[i];
+        hwkit_plan *packed = prepacked(plan, 1, operands[1]), *both = NULL;
+        const void *rest[HWKIT_MAX_OPERANDS] = {operands[0]};
+        for (int i = 2; i < count; i++)
+            rest[i - 1] = operands[i];
         out = fresh(is_double, n);
         good = packed && packed->run(packed, rest, out) == HWKIT_OK &&
                close_enough(what, out, want, n, is_double, bound);
-        if (packed)
-            packed->destroy(packed);
+        if (good)
+            both = prepacked(packed, 0, operands[0]);
+        destroy(packed);
+        out = fresh(is_double, n);
+        good = both && both->run(both, rest + 1, out) == HWKIT_OK &&
+               close_enough(what, out, want, n, is_double, bound);
+        destroy(both);
     }
-    if (plan)
-        plan->destroy(plan);
+    destroy(plan);
     return good;
 }
 

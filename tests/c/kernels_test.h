@@ -8,6 +8,9 @@
 /* An array right before or right behind a page that may not be touched, until the test ends. */
 void *guarded(size_t bytes);
 
+/* The size of such an array. */
+int64_t guarded_bytes(const void *array);
+
 /* A random whole number in [1, most]. */
 int64_t upto(int64_t most);
 
