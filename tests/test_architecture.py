@@ -19,7 +19,7 @@ BASE = "errors op space"
 PARTS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "settings": ("settings", "errors"),
-    "op": ("op", "errors"),
+    "op": ("op problem words dtypes accuracy", "errors"),
     "space": ("space", "errors"),
     "backend": ("backend", BASE),
     "hookspecs": ("hookspecs", ""),

@@ -13,19 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwkit import ArgumentError, DtypeError, Op, Operand, Problem
+from hwkit.dtypes import FLOATS, INTEGERS
 from hwkit.op import (
     ACTIVATIONS,
-    FLOATS,
-    INTEGERS,
     Attribute,
     Dtypes,
     dtype_name,
-    epilogue_words,
     numpy_dtype,
     relative_error,
 )
 from hwkit.ops import hwkit_ops
 from hwkit.ops.pool2d import MAX_POOL2D
+from hwkit.words import epilogue_words
 
 OPS = list(hwkit_ops())
 SAMPLES = [(op, text) for op in OPS for text in op.samples]

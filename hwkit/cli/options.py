@@ -131,7 +131,7 @@ def problems(
 
 
 def _named(line: str, names: list[str]) -> str:
-    from ..op import FLOATS, INTEGERS
+    from ..dtypes import FLOATS, INTEGERS
 
     first = line.partition(" ")[0].partition(",")[0]
     # "float32 nchw n=1 ..." behind --op conv2d means conv2d.

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import Device, Kernel, Run
+from ..dtypes import FLOATS
 from ..errors import ArgumentError
-from ..op import FLOATS, Dtypes, Op, Operand, Problem
+from ..op import Dtypes, Op, Operand, Problem
 from ..space import Config
 
 __all__ = [

@@ -12,7 +12,8 @@ import numpy as np
 from ..backend import Backend, Device, Fingerprint, Kernel, Run
 from ..errors import ArgumentError, KernelFailure
 from ..hookspecs import hookimpl
-from ..op import Array, Attribute, Dtypes, Op, Operand, Problem, dtype_name, numpy_dtype
+from ..op import Attribute, Dtypes, Op, Operand, Problem, dtype_name, numpy_dtype
+from ..problem import Array
 from ..space import Config, Space
 from .recording import Recording
 
