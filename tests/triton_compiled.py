@@ -27,19 +27,22 @@ DEFAULTS: tuple[tuple[str, str, int], ...] = (
     ("gemm float16 nn m=4096 n=4096 k=1024 +bias+relu", "triton_tiles", 1),
     ("gemm float32 nt m=512 n=512 k=512", "triton_tiles", 2),
     ("gemm int8,int8,int32,int32 nt m=256 n=256 k=256 +bias+relu", "triton_tiles", 0),
-    ("gemm bfloat16 nt m=4096 n=4096 k=1024 +silu", "triton_descriptors", 1),
-    ("gemm float32 nt m=4096 n=4096 k=1024", "triton_descriptors", 0),
+    ("matmul float16 b=4 m=256 n=256 k=256", "triton_tiles", 1),
+    ("gemm bfloat16 nn m=4096 n=4096 k=1024 +silu", "triton_descriptors", 1),
+    ("gemm float32 nt m=4096 n=4096 k=1024 +bias+relu", "triton_descriptors", 0),
     ("conv2d float16 nhwc n=32 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1 +bias+relu",
      "triton_implicit", 1),
     ("conv2d bfloat16 nhwc n=1 c=512 h=7 w=7 k=512 r=3 s=3 pad=1 stride=1", "triton_implicit", 0),
     ("conv2d float16 nhwc n=32 c=3 h=224 w=224 k=64 r=7 s=7 pad=3 stride=2 +bias+relu",
      "triton_implicit", 0),
     ("conv2d float16 nhwc n=32 c=256 h=14 w=14 k=1024 r=1 s=1 pad=0 stride=1 +bias+residual+relu",
-     "triton_tiles_1x1", 0),
-    ("conv2d bfloat16 nhwc n=32 c=256 h=14 w=14 k=1024 r=1 s=1 pad=0 stride=1 +bias+relu",
-     "triton_descriptors_1x1", 0),
-    ("max_pool2d float16 nhwc n=32 c=64 h=112 w=112 r=3 s=3 pad=1 stride=2", "triton_windows", 0),
-    ("global_avg_pool2d float32 nhwc n=32 c=2048 h=7 w=7", "triton_images", 0),
+     "triton_tiles_1x1", 1),
+    ("conv2d bfloat16 nhwc n=32 c=256 h=14 w=14 k=1024 r=1 s=1 pad=0 stride=1 +relu",
+     "triton_descriptors_1x1", 1),
+    ("max_pool2d float16 nhwc n=32 c=64 h=112 w=112 r=3 s=3 pad=1 stride=2", "triton_windows", 1),
+    ("avg_pool2d bfloat16 nchw n=8 c=32 h=35 w=35 r=3 s=3 pad=1 stride=1", "triton_windows", 1),
+    ("global_avg_pool2d float32 nhwc n=32 c=2048 h=7 w=7", "triton_images", 1),
+    ("global_max_pool2d float64 nchw n=8 c=100 h=7 w=9", "triton_images", 1),
 )  # fmt: skip
 
 # Where warps are really specialised.
@@ -57,12 +60,29 @@ def kernel_of(problem: Problem, name: str, target: Target) -> Kernel | None:
 
 
 def exact(problem: Problem, config: Config) -> bool:
-    """Whether the formula of shared memory is all, as it says of itself."""
+    """Whether the formula of shared memory is all, as it says of itself; else it is a bound."""
+    if "bm" not in config:
+        return False
     if "flat" in config:
         plain = len(problem.operands) == 2 and not config["specialized"]
         return plain and config["bm"] != 64 and config.get("precision", "tf32") == "tf32"
     rows = [operand.shape[-1] % 16 == 0 for operand in problem.operands]
     return all(rows) and int(config.get("stages", 3)) >= 3
+
+
+def sampled(kernel: Any, problem: Problem, arch: int, count: int) -> list[Config]:
+    """Return Configs of a Space, always the same ones, of tiles that compile fast."""
+    found: list[Config] = []
+    rng = random.Random(f"{arch} {problem}")
+    while len(found) < count:
+        config = kernel.space(problem).sample(rng)
+        tile = int(config.get("bm", 1)) * int(config.get("bn", 1))
+        small = tile <= 64 * 128 and int(config.get("bk", 1)) <= 64
+        judged = "bm" not in config or exact(problem, config)
+        new = config not in (kernel.default(problem), *found)
+        if small and judged and new and kernel.static_check(problem, config) is None:
+            found.append(config)
+    return found
 
 
 def cases() -> list[tuple[int, str, str, str, bool]]:
@@ -74,15 +94,7 @@ def cases() -> list[tuple[int, str, str, str, bool]]:
             kernel = kernel_of(problem, name, Target.named(arch, 132))
             if kernel is None:
                 continue
-            configs = [kernel.default(problem)]
-            # Always the same ones, of tiles that compile fast.
-            rng = random.Random(arch)
-            while len(configs) <= count:
-                config = kernel.space(problem).sample(rng)
-                small = int(config["bm"]) * int(config["bn"]) <= 128 * 128 and config["bk"] <= 64
-                small = small and exact(problem, config)
-                if small and kernel.static_check(problem, config) is None:
-                    configs.append(config)
+            configs = [kernel.default(problem), *sampled(kernel, problem, arch, count)]
             found += [(arch, text, name, str(c), i == 0) for i, c in enumerate(configs)]
     return [*found, (90, *SPECIALIZED, False)]
 

@@ -46,6 +46,11 @@ class _Pool2d(TritonKernel):
             return "a size is beyond what it counts"
         return None
 
+    @staticmethod
+    def sum_size(problem: Problem) -> int:
+        """Return the bytes of a sum."""
+        return 8 if problem.dtypes.input == "float64" else 4
+
     def constants(self, problem: Problem) -> dict[str, bool]:
         """Return the constants that both kernels have."""
         return {
@@ -82,6 +87,10 @@ class WindowPool2d(_Pool2d):
     def default(self, problem: Problem) -> Config:
         """Return four elements for each lane."""
         return Config({"block": 512, "warps": 4})
+
+    def shared_memory(self, problem: Problem, config: Config) -> int:
+        """Return the most that the compiler reports: results change lanes before a store."""
+        return int(config["block"]) * self.sum_size(problem)
 
     def launches(self, problem: Problem, config: Config, upcast: bool = False) -> list[Launch]:
         """Return the one launch."""
@@ -130,6 +139,10 @@ class ImagePool2d(_Pool2d):
         if problem.layout == "nhwc":
             return Config({"bp": 16, "bc": 64, "warps": 4})
         return Config({"bp": 64, "bc": 16, "warps": 4})
+
+    def shared_memory(self, problem: Problem, config: Config) -> int:
+        """Return the most that the compiler reports: each warp hands over a sum of each channel."""
+        return int(config["warps"]) * int(config["bc"]) * self.sum_size(problem)
 
     def launches(self, problem: Problem, config: Config, upcast: bool = False) -> list[Launch]:
         """Return the one launch."""

@@ -112,17 +112,41 @@ def test_every_kernel_is_right_in_the_interpreter(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def machine_code(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Triton's cache: what one test compiled the next does not compile again."""
+    return tmp_path_factory.mktemp("triton")
+
+
+@pytest.fixture(scope="module")
+def machine_code(cache: Path) -> list[dict[str, Any]]:
     """What the kernels of all architectures compile to."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip("Triton is not installed: pip install 'hwkit[triton]'")
-    return lines("triton_compiled.py", tmp_path_factory.mktemp("triton"))
+    return lines("triton_compiled.py", cache)
+
+
+def spaces(machine_code: list[dict[str, Any]], default: bool) -> set[tuple[int, str, str]]:
+    """Return architecture, Op and kernel of all defaults, or of all others."""
+    return {
+        (case["arch"], case["problem"].split()[0], case["kernel"])
+        for case in machine_code
+        if case["default"] is default
+    }
+
+
+# Kernels of all Ops for each architecture: on sm_80 there are no descriptors.
+SPACES = {
+    (arch, kernel.op, kernel.name)
+    for arch in (80, 90, 100)
+    for kernel in catalog.kernels(Target.named(arch))
+}
 
 
 def test_every_default_compiles_for_every_architecture(machine_code: list[dict[str, Any]]) -> None:
     """Nothing spills, nothing is too large, and instructions for matrices are there."""
     defaults = [case for case in machine_code if case["default"]]
-    assert len(defaults) == 33
+    assert len(defaults) == 42
+    assert spaces(machine_code, True) == SPACES
     assert {case["kernel"] for case in defaults} == NAMES
     assert {name for case in machine_code for name in case["launches"]} == FUNCTIONS
     assert [case for case in defaults if case["reason"] or (NEWEST and case["stack"])] == []
@@ -131,13 +155,20 @@ def test_every_default_compiles_for_every_architecture(machine_code: list[dict[s
 
 @pytest.mark.skipif(not NEWEST, reason="the formulas are those of Triton 3.9")
 def test_formula_of_shared_memory_is_the_compilers(machine_code: list[dict[str, Any]]) -> None:
-    """For defaults and samples of every Space, on every architecture, to the byte."""
-    products = [case for case in machine_code if case["formula"]]
-    exact = [case for case in products if case["exact"]]
-    assert len(exact) >= 30
+    """For defaults and samples of every Space, on every architecture; of products to the byte."""
+    assert len(SPACES) == 28
+    assert spaces(machine_code, False) == SPACES
+    assert len(machine_code) == 77
+    exact = [case for case in machine_code if case["exact"]]
+    assert len(exact) >= 45
     assert [case for case in exact if case["formula"] != case["shared"]] == []
+    others = [case for case in machine_code if not case["exact"]]
+    pools = [case for case in others if "pool2d" in case["problem"]]
     # Never more than is needed: a formula must not drop what can be launched.
-    assert [case for case in products if case["formula"] > case["shared"]] == []
+    assert [c for c in others if c not in pools and c["formula"] > c["shared"]] == []
+    # Of pools the most that the compiler may take, which every GPU has.
+    assert len(pools) == 24
+    assert [c for c in pools if not c["shared"] <= c["formula"] <= 16 * 1024] == []
 
 
 def test_hopper_multiplies_by_warp_groups(machine_code: list[dict[str, Any]]) -> None:
@@ -160,11 +191,11 @@ def test_hopper_multiplies_by_warp_groups(machine_code: list[dict[str, Any]]) ->
 # Problem, the kernel and tile that sm_90 runs without records, and whether to look at its code,
 # which takes seconds.
 CHOSEN = (
-    ("gemm bfloat16 nn m=4096 n=4096 k=4096", "triton_descriptors", (128, 256, 64, 8), True),
+    ("gemm bfloat16 nn m=4096 n=4096 k=4096 +silu", "triton_descriptors", (128, 256, 64, 8), True),
     ("gemm float16 nt m=8192 n=8192 k=8192", "triton_descriptors", (128, 256, 64, 8), False),
     ("gemm bfloat16 nn m=512 n=512 k=512", "triton_tiles", (64, 64, 64, 4), False),
-    ("conv2d bfloat16 nhwc n=32 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1", "triton_implicit",
-     (128, 64, 64, 4), True),
+    ("conv2d float16 nhwc n=32 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1 +bias+relu",
+     "triton_implicit", (128, 64, 64, 4), True),
     ("conv2d bfloat16 nhwc n=32 c=256 h=14 w=14 k=1024 r=1 s=1 pad=0 stride=1",
      "triton_descriptors_1x1", (128, 256, 64, 8), False),
 )  # fmt: skip
@@ -177,11 +208,11 @@ def test_hopper_runs_warp_groups_unless_a_record_says_otherwise(
     name: str,
     tile: tuple[int, ...],
     look: bool,
-    tmp_path: Path,
+    cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of all kernels of both plugins the one chosen for sm_90 is compiled to HGMMA, in 3 stages."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
     device, problem = registry().backends()["cuda"].offline("sm_90"), problem_of(text)
     every = registry().kernels(device, problem.op.name)
     assert {k.name.partition("_")[0] for k in every} > {"mma", "triton"}
@@ -213,11 +244,9 @@ def test_arguments_are_those_of_the_machine_code(machine_code: list[dict[str, An
 
 
 @needs_triton
-def test_what_cannot_be_launched_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_launched_is_dropped(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too much shared memory by a formula, spills by the machine code."""
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
     problem = problem_of("gemm float16 nn m=1024 n=1024 k=1024")
     (kernel,) = (k for k in catalog.kernels(Target.named(90)) if k.name == "triton_tiles"
                  and k.op == "gemm")  # fmt: skip
@@ -334,11 +363,11 @@ def test_a_kernel_without_a_device_only_compiles() -> None:
 
 @needs_triton
 @needs_library
-def test_compiled_kernels_are_launched_by_the_driver(tmp_path: Path) -> None:
+def test_compiled_kernels_are_launched_by_the_driver(tmp_path: Path, cache: Path) -> None:
     """On a mock driver: arguments, splits, scratch memory, odd addresses, and nothing is left."""
     (tmp_path / "mock").mkdir()
     mock = build(tmp_path / "mock")
-    variables = {"HWKIT_DISABLE_PLUGINS": "", "TRITON_CACHE_DIR": str(tmp_path)}
+    variables = {"HWKIT_DISABLE_PLUGINS": "", "TRITON_CACHE_DIR": str(cache)}
     done = child(str(TESTS / "triton_under_mock.py"), folder=mock, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     ran, left = done.stdout.splitlines()
