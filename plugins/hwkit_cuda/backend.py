@@ -27,7 +27,7 @@ class CudaBackend(Backend):
 
     def open(self, index: int | str) -> Device:
         """Return GPU number ``index``."""
-        return CudaDevice(self._driver.open(int(index)), int(index))
+        return CudaDevice(self._driver(int(index)), int(index))
 
     def offline(self, arch: str) -> Device:
         """Return an architecture without a GPU, as ``"sm_90"``."""

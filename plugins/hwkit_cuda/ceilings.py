@@ -60,9 +60,7 @@ def _flops(device: CudaDevice, name: str) -> float:
 
 def _launch(device: CudaDevice, launch: Launch) -> None:
     with translated(device, "a ceiling was measured"), device.driver.context():
-        device.driver.launch(
-            launch.function, launch.grid, launch.threads, launch.shared, launch.packed({})
-        )
+        device.driver.launch(launch.function, launch.blocks, launch.packed({}))
 
 
 def _bandwidth(device: CudaDevice) -> float:

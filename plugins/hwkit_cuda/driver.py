@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from hwkit import Unavailable
 
 from .streams import DEFAULT
 
-__all__ = ["DRIVER_VARIABLE", "Driver", "DriverError", "Facts", "Place", "choose"]
+__all__ = ["DRIVER_VARIABLE", "Blocks", "Driver", "DriverError", "Facts", "Place", "choose"]
 
 DRIVER_VARIABLE = "HWKIT_CUDA_DRIVER"
 """Variable with the name of the driver library to use, pycuda or cuda.core; the first if unset."""
@@ -43,6 +43,20 @@ class DriverError(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class Blocks(NamedTuple):
+    """The blocks of a launch.
+
+    Attributes:
+        grid: their number along three axes.
+        threads: of a block.
+        shared: bytes of dynamic shared memory of a block.
+    """
+
+    grid: tuple[int, int, int]
+    threads: int
+    shared: int
 
 
 @dataclass(frozen=True)
@@ -84,14 +98,19 @@ ATTRIBUTES = {
 class Driver(ABC):
     """One GPU through one driver library. Nothing stays on the context stack between calls.
 
+    Args:
+        index: number of the GPU.
+
     Attributes:
         name: of the library.
     """
 
     name: str
 
-    @classmethod
     @abstractmethod
+    def __init__(self, index: int) -> None: ...
+
+    @classmethod
     def count(cls) -> int:
         """Return the number of GPUs.
 
@@ -99,11 +118,23 @@ class Driver(ABC):
             ImportError: the library or the driver is not there.
             Unavailable: the driver has no device.
         """
+        try:
+            found = cls.started()
+        except DriverError as error:
+            raise no_device(error.code, str(error)) from error
+        if not found:
+            raise no_device(100, "no device")
+        return found
 
     @classmethod
     @abstractmethod
-    def open(cls, index: int) -> Driver:
-        """Return the driver of GPU number ``index``."""
+    def started(cls) -> int:
+        """Start the driver, and return the number of GPUs.
+
+        Raises:
+            ImportError: the library or the driver is not there.
+            DriverError: it does not start.
+        """
 
     @abstractmethod
     def facts(self) -> Facts:
@@ -133,15 +164,7 @@ class Driver(ABC):
         """Return a function of a cubin, allowed ``shared`` bytes of dynamic shared memory."""
 
     @abstractmethod
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        packed: bytes,
-        stream: int = DEFAULT,
-    ) -> None:
+    def launch(self, function: Any, blocks: Blocks, packed: bytes, stream: int = DEFAULT) -> None:
         """Launch with packed arguments, in the order of a stream that any library may have made.
 
         The context is current (:meth:`context`): it is made so once for all launches of a call.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .driver import ATTRIBUTES, Driver, DriverError, Facts, Place, no_device
+from .driver import ATTRIBUTES, Blocks, Driver, DriverError, Facts, Place
 from .streams import DEFAULT
 
 __all__ = ["CoreDriver"]
@@ -94,22 +94,11 @@ class CoreDriver(Driver):
         self._context = _checked(self.cuda.cuDevicePrimaryCtxRetain(self._device))
 
     @classmethod
-    def count(cls) -> int:
-        """Return the number of GPUs."""
+    def started(cls) -> int:
+        """Start the driver, and return the number of GPUs."""
         cuda = _driver()
-        try:
-            _checked(cuda.cuInit(0))
-            found = int(_checked(cuda.cuDeviceGetCount()))
-        except DriverError as error:
-            raise no_device(error.code, str(error)) from error
-        if not found:
-            raise no_device(100, "no device")
-        return found
-
-    @classmethod
-    def open(cls, index: int) -> CoreDriver:
-        """Return the driver of a GPU."""
-        return cls(index)
+        _checked(cuda.cuInit(0))
+        return int(_checked(cuda.cuDeviceGetCount()))
 
     def facts(self) -> Facts:
         """Return what the GPU is."""
@@ -172,16 +161,9 @@ class CoreDriver(Driver):
         loaded.function = found
         return loaded
 
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        packed: bytes,
-        stream: int = DEFAULT,
-    ) -> None:
+    def launch(self, function: Any, blocks: Blocks, packed: bytes, stream: int = DEFAULT) -> None:
         """Launch with all arguments in one buffer."""
+        grid, threads, shared = blocks
         code = self.cuda.cuLaunchKernel(
             function.function, *grid, threads, 1, 1, shared, stream, 0, function.extra(packed)
         )

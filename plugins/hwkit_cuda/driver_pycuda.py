@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .driver import ATTRIBUTES, Driver, DriverError, Facts, Place, code_of, no_device
+from .driver import ATTRIBUTES, Blocks, Driver, DriverError, Facts, Place, code_of
 from .foreign import Foreign, Loaded
 from .streams import DEFAULT
 
@@ -47,23 +47,13 @@ class PycudaDriver(Driver):
             self._context = self._device.retain_primary_context()
 
     @classmethod
-    def count(cls) -> int:
-        """Return the number of GPUs."""
+    def started(cls) -> int:
+        """Start the driver, and return the number of GPUs."""
         import pycuda.driver as cuda
 
-        try:
+        with _translated():
             cuda.init()
-            found = int(cuda.Device.count())
-        except cuda.Error as error:
-            raise no_device(code_of(str(error)), str(error)) from error
-        if not found:
-            raise no_device(100, "no device")
-        return found
-
-    @classmethod
-    def open(cls, index: int) -> PycudaDriver:
-        """Return the driver of a GPU."""
-        return cls(index)
+            return int(cuda.Device.count())
 
     def facts(self) -> Facts:
         """Return what the GPU is."""
@@ -130,19 +120,12 @@ class PycudaDriver(Driver):
                 found.set_attribute(kind, shared)
         return Loaded(self, found, cubin, function, shared)
 
-    def launch(
-        self,
-        function: Any,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        packed: bytes,
-        stream: int = DEFAULT,
-    ) -> None:
+    def launch(self, function: Any, blocks: Blocks, packed: bytes, stream: int = DEFAULT) -> None:
         """Launch without pycuda's prepared calls, which set the block's shape each time."""
         if stream:
-            self.foreign.launch(function, grid, threads, shared, packed, stream)
+            self.foreign.launch(function, blocks, packed, stream)
             return
+        grid, threads, shared = blocks
         try:
             function.function._launch_kernel(grid, (threads, 1, 1), packed, shared, None)
         except self._cuda.Error as error:

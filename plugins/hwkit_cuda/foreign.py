@@ -10,7 +10,7 @@ from contextlib import suppress
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any
 
-from .driver import DriverError
+from .driver import Blocks, DriverError
 
 if TYPE_CHECKING:
     from .driver_pycuda import PycudaDriver
@@ -61,16 +61,9 @@ class Foreign:
             said = text.value.decode() if text.value else str(code)
             raise DriverError(code, f"{name} failed: {said}")
 
-    def launch(
-        self,
-        loaded: Loaded,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared: int,
-        packed: bytes,
-        stream: int,
-    ) -> None:
+    def launch(self, loaded: Loaded, blocks: Blocks, packed: bytes, stream: int) -> None:
         """Launch on a stream."""
+        grid, threads, shared = blocks
         handle = loaded.handle or self._load(loaded)
         size = c_size_t(len(packed))
         place = ctypes.cast(c_char_p(packed), c_void_p)

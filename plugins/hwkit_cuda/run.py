@@ -15,6 +15,7 @@ from hwkit import ArgumentError, DtypeError, Operand
 from hwkit_opencl.run import OUT, Slot
 
 from .arrays import CudaArray, assign, borrowed, contiguous, index_of, new_like
+from .driver import Blocks
 from .failures import translated
 from .streams import DEFAULT, handle_of
 
@@ -43,6 +44,11 @@ class Launch:
     threads: int
     arguments: tuple[Any, ...]
     shared: int = 0
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """What the driver is told of the blocks."""
+        return Blocks(self.grid, self.threads, self.shared)
 
     @cached_property
     def _layout(self) -> tuple[struct.Struct, list[Any], list[tuple[int, int]]]:
@@ -171,8 +177,7 @@ class CudaRun:
     ) -> None:
         launch_one = self.device.driver.launch
         for launch in launches:
-            packed = launch.packed(slots)
-            launch_one(launch.function, launch.grid, launch.threads, launch.shared, packed, stream)
+            launch_one(launch.function, launch.blocks, launch.packed(slots), stream)
 
     def _launches_on(self, stream: int) -> list[Launch]:
         """Return what is launched on a stream, with scratch memory of its own."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from hwkit import Config, Kernel, Problem, Space
 
 from .common import FEW, ceiling, epilogue
-from .gemm import DescriptorGemm, TileGemm, pipeline
+from .gemm import DescriptorGemm, TileGemm
 from .launch import OUT, PARTIAL, Launch, Slot
-from .product import ProductKernel
+from .product import ProductKernel, pipeline
 from .target import Target
 
 if TYPE_CHECKING:

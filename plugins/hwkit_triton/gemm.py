@@ -9,7 +9,7 @@ from hwkit import Config, Kernel, Problem, Space
 from .common import FEW, ceiling, epilogue
 from .compiled import Facts
 from .launch import OUT, PARTIAL, Launch, Number, Slot
-from .product import PRECISIONS, ProductKernel, power
+from .product import BARRIERS, PRECISIONS, SPLIT, ProductKernel, pipeline, power
 from .target import Target
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ __all__ = ["DescriptorGemm", "Product", "TileGemm", "kernels"]
 _STRIDE = 16
 # Beyond this a stride times a tile's rows does not fit 31 bits.
 _MOST_STRIDE = 2**22
-# Bytes of all parts of an element of float32 that is multiplied in parts.
-_SPLIT = {"tf32x3": 8, "bf16x3": 4, "bf16x6": 6}
-# Bytes of the barriers of tensor memory, from sm_100 on.
-_BARRIERS = 16
-# Rows that are multiples of so many elements are copied asynchronously.
-_EVEN = 16
 # Bytes of a barrier; a pipeline by descriptors has one for each stage.
 _BARRIER = 8
 
@@ -233,12 +227,12 @@ class DescriptorGemm(_Gemm):
         bm, bn, bk, stages = (int(config[name]) for name in ("bm", "bn", "bk", "stages"))
         size = problem.operands[0].dtype.itemsize
         stored = bm * bn // int(config["parts"]) * size
-        split = _SPLIT.get(self.precision(problem, config), 0)
+        split = SPLIT.get(self.precision(problem, config), 0)
         if split:
             return (stages - 1) * (bm + bn) * bk * size + split * bn * bk + stored
         barriers = stages * _BARRIER
         if self.target.capability >= 100:
-            barriers = ceiling(barriers + _BARRIERS, _BARRIERS) * _BARRIERS
+            barriers = ceiling(barriers + BARRIERS, BARRIERS) * BARRIERS
         return stages * (bm + bn) * bk * size + barriers + stored
 
     def launches(self, problem: Problem, config: Config, upcast: bool = False) -> list[Launch]:
@@ -275,36 +269,3 @@ class DescriptorGemm(_Gemm):
             return -2
         found = Product(problem)
         return 6 if ceiling(found.m, 128) * ceiling(found.n, 128) >= self.target.units else 4
-
-
-def pipeline(target: Target, problem: Problem, config: Config, rows: tuple[int, int]) -> int:
-    """Return the bytes of shared memory of a pipeline of tiles by pointers.
-
-    That is what the compiler reports where the rows of both operands are multiples of 16 elements
-    and there are three stages or more. Other rows are copied through registers, and in the place
-    of fewer stages the sums may need more room when they are stored: then it is the least.
-
-    Args:
-        target: with its instructions for matrices.
-        problem: with the dtype.
-        config: tiles, stages, and precision.
-        rows: elements of a row of a, and of b.
-    """
-    bm, bn, bk, stages = (int(config[name]) for name in ("bm", "bn", "bk", "stages"))
-    size, precision = problem.operands[0].dtype.itemsize, str(config.get("precision", ""))
-    left, right = bm * bk * size, bn * bk * size
-    # Instructions of warp groups read both tiles from shared memory while others are copied there;
-    # others have read them into registers by then, and need one stage less.
-    groups = target.capability >= 90 and bm >= 64 and precision != "ieee"
-    extra = _BARRIERS if groups and target.capability >= 100 else 0
-    split = _SPLIT.get(precision, 0) if groups else 0
-    if split:
-        # Parts of the right factor, which are written back to shared memory.
-        return (stages - 1) * (left + right) + split * bn * bk + extra // 2
-    held = stages if groups else stages - 1
-    once = min(held, 1)
-    return (
-        left * (held if rows[0] % _EVEN == 0 else once)
-        + right * (held if rows[1] % _EVEN == 0 else once)
-        + extra
-    )

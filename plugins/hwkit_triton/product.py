@@ -11,8 +11,9 @@ from hwkit import Config, Problem
 from .common import TritonKernel, ceiling, epilogue
 from .compiled import Facts
 from .launch import OUT, PARTIAL, Launch, Number, Slot
+from .target import Target
 
-__all__ = ["PRECISIONS", "ProductKernel", "power"]
+__all__ = ["BARRIERS", "PRECISIONS", "SPLIT", "ProductKernel", "pipeline", "power"]
 
 PRECISIONS: dict[str, float] = {
     "ieee": 0.0,
@@ -27,6 +28,14 @@ PRECISIONS: dict[str, float] = {
 parts of tf32 or bfloat16 and add up to six products (Henry, Tang and Heinecke, 2019).
 """
 
+SPLIT = {"tf32x3": 8, "bf16x3": 4, "bf16x6": 6}
+"""Bytes of all parts of an element of float32 that is multiplied in parts."""
+
+BARRIERS = 16
+"""Bytes of the barriers of tensor memory, from sm_100 on."""
+
+# Rows that are multiples of so many elements are copied asynchronously.
+_EVEN = 16
 _NARROW = ("float16", "bfloat16")
 _BLOCK = 1024
 # Sums of a thread: beyond, no choice of instructions keeps them in 255 registers.
@@ -207,3 +216,36 @@ class ProductKernel(TritonKernel):
     def sums(problem: Problem) -> str:
         """Return the dtype of sums."""
         return "int32" if problem.dtypes.input == "int8" else "float32"
+
+
+def pipeline(target: Target, problem: Problem, config: Config, rows: tuple[int, int]) -> int:
+    """Return the bytes of shared memory of a pipeline of tiles by pointers.
+
+    That is what the compiler reports where the rows of both operands are multiples of 16 elements
+    and there are three stages or more. Other rows are copied through registers, and in the place
+    of fewer stages the sums may need more room when they are stored: then it is the least.
+
+    Args:
+        target: with its instructions for matrices.
+        problem: with the dtype.
+        config: tiles, stages, and precision.
+        rows: elements of a row of a, and of b.
+    """
+    bm, bn, bk, stages = (int(config[name]) for name in ("bm", "bn", "bk", "stages"))
+    size, precision = problem.operands[0].dtype.itemsize, str(config.get("precision", ""))
+    left, right = bm * bk * size, bn * bk * size
+    # Instructions of warp groups read both tiles from shared memory while others are copied there;
+    # others have read them into registers by then, and need one stage less.
+    groups = target.capability >= 90 and bm >= 64 and precision != "ieee"
+    extra = BARRIERS if groups and target.capability >= 100 else 0
+    split = SPLIT.get(precision, 0) if groups else 0
+    if split:
+        # Parts of the right factor, which are written back to shared memory.
+        return (stages - 1) * (left + right) + split * bn * bk + extra // 2
+    held = stages if groups else stages - 1
+    once = min(held, 1)
+    return (
+        left * (held if rows[0] % _EVEN == 0 else once)
+        + right * (held if rows[1] % _EVEN == 0 else once)
+        + extra
+    )

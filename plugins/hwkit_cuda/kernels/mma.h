@@ -181,8 +181,8 @@ FUNCTION void put_unit(SHARED_POINTER T *to, const GLOBAL T *from, int inside, i
 
 /* All sums from 0; the indices of a tile and of an element in it are i, j and e. */
 #define FOR_SUMS                                                                                   \
-    COMPACT for (int i = 0; i < TILES_M; ++i)                                            \
-    COMPACT for (int j = 0; j < TILES_N; ++j)                                            \
+    COMPACT for (int i = 0; i < TILES_M; ++i)                                                      \
+    COMPACT for (int j = 0; j < TILES_N; ++j)                                                      \
     COMPACT for (int e = 0; e < 4; ++e)
 
 /* Row and column of a sum within the tile of a warp. */
@@ -191,14 +191,38 @@ FUNCTION void put_unit(SHARED_POINTER T *to, const GLOBAL T *from, int inside, i
 
 /* A block of the depth: all fragments of a warp's tile, and their products. */
 #define MULTIPLY_BLOCK(from_a, from_b, lda, ldb, LOAD_RIGHT, b_step, b_tile)                       \
-    COMPACT for (int depth = 0; depth < BK; depth += DEPTH)                              \
+    COMPACT for (int depth = 0; depth < BK; depth += DEPTH)                                        \
     {                                                                                              \
         u32 x[TILES_M][4], z[TILES_N][2];                                                          \
-        COMPACT for (int i = 0; i < TILES_M; ++i)                                        \
+        COMPACT for (int i = 0; i < TILES_M; ++i)                                                  \
             LOAD_A(x[i], (from_a) + i * 16 * (lda) + depth, lda);                                  \
-        COMPACT for (int j = 0; j < TILES_N; ++j)                                        \
+        COMPACT for (int j = 0; j < TILES_N; ++j)                                                  \
             LOAD_RIGHT(z[j], (from_b) + depth * (b_step) + j * 8 * (b_tile), ldb);                 \
-        COMPACT for (int i = 0; i < TILES_M; ++i)                                        \
-            COMPACT for (int j = 0; j < TILES_N; ++j)                                    \
+        COMPACT for (int i = 0; i < TILES_M; ++i)                                                  \
+            COMPACT for (int j = 0; j < TILES_N; ++j)                                              \
                 MULTIPLY(sum[i][j], x[i], z[j]);                                                   \
+    }
+
+/* Sums of all blocks of the depth. FETCH(stage, start), which a kernel defines, copies the block at
+   start to a stage of left and right; STAGES - 1 blocks are copied ahead. A stage of right has
+   right_size elements, a warp's columns begin at right_at; the rest is that of MULTIPLY_BLOCK. */
+#define MULTIPLY_ALL(blocks, lda, ldb, right_size, right_at, LOAD_RIGHT, b_step, b_tile)           \
+    FOR_SUMS                                                                                       \
+        sum[i][j][e] = (A)0;                                                                       \
+    for (int stage = 0; stage < STAGES - 1; ++stage) {                                             \
+        if (stage < (blocks))                                                                      \
+            FETCH(stage, stage * BK);                                                              \
+        COMMIT();                                                                                  \
+    }                                                                                              \
+    for (int block = 0; block < (blocks); ++block) {                                               \
+        int ahead = block + STAGES - 1;                                                            \
+        /* The stage that is filled next was read in the step before, which all have left. */      \
+        WAIT(STAGES - 2);                                                                          \
+        BARRIER();                                                                                 \
+        if (ahead < (blocks))                                                                      \
+            FETCH(ahead % STAGES, ahead * BK);                                                     \
+        COMMIT();                                                                                  \
+        const SHARED_POINTER T *from_a = left + block % STAGES * (BM * (lda)) + down * (lda);      \
+        const SHARED_POINTER T *from_b = right + block % STAGES * (right_size) + (right_at);       \
+        MULTIPLY_BLOCK(from_a, from_b, lda, ldb, LOAD_RIGHT, b_step, b_tile)                       \
     }

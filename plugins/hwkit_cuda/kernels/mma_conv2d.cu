@@ -19,7 +19,7 @@
     do {                                                                                           \
         int place = (start) + column, tap = place / channels, channel = place - tap * channels;    \
         int down_by = tap / s * dilation_y, across_by = tap % s * dilation_x;                      \
-        COMPACT for (int i = 0; i < ROWS; ++i)                                           \
+        COMPACT for (int i = 0; i < ROWS; ++i)                                                     \
         {                                                                                          \
             int into = first + i * AT_ONCE, v = row_of[i] + down_by, u = column_of[i] + across_by; \
             int inside = place < depth_all && v >= 0 && v < h && u >= 0 && u < width;              \
@@ -29,7 +29,7 @@
             if (into < BM)                                                                         \
                 put_unit(left + (stage) * (BM * LD) + into * LD + column, from, inside, aligned);  \
         }                                                                                          \
-        COMPACT for (int j = 0; j < COLUMNS; ++j)                                        \
+        COMPACT for (int j = 0; j < COLUMNS; ++j)                                                  \
         {                                                                                          \
             int into = first + j * AT_ONCE, inside = place < depth_all && side + into < per_group; \
             const GLOBAL T *from = inside ? w + (i64)(side + into) * depth_all + place : w;        \
@@ -66,37 +66,14 @@ KERNEL(conv2d_mma)(const GLOBAL T *x, const GLOBAL T *w, const GLOBAL T *bias,
         row_of[i] = pixel < pixels ? pixel % (p * q) / q * stride_y - top_pad : -(1 << 30);
         column_of[i] = pixel % q * stride_x - left_pad;
     }
-    FOR_SUMS
-        sum[i][j][e] = (A)0;
-    for (int stage = 0; stage < STAGES - 1; ++stage) {
-        if (stage < blocks)
-            FETCH(stage, stage * BK);
-        COMMIT();
-    }
-    for (int block = 0; block < blocks; ++block) {
-        int ahead = block + STAGES - 1;
-        /* The stage that is filled next was read in the step before, which all have left. */
-        WAIT(STAGES - 2);
-        BARRIER();
-        if (ahead < blocks)
-            FETCH(ahead % STAGES, ahead * BK);
-        COMMIT();
-        const SHARED_POINTER T *from_a = left + block % STAGES * (BM * LD) + down * LD;
-        const SHARED_POINTER T *from_b = right + block % STAGES * (BN * LD) + across * LD;
-        MULTIPLY_BLOCK(from_a, from_b, LD, LD, LOAD_B, 1, LD)
-    }
+    MULTIPLY_ALL(blocks, LD, LD, BN * LD, across * LD, LOAD_B, 1, LD)
     bias += group * per_group;
     FOR_SUMS
     {
         int pixel = top + down + SUM_ROW(i, e), channel = side + across + SUM_COLUMN(j, e);
         i64 to = (i64)pixel * y_pixel + group * per_group + channel;
-        A value = sum[i][j][e];
         if (pixel >= pixels || channel >= per_group)
             continue;
-        if (flags & 2)
-            value += load1(bias + channel);
-        if (flags & 4)
-            value += load1(residual + to);
-        store1(y + to, activation ? activate1(value, activation, low, high) : value);
+        finish1(y + to, sum[i][j][e], bias + channel, residual + to, flags, activation, low, high);
     }
 }

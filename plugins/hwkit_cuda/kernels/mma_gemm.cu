@@ -11,17 +11,17 @@
 /* One block of a and of b to shared memory. */
 #define FETCH(stage, start)                                                                        \
     do {                                                                                           \
-        for (int at = lane; at < BM * BK / UNIT; at += THREADS) {                                     \
-            int row = at / (BK / UNIT), column = at % (BK / UNIT) * UNIT;                                   \
+        for (int at = lane; at < BM * BK / UNIT; at += THREADS) {                                  \
+            int row = at / (BK / UNIT), column = at % (BK / UNIT) * UNIT;                          \
             int inside = top + row < m && (start) + column < k;                                    \
             const GLOBAL T *from = inside ? a + (i64)(top + row) * k + (start) + column : a;       \
-            put_unit(left + (stage) * (BM * LDA) + row * LDA + column, from, inside, aligned);         \
+            put_unit(left + (stage) * (BM * LDA) + row * LDA + column, from, inside, aligned);     \
         }                                                                                          \
-        for (int at = lane; at < BK * BN / UNIT; at += THREADS) {                                     \
-            int row = at / (BN / UNIT), column = at % (BN / UNIT) * UNIT;                                   \
+        for (int at = lane; at < BK * BN / UNIT; at += THREADS) {                                  \
+            int row = at / (BN / UNIT), column = at % (BN / UNIT) * UNIT;                          \
             int inside = (start) + row < k && side + column < n;                                   \
             const GLOBAL T *from = inside ? b + (i64)((start) + row) * n + side + column : b;      \
-            put_unit(right + (stage) * (BK * LDB) + row * LDB + column, from, inside, aligned);        \
+            put_unit(right + (stage) * (BK * LDB) + row * LDB + column, from, inside, aligned);    \
         }                                                                                          \
     } while (0)
 
@@ -39,25 +39,7 @@ KERNEL(gemm_mma)(const GLOBAL T *a, const GLOBAL T *b, const GLOBAL T *c, const 
     a += batch * a_batch;
     b += batch * b_batch;
     int aligned = ((ADDRESS(a) | ADDRESS(b)) & 15) == 0;
-    FOR_SUMS
-        sum[i][j][e] = (A)0;
-    for (int stage = 0; stage < STAGES - 1; ++stage) {
-        if (stage < blocks)
-            FETCH(stage, stage * BK);
-        COMMIT();
-    }
-    for (int block = 0; block < blocks; ++block) {
-        int ahead = block + STAGES - 1;
-        /* The stage that is filled next was read in the step before, which all have left. */
-        WAIT(STAGES - 2);
-        BARRIER();
-        if (ahead < blocks)
-            FETCH(ahead % STAGES, ahead * BK);
-        COMMIT();
-        const SHARED_POINTER T *from_a = left + block % STAGES * (BM * LDA) + down * LDA;
-        const SHARED_POINTER T *from_b = right + block % STAGES * (BK * LDB) + across;
-        MULTIPLY_BLOCK(from_a, from_b, LDA, LDB, LOAD_B_TURNED, LDB, 1)
-    }
+    MULTIPLY_ALL(blocks, LDA, LDB, BK * LDB, across, LOAD_B_TURNED, LDB, 1)
     y += (i64)batch * m * n;
     FOR_SUMS
     {
@@ -68,10 +50,6 @@ KERNEL(gemm_mma)(const GLOBAL T *a, const GLOBAL T *b, const GLOBAL T *c, const 
             continue;
         if (flags & 1)
             value += beta * load1(c + to);
-        if (flags & 2)
-            value += load1(bias + column);
-        if (flags & 4)
-            value += load1(residual + to);
-        store1(y + to, activation ? activate1(value, activation, low, high) : value);
+        finish1(y + to, value, bias + column, residual + to, flags, activation, low, high);
     }
 }
