@@ -127,14 +127,16 @@ def compile_only(
         device: one for which kernels can be compiled; it need not be there.
         kernels: those that support the Problem.
         trials: most Configs to look at for each Kernel.
-        deadline: when to stop, on the monotonic clock.
+        deadline: when to stop, on the monotonic clock; Kernels have equal shares of the time.
         seed: of the random choice of Configs; the default is always the first.
         progress: told each Entry.
     """
-    entries = []
-    for kernel in kernels:
+    entries, able = [], list(kernels)
+    for number, kernel in enumerate(able):
         rng = random.Random(f"{seed} {problem} {kernel.name}")
-        entry = _entry(problem, device, kernel, _sample(kernel, problem, trials, rng), deadline)
+        now = time.monotonic()
+        end = now + (deadline - now) / (len(able) - number)
+        entry = _entry(problem, device, kernel, _sample(kernel, problem, trials, rng), end)
         progress(entry)
         entries.append(entry)
     return entries

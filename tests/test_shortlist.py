@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +82,58 @@ def test_what_a_compiler_refuses_is_dropped_and_counted(fake: Device) -> None:
     assert {int(c["tile"]) for c in entry.configs} <= {4, 16, 64}
     assert entry.configs
     assert entry.pruned["it spills"] + len(entry.configs) <= 20
+
+
+def test_kernels_have_equal_shares_of_the_time(
+    fake: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first does not compile until nothing is left for the others."""
+    seconds = itertools.count()
+    monkeypatch.setattr("hwkit.shortlist.time.monotonic", lambda: next(seconds))
+    slow = [_Picky(kernel(fake)) for _ in range(2)]
+    found = compile_only(parse_problem(GEMM), fake, slow, trials=50, deadline=20.0)
+    assert len(found) == 2
+    assert all(len(entry.configs) >= 3 for entry in found)
+    assert next(seconds) <= 25
+
+
+def test_ctrl_c_keeps_what_was_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernels that were done are in the list, and the command says so; else there is none."""
+    entry = Entry(GEMM, "plain_gemm", 1, "sm_90", (Config({"tile": 4}),))
+
+    def interrupted(*args: Any, progress: Callable[[Entry], None], **rest: Any) -> None:
+        if done:
+            progress(entry)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hwkit.shortlist.compile_only", interrupted)
+    path = tmp_path / "list"
+    command = ["tune", "--device", "cuda:0", "--compile-only", "--arch", "sm_90", "--problem", GEMM]
+    for done in (False, True):
+        assert main([*command, "--output", str(path)]) == 130
+        said = capsys.readouterr().out
+        assert "1 problem for sm_90, 30.0 s each" in said
+        assert path.exists() == done
+    assert f"interrupted: 1 config for 1 problem kept in {path}" in said
+    assert tuple(Shortlist.read(path).entries) == (entry,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--compile-only"], "--compile-only needs an architecture: add --arch, as sm_90"),
+        (["--compile-only", "--arch", "sm_90", "a.onnx"], "problems or operators, not a model"),
+        (["--arch", "sm_90"], "--arch and --output are for --compile-only: add it"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is missing is named, before a device is looked for."""
+    assert main(["tune", "--device", "cuda:0", *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_search_starts_from_the_list(fake: Device) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .output import deliver, line
+from .output import deliver, duration, line
 from .progress import count
 
 if TYPE_CHECKING:
@@ -47,34 +48,80 @@ def shortlisted(
         as_json: print one JSON document.
     """
     from ..registry import registry
-    from ..shortlist import Shortlist, compile_only
+    from ..shortlist import Shortlist
     from ..tuner import parse_budget
 
-    known = registry()
+    problems, known = list(asked), registry()
     name = device.partition(":")[0]
     if name not in known.backends():
         known.device(device)  # says which there are
     offline = known.backends()[name].offline(arch)
     seconds = parse_budget(None if budget == "none" else budget)
     entries: list[Entry] = []
-    for problem in asked:
-        able = [
-            kernel
-            for kernel in known.kernels(offline, problem.op.name)
-            if kernel.supports(problem) is True and (not kernels or kernel.name in kernels)
-        ]
-        entries += compile_only(
-            problem, offline, able,
-            trials=trials or _TRIALS, deadline=time.monotonic() + seconds, seed=seed,
-            progress=lambda entry: None if as_json else _show(entry),
-        )  # fmt: skip
+
+    def note(entry: Entry) -> None:
+        entries.append(entry)
+        if not as_json:
+            _show(entry)
+
+    if not as_json:
+        _announce(len(problems), arch, seconds)
+    try:
+        for problem in problems:
+            _compile(problem, offline, kernels, seconds, trials or _TRIALS, seed, note)
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
     path = Path(output or f"shortlist-{arch}.jsonl")
-    Shortlist(entries).write(path)
-    if not deliver("tune", _document(offline, path, entries), as_json):
-        fit = sum(len(entry.configs) for entry in entries)
-        line(f"{count(fit, 'config')} of {count(len(entries), 'kernel')} kept in {path}", "bold")
-        click.echo(f"on the device: hwkit tune --device {device} --shortlist {path}")
+    if entries:
+        Shortlist(entries).write(path)
+    if not deliver("tune", _document(offline, path, entries, interrupted), as_json):
+        _close(entries, path, device, interrupted)
+    if interrupted:
+        return 130
     return 0 if any(entry.configs for entry in entries) else 1
+
+
+def _compile(
+    problem: Problem,
+    offline: Device,
+    names: tuple[str, ...],
+    seconds: float,
+    trials: int,
+    seed: int,
+    note: Callable[[Entry], None],
+) -> None:
+    from ..registry import registry
+    from ..shortlist import compile_only
+
+    able = [
+        kernel
+        for kernel in registry().kernels(offline, problem.op.name)
+        if kernel.supports(problem) is True and (not names or kernel.name in names)
+    ]
+    deadline = time.monotonic() + seconds
+    compile_only(problem, offline, able, trials=trials, deadline=deadline, seed=seed, progress=note)
+
+
+def _announce(problems: int, arch: str, seconds: float) -> None:
+    limit = ""
+    if math.isfinite(seconds):
+        limit = f", {duration(seconds)} each: about {duration(seconds * problems)} at most"
+    line(f"{count(problems, 'problem')} for {arch}{limit}", "bold")
+    line("candidates are compiled, none is run; Ctrl-C keeps those that were compiled", "dim")
+
+
+def _close(entries: Sequence[Entry], path: Path, device: str, interrupted: bool) -> None:
+    if not entries:
+        line(
+            "nothing is kept: " + ("interrupted" if interrupted else "no kernel takes the problems")
+        )
+        return
+    fit = sum(len(entry.configs) for entry in entries)
+    problems = count(len({entry.problem for entry in entries}), "problem")
+    end = "interrupted: " if interrupted else ""
+    line(f"{end}{count(fit, 'config')} for {problems} kept in {path}", "bold")
+    click.echo(f"on the device: hwkit tune --device {device} --shortlist {path}")
 
 
 def _show(entry: Entry) -> None:
@@ -84,10 +131,13 @@ def _show(entry: Entry) -> None:
         line(f"  {times} x {reason}", "dim", hang=4)
 
 
-def _document(device: Device, path: Path, entries: list[Entry]) -> dict[str, object]:
+def _document(
+    device: Device, path: Path, entries: list[Entry], interrupted: bool
+) -> dict[str, object]:
     return {
         "device": device.backend,
         "arch": device.arch,
         "output": str(path),
+        "interrupted": interrupted,
         "entries": [entry.to_json() for entry in entries],
     }

@@ -159,12 +159,16 @@ def tune(
     if compile_only:
         from .compile_only import shortlisted
 
-        if model is not None or not arch:
-            raise click.UsageError("--compile-only takes problems or operators, and --arch")
+        if model is not None:
+            raise click.UsageError("--compile-only takes problems or operators, not a model")
+        if not arch:
+            raise click.UsageError("--compile-only needs an architecture: add --arch, as sm_90")
         return shortlisted(
             problems(texts, files, op_names), device, arch, output, budget, trials, seed,
             kernels, as_json,
         )  # fmt: skip
+    if arch or output:
+        raise click.UsageError("--arch and --output are for --compile-only: add it")
     if model is not None:
         from .tune_model import tune_network
 

@@ -11,22 +11,27 @@
 # With DRY_RUN=1 it runs on a mock of the driver, which computes nothing: every line is executed, the
 # parts that check answers fail, and no figure means anything. It needs gcc, and is for this script.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
-root=$PWD
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-python3}
-wheels=${1:+$(cd "$1" && pwd)}
+wheels=
+if [ $# -gt 0 ]; then
+  wheels=$(cd "$1" 2>/dev/null && ls ./*.whl >/dev/null 2>&1 && pwd) ||
+    { echo "$1 has no wheels: fill it by tests/gpu/make_wheels.sh"; exit 2; }
+fi
 budget=${BUDGET:-20s}
 dry=${DRY_RUN:-}
-mkdir -p "${OUT:-gpu-results}"
-out=$(cd "${OUT:-gpu-results}" && pwd)
+mkdir -p "${OUT:-$root/gpu-results}"
+out=$(cd "${OUT:-$root/gpu-results}" && pwd)
+cd "$root" || exit 2
 failed=()
 
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
-part() { # name, minutes, command...: the output is kept, and neither failure nor delay ends the rest
+part() { # name, minutes, command...: the output is shown and kept; neither failure nor delay ends the rest
   local name=$1 minutes=$2
   shift 2
+  echo "-- $name, $minutes minutes at most (see $out/$name.log)"
   # INT first: hwkit tune and pytest then say what they have.
-  timeout --signal=INT --kill-after=60 "${minutes}m" "$@" 2>&1 | tee "$out/$name.log" | tail -n 25
+  PYTHONUNBUFFERED=1 timeout --signal=INT --kill-after=60 "${minutes}m" "$@" 2>&1 | tee "$out/$name.log"
   case ${PIPESTATUS[0]} in
     0) ;;
     124 | 137) failed+=("$name (over $minutes minutes)") ;;
@@ -62,7 +67,7 @@ part doctor 2 "$python" -m hwkit doctor
 step "tests"
 for library in pycuda cuda.core; do
   export HWKIT_CUDA_DRIVER=$library
-  part "tests-$library" "${MINUTES_TESTS:-20}" "$python" -m pytest -q -m gpu \
+  part "tests-$library" "${MINUTES_TESTS:-20}" "$python" -m pytest -q --tb=short -m gpu \
     -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider "$root/tests/gpu"
 done
 unset HWKIT_CUDA_DRIVER
