@@ -243,7 +243,7 @@ static void finish_run(const job *x, const block *b, const space *s, int64_t fro
         }
     }
     for (int64_t i = from; i < to; i++) {
-        void *pixels[16];
+        void *pixels[HWKIT_WINOGRAD_MOST];
         for (int64_t j = 0; j < c->m * c->m; j++) {
             const int64_t dy = j / c->m, dx = (i - from) * c->m + j % c->m;
             pixels[j] = dy < tall && dx < wide ? first + (dy * line + dx * pixel) * p->size : NULL;
@@ -447,7 +447,7 @@ static void set_sizes(plan *p)
     const hwkit_isa *isa = hwkit_isa_get();
     p->kernels = c->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
-    p->transform = &p->kernels->winograd->of[c->m == 4];
+    p->transform = &p->kernels->winograd->of[c->m / 2 - 1];
     p->size = c->is_double ? 8 : 4;
     p->width = c->vectors * p->kernels->vl;
     p->side = c->m + 2;

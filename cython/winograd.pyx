@@ -19,7 +19,7 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
         sizes: n, c, h, w, k.
         out_size: p, q.
         pad: zeros at the top and at the left; those at the other ends follow from the sizes.
-        m: outputs of a tile each way, 2 or 4.
+        m: outputs of a tile each way, 2, 4 or 6.
     """
     cdef hwkit_winograd c
     c.n, c.c, c.h, c.w, c.k = sizes
@@ -30,8 +30,8 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
     c.act = read_activation(activation)
     c.m, c.rows, c.vectors, c.kc, c.tiles = m, rows, vectors, kc, tiles
     c.stages, c.threads = stages, threads
-    if m not in (2, 4):
-        raise ValueError(f"m must be 2 or 4, not {m}")
+    if m not in (2, 4, 6):
+        raise ValueError(f"m must be 2, 4 or 6, not {m}")
     if min(*sizes, *out_size, groups, kc, tiles, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     if c.c % groups or c.k % groups or min(pad) < 0:

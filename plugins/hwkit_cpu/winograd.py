@@ -1,7 +1,8 @@
 """Kernels of the Op conv2d for 3x3 taps and stride 1 by Winograd's minimal filtering.
 
-F(2x2) does with 16 products what takes 36, F(4x4) with 36 what takes 144; their sums round more
-than plain ones. ``cython/winograd.h`` names the algorithm and its points of interpolation.
+F(2x2) does with 16 products what takes 36, F(4x4) with 36 what takes 144, F(6x6) with 64 what takes
+324; their sums round more than plain ones, those of F(6x6) beyond the default budget of float32.
+``cython/winograd.h`` names the algorithm and its points of interpolation.
 """
 
 from __future__ import annotations
@@ -16,19 +17,25 @@ from .tiles import Value
 
 __all__ = ["WinogradConv2d", "kernels"]
 
+SIZES = (2, 4, 6)
 KC = (32, 64, 96, 128, 192, 256)
 TILES = (12, 24, 48, 96, 192, 384, 768)
 
 # Bytes that all threads may fill with transformed tiles.
 _MOST_BYTES = 1 << 26
 
-# The default sums so many channels in one go; with more, deep layers would use up the error budget.
-_DEFAULT_KC = {2: 256, 4: 128}
+# The default sums so many channels in one go; with more, deep layers would use up the error budget:
+# the default one with F(4), 1e-5 with F(6).
+_DEFAULT_KC = {2: 256, 4: 128, 6: 128}
+
+# Bounds of errors of float32, measured on random and badly scaled operands: of one channel, and for
+# the root of the number of channels. Those of F(6) lie above the default budget with one channel.
+_ERRORS = {2: (2e-7, 4.5e-8), 4: (4e-7, 1e-7), 6: (3e-6, 4.5e-7)}
 
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [WinogradConv2d(2), WinogradConv2d(4)]
+    return [WinogradConv2d(m) for m in SIZES]
 
 
 class _Numbers(NamedTuple):
@@ -51,7 +58,7 @@ class WinogradConv2d(Kernel):
     stages together, so that each reads only its part of the weights.
 
     Args:
-        m: outputs of a tile each way, 2 or 4.
+        m: outputs of a tile each way, 2, 4 or 6.
     """
 
     op = "conv2d"
@@ -146,23 +153,21 @@ class WinogradConv2d(Kernel):
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: rounding grows as the root of what is summed."""
         summed = float(min(int(config["kc"]), problem["c"] // problem["groups"]))
-        bound: float = (2e-7 + 4.5e-8 * summed**0.5) if self.m == 2 else (4e-7 + 1e-7 * summed**0.5)
-        return bound * 2.0**-29 if problem.dtypes.input == "float64" else bound
+        first, more = _ERRORS[self.m]
+        bound: float = first + more * summed**0.5
+        return bound * 2.0**-28 if problem.dtypes.input == "float64" else bound
 
     def rank(self, problem: Problem) -> int:
         """Before plain sums where the model of costs says that it is faster."""
         double = problem.dtypes.input == "float64"
         known, threads = tiles.facts(double), tiles.threads_for(problem, double)
-        other = WinogradConv2d(6 - self.m)
         p, q = _out_size(problem)
         plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
         plain_cost = plain * _PLAIN / threads
-        mine, others = self._least(problem, known, threads), other._least(problem, known, threads)
-        if mine > _GAIN * plain_cost:
-            return 0 if mine < 2 * plain_cost else -1
-        # Of two that are alike the smaller tiles are more accurate, and their weights smaller.
-        ahead = mine <= _ALIKE * others if self.m == 2 else _ALIKE * mine < others
-        return 3 if ahead else 2
+        cost = {m: WinogradConv2d(m)._least(problem, known, threads) for m in SIZES}
+        if cost[self.m] > _GAIN * plain_cost:
+            return 0 if cost[self.m] < 2 * plain_cost else -1
+        return 2 + sum(_ahead(cost, self.m, m) for m in SIZES if m != self.m)
 
     def workspace(self, problem: Problem, config: Config) -> int:
         """Return the bytes of transformed weights and tiles."""
@@ -201,6 +206,11 @@ _MOVE = 5.0  # transforming one element of a tile, in or out
 _MAKE = 7.0  # transforming one element of the weights
 _FIRST = 0.2  # a byte of weights from memory, for each element of a vector
 _AGAIN = 0.08  # a byte from the third cache, likewise
+
+
+def _ahead(cost: dict[int, float], m: int, other: int) -> bool:
+    """Whether F(m) comes first: of two that are alike the smaller tiles are more accurate."""
+    return cost[m] <= _ALIKE * cost[other] if m < other else _ALIKE * cost[m] < cost[other]
 
 
 def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: int) -> float:

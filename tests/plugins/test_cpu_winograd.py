@@ -19,6 +19,8 @@ registry().device("cpu:0")
 from hwkit_cpu import winograd  # noqa: E402  # the device says first if it is missing
 
 KERNELS = winograd.kernels()
+# How many times the error of the smaller tiles that of F(6) may be.
+MORE = {2: 1.0, 4: 1.0, 6: 5.0}
 Array = np.ndarray[Any, Any]
 
 
@@ -73,7 +75,9 @@ def test_random_problems_and_configs(seed: int) -> None:
         for kernel in KERNELS:
             for config in candidates(kernel, p, rng, 3):
                 first, second = both_ways(kernel, p, config, operands)
-                assert relative_error(first, wanted) < LIMITS[p.dtypes.input], (p, kernel, config)
+                # a clip cuts what the error is relative to, and not the error
+                limit = 2 * MORE[kernel.m] * LIMITS[p.dtypes.input]
+                assert relative_error(first, wanted) < limit, (p, kernel, config)
                 np.testing.assert_array_equal(first, second)
 
 
@@ -87,7 +91,8 @@ def test_every_number_of_channels(layout: str) -> None:
         wanted = p.reference(*[a.astype(np.float64) for a in operands])
         for kernel in KERNELS:
             for config in (kernel.default(p), kernel.space(p).sample(rng)):
-                assert relative_error(both_ways(kernel, p, config, operands)[1], wanted) < 4e-6
+                found = both_ways(kernel, p, config, operands)[1]
+                assert relative_error(found, wanted) < 4e-6 * MORE[kernel.m]
 
 
 def scaled(x: Array, w: Array, rng: np.random.Generator) -> None:
@@ -105,8 +110,8 @@ def shifted(x: Array, w: Array, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("change", [None, scaled, scaled_by_image, shifted])
 @pytest.mark.parametrize("c", [3, 64, 512, 2048])
-def test_error_fits_the_default_budget(c: int, change: Any) -> None:
-    """On random and badly scaled inputs of any depth the error is below budget and bound."""
+def test_error_is_below_bound_and_budget(c: int, change: Any) -> None:
+    """On random, badly scaled and deep inputs: F(6) within 1e-5, others within the default."""
     rng = np.random.default_rng(c)
     p = layer("nhwc", c, 12, 24)
     x, w = (rng.standard_normal(o.shape).astype(o.dtype) for o in p.operands)
@@ -116,8 +121,9 @@ def test_error_fits_the_default_budget(c: int, change: Any) -> None:
     for kernel in KERNELS:
         config = kernel.default(p)
         error = relative_error(both_ways(kernel, p, config, (x, w))[0], wanted)
-        assert error < p.error_budget()
-        assert error < kernel.error_bound(p, config) < p.error_budget()
+        budget = p.error_budget(1e-5 if kernel.m == 6 else None)
+        assert error < kernel.error_bound(p, config) < budget
+        assert (kernel.error_bound(p, config) < p.error_budget()) == (kernel.m != 6)
 
 
 def test_cancelling_inputs_lose_a_digit_at_most() -> None:
@@ -132,8 +138,8 @@ def test_cancelling_inputs_lose_a_digit_at_most() -> None:
     for kernel in KERNELS:
         found = both_ways(kernel, p, kernel.default(p), (x, w))[0]
         # relative to the terms, the only measure that no sum of rounded terms can fail
-        assert np.linalg.norm(found - wanted) / size < 1e-6
-        assert relative_error(found, wanted) < 1e-3
+        assert np.linalg.norm(found - wanted) / size < 1e-6 * MORE[kernel.m]
+        assert relative_error(found, wanted) < 1e-3 * MORE[kernel.m]
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -179,7 +185,7 @@ def test_sums_that_overflow_are_done_again(scale_x: float, scale_w: float) -> No
     assert np.abs(wanted).max() < 3.4e38
     for kernel in KERNELS:
         for found in both_ways(kernel, p, kernel.default(p), (x, w)):
-            assert relative_error(found, wanted) < 4e-6
+            assert relative_error(found, wanted) < 4e-6 * MORE[kernel.m]
 
 
 def test_tiny_magnitudes_keep_their_digits() -> None:
@@ -190,7 +196,7 @@ def test_tiny_magnitudes_keep_their_digits() -> None:
     wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
     for kernel in KERNELS:
         found = both_ways(kernel, p, kernel.default(p), (x, w))[0]
-        assert relative_error(found, wanted) < 2e-6
+        assert relative_error(found, wanted) < 2e-6 * MORE[kernel.m]
 
 
 def test_runs_are_the_same_bits_at_any_number_of_threads() -> None:
@@ -217,6 +223,45 @@ def test_strict_and_tight_tolerances_leave_it_out() -> None:
     assert chosen(None) == "winograd4_conv2d"
     assert chosen("strict") == "direct_conv2d"
     assert chosen(1.2e-6) == "winograd2_conv2d"
+
+
+def test_large_tiles_need_a_tolerance() -> None:
+    """F(6) runs where a call admits its error and it saves enough; the default never takes it."""
+    device = registry().device("cpu:0")
+    kernels = [k for k in registry().kernels(device) if k.op == "conv2d"]
+
+    def chosen(p: Problem, tolerance: Any) -> str:
+        return select(p, device, kernels, [], tolerance).kernel.name
+
+    large, small = layer("nhwc", 128, 112, 128, " packed"), layer("nhwc", 512, 14, 512, " packed")
+    for tolerance in (1e-5, 1e-4):
+        assert chosen(large, tolerance) == "winograd6_conv2d"
+        assert chosen(small, tolerance) == "winograd4_conv2d"
+    for tolerance in (None, 2e-6, 4e-6):
+        assert chosen(large, tolerance) == "winograd4_conv2d"
+    assert chosen(large, "strict") == "direct_conv2d"
+
+
+@pytest.mark.parametrize("change", [None, scaled, scaled_by_image])
+def test_errors_of_float64_are_below_their_bound(change: Any) -> None:
+    """In float64 as well, measured with the long double of numpy."""
+    rng = np.random.default_rng(8)
+    p = problem("float64 nhwc n=1 c=96 h=12 w=12 k=20 r=3 s=3 pad=1 stride=1")
+    x, w = (rng.standard_normal(o.shape) for o in p.operands)
+    if change is not None:
+        change(x, w, rng)
+    padded = np.pad(x.astype(np.longdouble), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    wanted = sum(
+        np.einsum("nhwc,kc->nhwk", padded[:, i : i + 12, j : j + 12], w[:, i, j].astype("g"))
+        for i in range(3)
+        for j in range(3)
+    )
+    size = np.linalg.norm(wanted)
+    for kernel in KERNELS:
+        config = kernel.default(p)
+        found = both_ways(kernel, p, config, (x, w))[0]
+        error = float(np.linalg.norm(found - wanted) / size)
+        assert error < kernel.error_bound(p, config) < p.error_budget()
 
 
 def test_reasons_of_refusal() -> None:
