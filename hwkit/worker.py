@@ -183,6 +183,11 @@ class Worker:
                     raise
                 # A candidate before this one may have left a broken process: try a new one.
                 if attempt:
+                    if message["do"] == "prepare" and died.failure == "timeout":
+                        raise HwkitError(
+                            "its inputs and its answer in float64, which the host computes, took "
+                            f"longer than {self.limits.prepare:.1f} s: give it a longer --budget"
+                        ) from None
                     raise HwkitError(
                         f"the worker process on {self._device['device']} is lost whenever it does "
                         f"'{message['do']}': {died.reason}"

@@ -158,6 +158,15 @@ def test_lost_while_timed(
     assert worker.pid != pid
 
 
+def test_a_reference_that_takes_too_long_is_one_sentence(device: Device) -> None:
+    """What the host computes for a large problem is named, with the option that gives it time."""
+    large = registry().op("gemm").parse("gemm float32 nn m=1500 n=1500 k=1500")
+    with Worker(device) as worker:
+        worker.limits.prepare = 0.02
+        with pytest.raises(HwkitError, match=r"in float64.* than 0\.0 s: give it .*--budget"):
+            worker.prepare(large, 0)
+
+
 def test_killed_from_outside_while_idle(worker: Worker, kernel: Kernel, problem: Problem) -> None:
     """A child that is killed between two candidates is replaced without anybody being blamed."""
     assert check(worker, kernel, problem, 1, "none").failure is None
