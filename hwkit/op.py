@@ -5,7 +5,6 @@ The nouns that an Op is made of come from here too: Problem, Operand, Dtypes and
 
 from __future__ import annotations
 
-import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -211,6 +210,8 @@ class Op(ABC):
 
 
 def _hint(name: str, op: Op) -> str:
+    import difflib
+
     known = [*op.sizes, *op.attributes]
     close = difflib.get_close_matches(name, known, 1)
     return f", did you mean {close[0]!r}?" if close else f": {op.name} has {', '.join(known)}"
