@@ -16,7 +16,7 @@ from . import gemm, tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["BOUNDS", "PRODUCTS", "TilesGemm", "kernels", "unavailable"]
+__all__ = ["BOUNDS", "PRODUCTS", "TilesGemm", "TilesKernel", "kernels", "unavailable"]
 
 SIDE = 32
 KC = (256, 512, 768, 1024, 1536, 2048)
@@ -61,7 +61,27 @@ def refusal(problem: Problem) -> str | None:
     return None
 
 
-class TilesGemm(Kernel):
+class TilesKernel(tiles.ProductKernel):
+    """What products and convolutions by tiles say of their accuracy.
+
+    Attributes:
+        terms: of each operand, 1 to 3.
+        narrow: whether operands are bfloat16, and multiplied as they are.
+    """
+
+    terms: int
+    narrow = False
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """Whether operands are multiplied, and not their terms."""
+        return self.narrow
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands; for bfloat16 it is the rounding of the output."""
+        return problem.error_budget() if self.narrow else BOUNDS[self.terms]
+
+
+class TilesGemm(TilesKernel):
     """float32 split into bfloat16: b once, where it is packed beforehand; a while it is packed.
 
     Values that do not survive the split, and tiny ones, are found then, and their blocks of the
@@ -133,34 +153,17 @@ class TilesGemm(Kernel):
             mc=config["mc"],
             nc=config["nc"],
             terms=self.terms,
-            is_bfloat16=problem.dtypes.input == "bfloat16",
+            is_bfloat16=self.narrow,
             threads=config["threads"],
             **gemm.operation(problem),
         )
         return run
-
-    def strict(self, problem: Problem, config: Config) -> bool:
-        """Terms are multiplied, not the operands."""
-        return False
-
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Every element is summed by one thread, in an order that the Config fixes."""
-        return True
-
-    def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return a bound for random operands."""
-        return BOUNDS[self.terms]
 
     def rank(self, problem: Problem) -> int:
         """First where tiles are full and packing pays; the fewer products the better."""
         m, n, k = (int(problem[name]) for name in "mnk")
         least = _PACKED if problem.packed else _UNPACKED
         return 7 - self.terms if min(m, n) >= least and k >= _DEEP else -2
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of packed operands."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
 
 
 class NarrowTilesGemm(TilesGemm):
@@ -169,6 +172,8 @@ class NarrowTilesGemm(TilesGemm):
     Args:
         op: ``"gemm"`` or ``"matmul"``.
     """
+
+    narrow = True
 
     def __init__(self, op: str) -> None:
         super().__init__(op, 1)
@@ -197,11 +202,3 @@ class NarrowTilesGemm(TilesGemm):
         values["mc"] = min(int(values["mc"]), tiles.on_ladder(MC, most))
         del values["kc"]
         return Config(values)
-
-    def strict(self, problem: Problem, config: Config) -> bool:
-        """The operands are multiplied, and summed in the accumulation dtype."""
-        return True
-
-    def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return the rounding of the output."""
-        return problem.error_budget()

@@ -29,7 +29,7 @@ def kernels() -> list[Kernel]:
     return [*(TilesConv2d(terms) for terms in (3, 2, 1)), NarrowTilesConv2d()]
 
 
-class TilesConv2d(Kernel):
+class TilesConv2d(amx.TilesKernel):
     """Pixels are rows of A and output channels columns of B; a tap is an offset into the image.
 
     An image with values that do not survive the split, or tiny ones, is convolved in plain float32.
@@ -100,7 +100,7 @@ class TilesConv2d(Kernel):
             "vectors": vectors,
             "kc": config.get("kc", _depth(problem)),
             "terms": self.terms,
-            "is_bfloat16": problem.dtypes.input == "bfloat16",
+            "is_bfloat16": self.narrow,
             "threads": config["threads"],
             **tiles.epilogue_arguments(problem),
         }
@@ -122,7 +122,7 @@ class TilesConv2d(Kernel):
             operands,
             output,
             sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
-            out_size=_out_size(problem),
+            out_size=tiles.out_size(problem),
             pad=(top, left),
             stride=problem["stride"],
             dilation=problem["dilation"],
@@ -133,22 +133,10 @@ class TilesConv2d(Kernel):
         )
         return run
 
-    def strict(self, problem: Problem, config: Config) -> bool:
-        """Terms are multiplied, not the operands."""
-        return False
-
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Every element is summed by one thread, in an order that the Config fixes."""
-        return True
-
-    def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return a bound for random operands."""
-        return amx.BOUNDS[self.terms]
-
     def rank(self, problem: Problem) -> int:
         """Before plain sums where tiles are full; six products stand behind Winograd's."""
         c, k = problem["c"], problem["k"]
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         pixels = problem["n"] * p * q
         used = c / (-(-c // SIDE) * SIDE) * pixels / _flat(problem)
         least = _PACKED if problem.packed else _UNPACKED
@@ -159,14 +147,11 @@ class TilesConv2d(Kernel):
             return 2 if window == (3, 3, (1, 1), (1, 1)) else 3
         return 6 - self.terms
 
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of the split image, of packed weights, and of each thread's results."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
-
 
 class NarrowTilesConv2d(TilesConv2d):
     """bfloat16 as it is, channels last: exact products, summed in float32, rounded once."""
+
+    narrow = True
 
     def __init__(self) -> None:
         super().__init__(1)
@@ -198,24 +183,11 @@ class NarrowTilesConv2d(TilesConv2d):
         del values["kc"]
         return Config(values)
 
-    def strict(self, problem: Problem, config: Config) -> bool:
-        """The operands are multiplied, and summed in the accumulation dtype."""
-        return True
-
-    def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return the rounding of the output."""
-        return problem.error_budget()
-
 
 def _plain_product(problem: Problem) -> bool:
     """Whether pixels are multiplied where they lie."""
     single = problem["r"] == problem["s"] == 1 and problem["stride"] == (1, 1)
     return single and problem["pad"] == (0, 0, 0, 0) and problem.layout == "nhwc"
-
-
-def _out_size(problem: Problem) -> tuple[int, int]:
-    shape = problem.output.shape
-    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
 
 
 def _depth(problem: Problem) -> int:
@@ -224,7 +196,7 @@ def _depth(problem: Problem) -> int:
 
 def _flat(problem: Problem) -> int:
     """Return the outputs that are computed, those between lines and images too."""
-    p, q = _out_size(problem)
+    p, q = tiles.out_size(problem)
     high = p + (problem["r"] - 1) * problem["dilation"][0] // problem["stride"][0]
     wide = q + (problem["s"] - 1) * problem["dilation"][1] // problem["stride"][1]
     return int(problem["n"] * high * wide)

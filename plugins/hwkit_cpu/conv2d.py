@@ -42,7 +42,7 @@ def kernels() -> list[Kernel]:
     return [DirectConv2d(), PackedConv2d()]
 
 
-class _Conv2d(Kernel):
+class _Conv2d(tiles.ProductKernel):
     """What both have in common."""
 
     op = "conv2d"
@@ -62,7 +62,7 @@ class _Conv2d(Kernel):
             operands,
             output,
             sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
-            out_size=_out_size(problem),
+            out_size=tiles.out_size(problem),
             pad=(top, left),
             stride=problem["stride"],
             dilation=problem["dilation"],
@@ -82,18 +82,9 @@ class _Conv2d(Kernel):
         )
         return run
 
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Every element is summed by one thread, in an order that the Config fixes."""
-        return True
-
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands."""
         return 1e-15 if problem.dtypes.input == "float64" else 8e-7
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of packed weights, and of what each thread packs."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
 
     def _values(self, problem: Problem) -> dict[str, Any]:
         double = problem.dtypes.input == "float64"
@@ -106,7 +97,7 @@ class _Conv2d(Kernel):
         }
 
     def _constraints(self, problem: Problem) -> list[Any]:
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         deep = tiles.covering(KC, _depth(problem))
         many = tiles.covering(PIXELS, p * q)
         wide = tiles.covering(CHANNELS, problem["k"] // problem["groups"])
@@ -146,7 +137,7 @@ class DirectConv2d(_Conv2d):
         """Return blocks for the caches found here."""
         double = problem.dtypes.input == "float64"
         known, size = tiles.facts(double), 8 if double else 4
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         groups, images = problem["groups"], problem["n"]
         kg = problem["k"] // groups
         threads = tiles.threads_for(problem, double)
@@ -180,7 +171,7 @@ class DirectConv2d(_Conv2d):
         """Return blocks for one tap and channels last: a product of rows that lie together."""
         double = problem.dtypes.input == "float64"
         known, size = tiles.facts(double), 8 if double else 4
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         groups, images = problem["groups"], problem["n"]
         kg, depth = problem["k"] // groups, _depth(problem)
         threads = tiles.threads_for(problem, double)
@@ -236,7 +227,7 @@ class PackedConv2d(_Conv2d):
         """Return blocks for the caches found here."""
         double = problem.dtypes.input == "float64"
         known, size = tiles.facts(double), 8 if double else 4
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         groups, images = problem["groups"], problem["n"]
         kg = problem["k"] // groups
         threads = tiles.threads_for(problem, double)
@@ -261,18 +252,13 @@ class PackedConv2d(_Conv2d):
 
     def rank(self, problem: Problem) -> int:
         """First for 1x1, whose pixels are packed by plain copies, and for the first layers."""
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         plain = problem["r"] * problem["s"] == 1 and p * q >= _FEW_PIXELS
         return 2 if plain or _depth(problem) <= _FIRST_LAYER else 0
 
 
 def _vectors(tile: tuple[int, int]) -> int:
     return tile[1]
-
-
-def _out_size(problem: Problem) -> tuple[int, int]:
-    shape = problem.output.shape
-    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
 
 
 def _depth(problem: Problem) -> int:

@@ -43,7 +43,7 @@ def kernels() -> list[Kernel]:
     ]
 
 
-class _Gemm(Kernel):
+class _Gemm(tiles.ProductKernel):
     """What all have in common.
 
     Args:
@@ -84,10 +84,6 @@ class _Gemm(Kernel):
             **operation(problem),
         )
         return run
-
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Every element is summed by one thread, in an order that the Config fixes."""
-        return True
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: blocks of the depth are summed one after another."""
@@ -156,11 +152,6 @@ class PackedGemm(_Gemm):
             "threads": threads,
         }
         return Config(values)
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of packed operands."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
 
 
 class UnpackedGemm(_Gemm):

@@ -51,7 +51,7 @@ def _amx_tiles() -> _Tiles:
     return _Tiles(16, ((32, 2), (32, 1), (16, 2), (16, 1)), (True,))
 
 
-class _Int8(Kernel):
+class _Int8(tiles.ProductKernel):
     """What both kernels have in common.
 
     Args:
@@ -106,11 +106,6 @@ class _Int8(Kernel):
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return 0: the answer is exact."""
         return 0.0
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of packed weights, and of what each thread packs."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
 
 
 class Int8Product(_Int8):

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple, Union
 
-from hwkit import Problem
+from hwkit import Config, Kernel, Problem
 
 from .device import compiled
 
 __all__ = [
     "Facts",
+    "ProductKernel",
     "Value",
     "balanced",
     "covering",
@@ -23,6 +24,7 @@ __all__ = [
     "facts",
     "on_ladder",
     "operand_arguments",
+    "out_size",
     "refusal",
     "thread_ladder",
     "threads_for",
@@ -46,6 +48,19 @@ class Facts(NamedTuple):
     threads: int
     vector: int
     tiles: tuple[tuple[int, int], ...]
+
+
+class ProductKernel(Kernel):
+    """A Kernel that builds the compiled run of a product, of which it asks all scratch memory."""
+
+    def deterministic(self, problem: Problem, config: Config) -> bool:
+        """Every element is summed by one thread, in an order that the Config fixes."""
+        return True
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the bytes of what a run packs, and of what each of its threads needs."""
+        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
+        return found
 
 
 @cache
@@ -136,6 +151,12 @@ def refusal(problem: Problem) -> str | None:
     if not all(array.nbytes for array in (problem.output, *problem.operands)):
         return "takes no empty arrays"
     return None
+
+
+def out_size(problem: Problem) -> tuple[int, int]:
+    """Return rows and columns of the images that a convolution makes."""
+    shape = problem.output.shape
+    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
 
 
 def operand_arguments(problem: Problem) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:

@@ -50,7 +50,7 @@ class _Numbers(NamedTuple):
     packed: bool
 
 
-class WinogradConv2d(Kernel):
+class WinogradConv2d(tiles.ProductKernel):
     """Tiles of m x m outputs. For images of several tiles and some dozens of channels.
 
     Tunables: ``tile`` of the matrix products, ``kc`` channels that are summed in one go, ``tiles``
@@ -126,7 +126,7 @@ class WinogradConv2d(Kernel):
             operands,
             output,
             sizes=[problem[name] for name in ("n", "c", "h", "w", "k")],
-            out_size=_out_size(problem),
+            out_size=tiles.out_size(problem),
             pad=(top, left),
             groups=problem["groups"],
             nhwc=problem.layout == "nhwc",
@@ -146,10 +146,6 @@ class WinogradConv2d(Kernel):
         """Sums and differences of inputs are multiplied, not inputs."""
         return False
 
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Every element is summed by one thread, in an order that the Config fixes."""
-        return True
-
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: rounding grows as the root of what is summed."""
         summed = float(min(int(config["kc"]), problem["c"] // problem["groups"]))
@@ -161,7 +157,7 @@ class WinogradConv2d(Kernel):
         """Before plain sums where the model of costs says that it is faster."""
         double = problem.dtypes.input == "float64"
         known, threads = tiles.facts(double), tiles.threads_for(problem, double)
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
         plain_cost = plain * _PLAIN / threads
         cost = {m: WinogradConv2d(m)._least(problem, known, threads) for m in SIZES}
@@ -169,13 +165,8 @@ class WinogradConv2d(Kernel):
             return 0 if cost[self.m] < 2 * plain_cost else -1
         return 2 + sum(_ahead(cost, self.m, m) for m in SIZES if m != self.m)
 
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of transformed weights and tiles."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
-
     def _numbers(self, problem: Problem) -> _Numbers:
-        p, q = _out_size(problem)
+        p, q = tiles.out_size(problem)
         groups = problem["groups"]
         return _Numbers(
             every=problem["n"] * -(-p // self.m) * -(-q // self.m),
@@ -247,8 +238,3 @@ def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: i
 def _tile_bytes(of: _Numbers) -> int:
     """Return the bytes of one transformed tile, before and after the products."""
     return of.positions * (of.c + of.k + 32) * of.size
-
-
-def _out_size(problem: Problem) -> tuple[int, int]:
-    shape = problem.output.shape
-    return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
