@@ -22,7 +22,7 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     const hwkit_isa *isa = hwkit_isa_get();
     size_t item = d->is_double ? sizeof(double) : sizeof(float);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
-    int64_t vl = kernels->vl;
+    const int64_t vl = d->vl = kernels->vl;
     /* The distance of taps means nothing where there is one; it could be any number. */
     d->dy = d->r == 1 ? 1 : d->dy;
     d->dx = d->s == 1 ? 1 : d->dx;
@@ -30,6 +30,8 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     d->lo = d->act.kind == HWKIT_CLAMP ? d->act.lo : -INFINITY;
     d->hi = d->act.kind == HWKIT_CLAMP ? d->act.hi : INFINITY;
     d->block = d->block < 1 ? 1 : d->block > d->k ? d->k : d->block;
+    if (d->nhwc && d->block < d->k) /* whole vectors */
+        d->block = ceil_div(d->block, vl) * vl;
     /* Sizes can be anything below 2**63, so the bound is checked in floating point first. */
     double reach = (double)(d->rows - 1) * (double)d->sy + (double)(d->r - 1) * (double)d->dy + 1;
     if (d->nhwc) {
@@ -54,19 +56,30 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     return 0;
 }
 
+int64_t hwkit_depthwise_packed(const hwkit_depthwise *d)
+{
+    return (d->nhwc ? ceil_div(d->k, d->vl) * d->vl : d->k) * d->r * d->s;
+}
+
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
 {
-    int64_t taps = d->r * d->s;
+    const int64_t taps = d->r * d->s, vl = d->vl;
+    const size_t item = d->is_double ? sizeof(double) : sizeof(float);
     if (!d->nhwc) {
-        memcpy(packed, w, (size_t)(taps * d->k) * (d->is_double ? sizeof(double) : sizeof(float)));
+        memcpy(packed, w, (size_t)(taps * d->k) * item);
         return;
     }
+    /* The taps of a vector lie together: [tap][k] would put them into the same sets of the first
+     * cache wherever k is a multiple of 512. */
+    memset(packed, 0, (size_t)hwkit_depthwise_packed(d) * item);
     for (int64_t k = 0; k < d->k; k++)
-        for (int64_t t = 0; t < taps; t++)
+        for (int64_t t = 0; t < taps; t++) {
+            const int64_t to = (k / vl * taps + t) * vl + k % vl;
             if (d->is_double)
-                ((double *)packed)[t * d->k + k] = ((const double *)w)[k * taps + t];
+                ((double *)packed)[to] = ((const double *)w)[k * taps + t];
             else
-                ((float *)packed)[t * d->k + k] = ((const float *)w)[k * taps + t];
+                ((float *)packed)[to] = ((const float *)w)[k * taps + t];
+        }
 }
 
 typedef struct {
@@ -127,7 +140,7 @@ static int64_t item_size(const hwkit_depthwise *d)
 
 static int64_t weights_bytes(const hwkit_depthwise *d)
 {
-    return d->k * d->r * d->s * item_size(d);
+    return hwkit_depthwise_packed(d) * item_size(d);
 }
 
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)

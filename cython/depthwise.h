@@ -30,6 +30,7 @@ struct hwkit_depthwise {
     int threads;
     /* Found by hwkit_depthwise_prepare. */
     hwkit_depthwise_fn fn;
+    int64_t vl;           /* elements of a vector */
     double lo, hi;        /* bounds of the result, infinite but for HWKIT_CLAMP */
     int64_t phase;        /* nchw: length of one phase of a strip row */
     size_t pointer_bytes; /* nhwc: pointers come first in the scratch */
@@ -43,7 +44,9 @@ struct hwkit_depthwise {
 /* Returns 0, or -1 if a task's scratch memory would be absurd (more than 1 GiB). */
 int hwkit_depthwise_prepare(hwkit_depthwise *d);
 
-/* Weights as the caller has them to the kernel's order: [tap][k] for nhwc, as they are for nchw. */
+/* Weights as the caller has them to the kernel's order, hwkit_depthwise_packed elements: for nhwc [k in
+ * vectors][tap][vector], zeros behind the last channel; as they are for nchw. */
+int64_t hwkit_depthwise_packed(const hwkit_depthwise *d);
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed);
 
 /* Returns 0, or -1 if memory ran out. */
