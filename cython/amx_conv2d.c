@@ -375,7 +375,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     const hwkit_conv2d *c = &p->c;
     char *const held = p->operands.held[W];
     const void *all[KINDS];
-    hwkit_bind(&p->operands, operands, all);
+    hwkit_bind(&p->operands, KINDS, operands, all);
     const int64_t weights = held ? 0 : hwkit_amx_packed_bytes(&p->weights);
     const int64_t order = held ? 0 : order_bytes(p);
     const int64_t bias = bias_bytes(p);

@@ -460,7 +460,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     const plan *p = (const plan *)base;
     const hwkit_conv2d *c = &p->c;
     const void *all[KINDS];
-    hwkit_bind(&p->operands, operands, all);
+    hwkit_bind(&p->operands, KINDS, operands, all);
     job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];

@@ -148,7 +148,7 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     const plan *self = (const plan *)base;
     hwkit_depthwise d = self->d;
     const void *all[KINDS];
-    hwkit_bind(&self->operands, operands, all);
+    hwkit_bind(&self->operands, KINDS, operands, all);
     if (!self->operands.held[W]) {
         void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(&d));
         if (!packed)

@@ -393,7 +393,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     const plan *p = (const plan *)base;
     const hwkit_gemm *g = &p->g;
     batch b = {.p = p, .out = out};
-    hwkit_bind(&p->operands, operands, b.operands);
+    hwkit_bind(&p->operands, KINDS, operands, b.operands);
     if (g->batch >= 2 * (int64_t)g->threads && g->threads > 1) {
         /* whole products for each thread: what they run in parallel inside runs inline */
         hwkit_parallel_work(g->batch, batch_chunk, &b, g->threads, (int64_t)(base->seconds * 1e9));

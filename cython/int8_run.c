@@ -133,7 +133,7 @@ int hwkit_int8_run(const hwkit_plan *base, const void *const *operands, void *ou
 {
     const plan *p = (const plan *)base;
     batch b = {.p = p, .out = out};
-    hwkit_bind(&p->operands, operands, b.all);
+    hwkit_bind(&p->operands, KINDS, operands, b.all);
     if (p->g.batch >= 2 * (int64_t)p->g.threads && p->g.threads > 1)
         /* whole products for each thread: what they run in parallel inside runs inline */
         hwkit_parallel_work(p->g.batch, batch_chunk, &b, p->g.threads,

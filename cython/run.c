@@ -153,7 +153,7 @@ static int hold_run(const hwkit_plan *plan, const void *const *operands, void *o
 {
     const holding *h = (const holding *)plan;
     const void *all[HWKIT_MAX_OPERANDS];
-    hwkit_bind(&h->operands, operands, all);
+    hwkit_bind(&h->operands, h->operands.kinds, operands, all);
     return h->inner->run(h->inner, all, out);
 }
 

@@ -45,9 +45,10 @@ typedef struct {
 } hwkit_operands;
 
 /* Find all operands of a call, by kind: held or given; NULL where the plan takes none. */
-static inline void hwkit_bind(const hwkit_operands *o, const void *const *given, const void **all)
+static inline void hwkit_bind(const hwkit_operands *o, int kinds, const void *const *given,
+                              const void **all)
 {
-    for (int kind = 0; kind < o->kinds; kind++)
+    for (int kind = 0; kind < kinds; kind++)
         all[kind] = !o->present[kind] ? NULL : o->held[kind] ? o->held[kind] : *given++;
 }
 

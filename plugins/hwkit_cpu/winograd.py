@@ -180,9 +180,6 @@ class WinogradConv2d(tiles.ProductKernel):
 
     def _blocks(self, of: _Numbers) -> list[int]:
         """Return the numbers of tiles of a block to choose from."""
-        if self.m == 6:
-            # Larger ones were up to 1.3 times slower on images of 112 pixels, against the model.
-            return [TILES[0]]
         many, most = tiles.covering(TILES, of.every), _MOST_BYTES // _tile_bytes(of)
         return [t for t in TILES if t == TILES[0] or (t <= many and t <= most)]
 
@@ -199,12 +196,21 @@ _TILE = 150.0  # a position of a tile: pointers and calls
 _MOVE = 5.0  # transforming one element of a tile, in or out
 _MAKE = 7.0  # transforming one element of the weights
 _FIRST = 0.2  # a byte of weights from memory, for each element of a vector
-_AGAIN = 0.08  # a byte from the third cache, likewise
+# A byte of tiles that went to a core's share of the third cache, likewise, and what any byte costs
+# more from beyond it. Weights come in long runs, so within the share they cost nothing.
+_NEAR, _FAR = 0.12, 0.37
+_NEAR_BYTES, _FAR_BYTES = 4 << 20, 12 << 20
 
 
 def _ahead(cost: dict[int, float], m: int, other: int) -> bool:
     """Whether F(m) comes first: of two that are alike the smaller tiles are more accurate."""
     return cost[m] <= _ALIKE * cost[other] if m < other else _ALIKE * cost[m] < cost[other]
+
+
+def _far(used: float) -> float:
+    """Return what a byte costs more each time but the first, if so many are used in turn."""
+    beyond = (used - _NEAR_BYTES) / (_FAR_BYTES - _NEAR_BYTES)
+    return _FAR * min(1.0, max(0.0, beyond))
 
 
 def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: int) -> float:
@@ -224,18 +230,20 @@ def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: i
     work = count * (products + of.positions * (_TILE + _MOVE * (c + k)))
     # What stays in the second cache costs nothing more.
     weights = max(0, of.positions * of.c * of.k * of.size - 2 * known.l2)
-    first = weights * (_FIRST - _AGAIN) * known.vector * of.groups
-    again = weights * _AGAIN * known.vector
+    again = weights * _far(weights) * known.vector
+    first = weights * _FIRST * known.vector * of.groups
     filled = count * _tile_bytes(of)
-    spilled = 2 * filled * _AGAIN * known.vector if filled > known.l2 else 0
+    # Written and read.
+    beyond = 2 * filled * (_NEAR + _far(filled)) * known.vector
+    spilled = beyond if filled > known.l2 else 0.0
     packing = 0.0 if of.packed else _MAKE * of.positions * of.c * k * of.groups
     if stages:
         # The threads meet three times, and transformed tiles go from cache to cache.
         meeting = 250_000 if threads > 1 else 0
         block = (work + again + 1.5 * spilled) / threads + meeting
-        return (packing + first) / threads + blocks * of.groups * block
+        return (packing + first - again * of.groups) / threads + blocks * of.groups * block
     rounds = -(-blocks * of.groups // threads)
-    return packing / threads + first + rounds * (work + again + spilled)
+    return packing / threads + first - again * of.groups + rounds * (work + again + spilled)
 
 
 def _tile_bytes(of: _Numbers) -> int:
