@@ -35,6 +35,9 @@ __all__ = [
 # Below this a second thread costs more than it brings.
 _THREAD_MULTIPLY_ADDS = 400_000
 
+# Of a block, what threads that share them wait for the last one: they are never equally fast.
+_LATE = 0.25
+
 
 Value = Union[bool, int, float, str]
 
@@ -133,7 +136,7 @@ def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: 
             break
         # What a block reads again costs as much as a few of its rows or columns; rounds that are
         # not full leave threads idle.
-        rounds = -(-chunks // threads)
+        rounds = -(-chunks // threads) + (_LATE if threads > 1 else 0.0)
         used = size * others / (rounds * threads * (block + 4.0))
         if used >= best:
             found, best = rung, used
