@@ -28,8 +28,12 @@ NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
 
 # The kernels for few rows do so many at a time.
 _ROWS_AT_A_TIME = 4
+# Up to so many rows of a are copied even if they lie well.
+_ROWS_TO_COPY = 16
 # The rounding of sums of positive terms grows with their number; 8e-7 in float32 for these.
 _DEEPEST = 1 << 14
+# A matrix of more bytes than this is read from memory, time and again.
+_LARGE = 1 << 23
 # Up to this size both operands lie in the first cache, and nothing is gained by moving them.
 _SMALL = 56
 
@@ -128,14 +132,16 @@ class PackedGemm(_Gemm):
         m, n, k = (int(problem[name]) for name in "mnk")
         batch = batch_of(problem)
         threads = tiles.threads_for(problem, double)
+        tile = tiles.for_rows(known, m)
         # A panel of b may fill the first cache: it is read in order, and prefetched.
-        width = known.tiles[0][1] * known.vector
+        width = tile[1] * known.vector
         kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
         kc = min(kc, tiles.covering(KC, k))
         transposed = _transposes(problem)[0]
         # Rows of a that start a multiple of 2 KiB apart fight for the same sets of the cache.
         clash = (m if transposed else k) * size % 2048 == 0 and k >= 512
-        pack = transposed or (clash and n >= 128)
+        # A few rows are copied in next to no time.
+        pack = transposed or (n >= 128 and (clash or m <= _ROWS_TO_COPY))
         most = known.l2 / 2 / (kc * size)
         mc = tiles.balanced(MC, m, batch, threads, most)
         chunks = -(-m // mc) * batch
@@ -144,7 +150,7 @@ class PackedGemm(_Gemm):
             nc = tiles.on_ladder(NC, -(-n // -(-threads // chunks)) + width)
         cover = tiles.covering(NC, n)
         values: dict[str, Value] = {
-            "tile": tiles.tile_text(known.tiles[0], double),
+            "tile": tiles.tile_text(tile, double),
             "kc": kc,
             "mc": mc,
             "nc": min(nc, cover),
@@ -213,10 +219,12 @@ class _FewRows(_Gemm):
     Attributes:
         few: up to so many rows they are the first choice.
         beside: the size that, with the columns of a chunk, makes what is read again and again.
+        packs: whether it has a packed b of its own.
     """
 
     few: int
     beside: str
+    packs = False
 
     def space(self, problem: Problem) -> Space:
         """Return the columns of a chunk, and threads."""
@@ -240,8 +248,12 @@ class _FewRows(_Gemm):
         return Config({"nc": nc, "threads": threads})
 
     def rank(self, problem: Problem) -> int:
-        """Before the packed kernel for few rows."""
-        return 2 if problem["m"] <= self.few or problem["n"] == 1 else -1
+        """Before the packed kernel for few rows; where b is packed already, for fewer of them."""
+        few = self.few
+        if problem.packed and not self.packs:
+            # Beyond the caches, all wait for b, and it is read fastest as it lies.
+            few = _ROWS_AT_A_TIME if problem.operands[1].nbytes > _LARGE else 1
+        return 2 if problem["m"] <= few or problem["n"] == 1 else -1
 
 
 class DotGemm(_FewRows):
@@ -280,6 +292,7 @@ class _NarrowGemm(_FewRows):
     algorithm = "narrow"
     few = 16
     beside = "k"
+    packs = True
     bound: float
 
     def supports(self, problem: Problem) -> bool | str:

@@ -22,6 +22,7 @@ __all__ = [
     "covering",
     "epilogue_arguments",
     "facts",
+    "for_rows",
     "on_ladder",
     "operand_arguments",
     "out_size",
@@ -34,6 +35,9 @@ __all__ = [
 
 # Below this a second thread costs more than it brings.
 _THREAD_MULTIPLY_ADDS = 400_000
+
+# Of more rows than so many tiles have, the last ones do not count.
+_FEW_TILES = 4
 
 # Of a block, what threads that share them wait for the last one: they are never equally fast.
 _LATE = 0.25
@@ -83,6 +87,15 @@ def facts(double: bool) -> Facts:
     found = {tile for tile in found if 2 * tile[0] * tile[1] > largest}
     widest = sorted(found, key=lambda tile: (-tile[0] * tile[1], -tile[0]))
     return Facts(isa, info["l1d"], info["l2"], info["threads"], vector, tuple(widest))
+
+
+def for_rows(known: Facts, rows: int) -> tuple[int, int]:
+    """Return the tile whose accumulators so many rows fill best: few leave some of them idle."""
+
+    def filled(tile: tuple[int, int]) -> float:
+        return rows / -(-rows // tile[0]) * tile[1]
+
+    return max(known.tiles, key=filled) if rows < _FEW_TILES * known.tiles[0][0] else known.tiles[0]
 
 
 def tile_text(tile: tuple[int, int], double: bool) -> str:
