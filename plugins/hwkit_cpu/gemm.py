@@ -28,6 +28,8 @@ NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
 
 # The kernels for few rows do so many at a time.
 _ROWS_AT_A_TIME = 4
+# Up to so many rows, a panel of b need not stay in the first cache.
+_FEW_ROWS = 64
 # Up to so many rows of a are copied even if they lie well.
 _ROWS_TO_COPY = 16
 # The rounding of sums of positive terms grows with their number; 8e-7 in float32 for these.
@@ -136,7 +138,8 @@ class PackedGemm(_Gemm):
         # A panel of b may fill the first cache: it is read in order, and prefetched.
         width = tile[1] * known.vector
         kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
-        kc = min(kc, tiles.covering(KC, k))
+        # Past few rows it goes but a few times, from wherever it lies: then whole sums are best.
+        kc = min(kc if m > _FEW_ROWS else KC[-1], tiles.covering(KC, k))
         transposed = _transposes(problem)[0]
         # Rows of a that start a multiple of 2 KiB apart fight for the same sets of the cache.
         clash = (m if transposed else k) * size % 2048 == 0 and k >= 512
