@@ -146,11 +146,12 @@ class PackedGemm(_Gemm):
         # A few rows are copied in next to no time.
         pack = transposed or (n >= 128 and (clash or m <= _ROWS_TO_COPY))
         most = known.l2 / 2 / (kc * size)
-        mc = tiles.balanced(MC, m, batch, threads, most)
+        # Threads share the columns of few rows: each reads only its part of b, and copies all of a.
+        mc = tiles.balanced(MC, m, batch, threads if m > _ROWS_TO_COPY else 1, most)
         chunks = -(-m // mc) * batch
         nc = NC[-1]
         if chunks < threads:
-            nc = tiles.on_ladder(NC, -(-n // -(-threads // chunks)) + width)
+            nc = tiles.balanced(NC, n, chunks, threads, n)
         cover = tiles.covering(NC, n)
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tile, double),
