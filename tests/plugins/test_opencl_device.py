@@ -219,8 +219,8 @@ def test_binaries_are_named_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path
     ("text", "reason"),
     [
         ("gemm float32 nn m=2147483648 n=1 k=1", "a size is beyond"),
-        ("gemm float32 nn m=65536 n=65536 k=1", "bytes, more than"),
-        ("matmul float16 b=4 m=32768 n=32768 k=1", "bytes, more than"),
+        ("gemm float32 nn m=1048576 n=1048576 k=1", "bytes, more than"),
+        ("matmul float16 b=1024 m=32768 n=32768 k=1", "bytes, more than"),
         ("conv2d float32 nhwc n=65536 c=1 h=256 w=256 k=1 r=1 s=1 pad=0 stride=1", "2**31 pixels"),
         ("max_pool2d float32 nchw n=65536 c=1 h=256 w=256 r=1 s=1 pad=0 stride=1", "more than"),
     ],
