@@ -17,10 +17,15 @@ static int64_t ceil_div(int64_t a, int64_t b)
     return a / b + (a % b != 0);
 }
 
+static int64_t item_size(const hwkit_depthwise *d)
+{
+    return d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
+}
+
 int hwkit_depthwise_prepare(hwkit_depthwise *d)
 {
     const hwkit_isa *isa = hwkit_isa_get();
-    size_t item = d->is_double ? sizeof(double) : sizeof(float);
+    const size_t item = (size_t)item_size(d);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
     const int64_t vl = d->vl = kernels->vl;
     /* The distance of taps means nothing where there is one; it could be any number. */
@@ -56,22 +61,22 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     return 0;
 }
 
-int64_t hwkit_depthwise_packed(const hwkit_depthwise *d)
+int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d)
 {
-    return (d->nhwc ? ceil_div(d->k, d->vl) * d->vl : d->k) * d->r * d->s;
+    return (d->nhwc ? ceil_div(d->k, d->vl) * d->vl : d->k) * d->r * d->s * item_size(d);
 }
 
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
 {
     const int64_t taps = d->r * d->s, vl = d->vl;
-    const size_t item = d->is_double ? sizeof(double) : sizeof(float);
+    const size_t bytes = (size_t)hwkit_depthwise_packed_bytes(d);
     if (!d->nhwc) {
-        memcpy(packed, w, (size_t)(taps * d->k) * item);
+        memcpy(packed, w, bytes);
         return;
     }
     /* The taps of a vector lie together: [tap][k] would put them into the same sets of the first
      * cache wherever k is a multiple of 512. */
-    memset(packed, 0, (size_t)hwkit_depthwise_packed(d) * item);
+    memset(packed, 0, bytes);
     for (int64_t k = 0; k < d->k; k++)
         for (int64_t t = 0; t < taps; t++) {
             const int64_t to = (k / vl * taps + t) * vl + k % vl;
@@ -133,16 +138,6 @@ typedef struct {
     void *zeros;
 } plan;
 
-static int64_t item_size(const hwkit_depthwise *d)
-{
-    return d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
-}
-
-static int64_t weights_bytes(const hwkit_depthwise *d)
-{
-    return hwkit_depthwise_packed(d) * item_size(d);
-}
-
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *self = (const plan *)base;
@@ -150,7 +145,7 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     const void *all[KINDS];
     hwkit_bind(&self->operands, KINDS, operands, all);
     if (!self->operands.held[W]) {
-        void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(&d));
+        void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, hwkit_depthwise_packed_bytes(&d));
         if (!packed)
             return HWKIT_NO_MEMORY;
         hwkit_depthwise_pack(&d, all[W], packed);
@@ -175,7 +170,7 @@ static void plan_destroy(hwkit_plan *base)
 
 static void *pack_whole(const hwkit_depthwise *d, const void *w)
 {
-    void *packed = hwkit_alloc(weights_bytes(d));
+    void *packed = hwkit_alloc(hwkit_depthwise_packed_bytes(d));
     if (packed)
         hwkit_depthwise_pack(d, w, packed);
     return packed;
@@ -191,7 +186,7 @@ static hwkit_plan *plan_prepack(const hwkit_plan *base, const hwkit_constants *c
     if (!made)
         return NULL;
     if (hwkit_hold(&made->operands, &old->operands, constants, W) &&
-        (!w || hwkit_keep(&made->operands, W, pack_whole(d, w), weights_bytes(d))))
+        (!w || hwkit_keep(&made->operands, W, pack_whole(d, w), hwkit_depthwise_packed_bytes(d))))
         return &made->base;
     plan_destroy(&made->base);
     return NULL;

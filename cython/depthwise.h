@@ -44,9 +44,9 @@ struct hwkit_depthwise {
 /* Returns 0, or -1 if a task's scratch memory would be absurd (more than 1 GiB). */
 int hwkit_depthwise_prepare(hwkit_depthwise *d);
 
-/* Weights as the caller has them to the kernel's order, hwkit_depthwise_packed elements: for nhwc [k in
- * vectors][tap][vector], zeros behind the last channel; as they are for nchw. */
-int64_t hwkit_depthwise_packed(const hwkit_depthwise *d);
+/* Weights as the caller has them to the kernel's order, hwkit_depthwise_packed_bytes of them: for nhwc
+ * [k in vectors][tap][vector], zeros behind the last channel; as they are for nchw. */
+int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d);
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed);
 
 /* Returns 0, or -1 if memory ran out. */
