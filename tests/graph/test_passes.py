@@ -13,7 +13,8 @@ from hwkit.op import relative_error
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 helper = onnx.helper
 
-PASSES = ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "layout", "dead_again"]
+PASSES = ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"]
+PASSES += ["dead_again"]
 
 
 def weights(shape: tuple[int, ...], name: str, seed: int = 0) -> Any:
@@ -254,6 +255,62 @@ def test_images_lie_with_channels_last_inside() -> None:
     inside, outside = compare(proto, "layout")
     assert inside.count("Transpose") == 2
     assert "Transpose" not in outside
+
+
+def heads(*kinds: str) -> tuple[list[Any], list[Any]]:
+    """Return branches on an image of (1, 4, 6, 6), joined as a detector joins its heads."""
+    nodes, constants, parts = [], [whole("flat", 1, -1, 2)], []
+    for i, kind in enumerate(kinds):
+        if kind == "Conv":
+            constants.append(weights((2 * i + 2, 4, 3, 3), f"w{i}"))
+            nodes.append(conv("x", f"c{i}", f"w{i}", strides=[i + 1] * 2))
+        else:
+            nodes.append(helper.make_node(kind, ["x"], [f"c{i}"]))
+        nodes.append(helper.make_node("Transpose", [f"c{i}"], [f"t{i}"], perm=[0, 2, 3, 1]))
+        nodes.append(helper.make_node("Reshape", [f"t{i}", "flat"], [f"r{i}"]))
+        parts.append(f"r{i}")
+    return [*nodes, helper.make_node("Concat", parts, ["joined"], axis=1)], constants
+
+
+def test_an_activation_behind_joined_heads_is_lifted_into_them() -> None:
+    """Each head computes its own share in its epilogue, and no step is left for it."""
+    nodes, constants = heads("Conv", "Conv")
+    nodes.append(helper.make_node("Sigmoid", ["joined"], ["y"]))
+    lifted, left = compare(model_of(nodes, (1, 4, 6, 6), constants), "lift")
+    assert "Sigmoid" not in lifted
+    assert left.count("Sigmoid") == 1
+
+
+def test_a_branch_that_cannot_take_it_keeps_its_share_of_the_activation() -> None:
+    """A pool among the heads gets a step of its own; where it is the greater part, all stays."""
+    nodes, constants = heads("Conv", "Conv", "GlobalMaxPool")
+    nodes.append(helper.make_node("LeakyRelu", ["joined"], ["y"], alpha=0.25))
+    lifted, left = compare(model_of(nodes, (1, 4, 6, 6), constants), "lift")
+    assert lifted.index("LeakyRelu") < lifted.index("Concat") < len(left)
+    assert left.index("LeakyRelu") > left.index("Concat")
+    nodes, constants = heads("Neg", "Conv")
+    nodes.append(helper.make_node("Sigmoid", ["joined"], ["y"]))
+    kept, _ = compare(model_of(nodes, (1, 4, 6, 6), constants), "lift")
+    assert kept.index("Sigmoid") > kept.index("Concat")
+
+
+def test_what_others_take_is_not_lifted() -> None:
+    """Whoever takes the joined heads, or one of them, gets them without the activation."""
+    nodes, constants = heads("Conv", "Conv")
+    more = [
+        helper.make_node("Sigmoid", ["joined"], ["s"]),
+        helper.make_node("Mul", ["s", "joined"], ["y"]),
+    ]
+    kept, _ = compare(model_of([*nodes, *more], (1, 4, 6, 6), constants), "lift")
+    assert kept[-2:] == ["Sigmoid", "Mul"]
+    nodes[-1] = helper.make_node("Concat", ["r0", "r1", "r1"], ["joined"], axis=1)
+    more = [
+        helper.make_node("Sigmoid", ["joined"], ["s"]),
+        helper.make_node("ReduceMax", ["r1"], ["m"], keepdims=0),
+        helper.make_node("Add", ["s", "m"], ["y"]),
+    ]
+    partly, _ = compare(model_of([*nodes, *more], (1, 4, 6, 6), constants), "lift")
+    assert partly.count("Sigmoid") == 2  # for both copies of the head that is used thrice
 
 
 def test_a_pass_of_a_plugin_runs_and_can_be_left_out() -> None:

@@ -32,7 +32,7 @@ class Pass(NamedTuple):
 
 def own_passes() -> list[Pass]:
     """Return hwkit's own passes."""
-    from . import absorb, batch_norm, constants, dead, fusion, layout, shuffle
+    from . import absorb, batch_norm, constants, dead, fusion, layout, lift, shuffle
 
     return [
         Pass("constants", 10, constants.run),
@@ -41,6 +41,7 @@ def own_passes() -> list[Pass]:
         Pass("shuffle", 35, shuffle.run),
         Pass("batch_norm", 40, batch_norm.run),
         Pass("fusion", 50, fusion.run),
+        Pass("lift", 55, lift.run),
         Pass("layout", 60, layout.run),
         Pass("dead_again", 70, dead.run),
     ]

@@ -7,7 +7,7 @@ import numpy as np
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
 
-__all__ = ["activation_of", "run"]
+__all__ = ["Makers", "Users", "activation_of", "run", "takes_activation"]
 
 _FUSABLE = ("Conv", "Gemm")
 
@@ -96,13 +96,19 @@ def _activation(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
     text = activation_of(node)
     if text is None:
         return False
-    maker = _source(graph, node, node.input(0), makers, users)
-    if maker is None or not _takes(maker):
+    if not takes_activation(graph, node, node.input(0), makers, users):
         return False
+    maker = makers[node.input(0)]
     maker.attributes["activation"] = text
     maker.outputs[0] = node.output()
     graph.remove([node])
     return True
+
+
+def takes_activation(graph: Graph, node: Node, value: Value, makers: Makers, users: Users) -> bool:
+    """Whether the epilogue of what makes a value for ``node`` alone can take an activation."""
+    maker = _source(graph, node, value, makers, users)
+    return maker is not None and _takes(maker)
 
 
 def _takes(maker: Node) -> bool:
