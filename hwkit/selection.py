@@ -95,7 +95,7 @@ def select(
             declined[kernel.name] = answer or "it does not support this problem"
     rejected: list[tuple[Record, str]] = []
     for match in matches if able else ():
-        reason = _why_not(match, able, problem, tolerance)
+        reason = _other_threads(match, device) or _why_not(match, able, problem, tolerance)
         if reason is None:
             kernel = able.pop(match.record.kernel)
             return Selection(
@@ -121,6 +121,19 @@ def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> st
     return (
         f"no kernel of {device} takes '{problem}' ({reasons}): choose another device or tolerance"
     )
+
+
+def _other_threads(match: Match, device: Device) -> str | None:
+    """Return why a record of another device is none for this one's threads, or ``None``.
+
+    Work is cut for as many threads as there were: the best of one thread took twice the time of
+    the default on two.
+    """
+    theirs = match.record.fingerprint.identity.get("threads")
+    mine = device.fingerprint.identity.get("threads")
+    if match.same_device or theirs == mine:
+        return None
+    return f"it was measured with threads={theirs}, here are threads={mine}"
 
 
 def _why_not(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from toy import ToyDevice, ToyKernel
 
 from hwkit import ArgumentError, Config, NoKernel, Problem, selection
+from hwkit.backend import Fingerprint
 from hwkit.measure import Measurement
 from hwkit.ops.gemm import GEMM
 from hwkit.records import Match, Record
-from hwkit.selection import check_tolerance, select
+from hwkit.selection import Selection, check_tolerance, select
 from hwkit.settings import Settings
 
 DEVICE = ToyDevice(0)
@@ -54,6 +56,21 @@ def test_a_record_that_does_not_count(match: Match, reason: str) -> None:
     chosen = select(PROBLEM, DEVICE, [ToyKernel()], [match, match_of("shipped record")])
     assert chosen.source == "shipped record"
     assert reason in chosen.rejected[0][1]
+
+
+def test_a_record_of_another_number_of_threads() -> None:
+    """Work that was cut for other threads is no guess for these; other facts may differ."""
+
+    def chosen(**facts: int) -> Selection:
+        theirs = Fingerprint({**DEVICE.fingerprint.identity, **facts})
+        match = replace(match_of(fingerprint=theirs), same_device=False)
+        return select(PROBLEM, DEVICE, [ToyKernel()], [match])
+
+    assert chosen(l2=1).source == "user record"
+    assert chosen(threads=64).source == "default"
+    assert chosen(threads=64).rejected[0][1] == (
+        "it was measured with threads=64, here are threads=None"
+    )
 
 
 def test_nothing_is_asked_for_behind_a_record_that_is_too_far_away() -> None:
