@@ -3,6 +3,7 @@
 #define HWKIT_ISA_H
 
 #include "depthwise.h"
+#include "elementwise.h"
 #include "gemm_kernels.h"
 #include "pool2d.h"
 #include "probe.h"
@@ -15,6 +16,7 @@ typedef struct {
     int vl;                   /* elements of a vector; 0: this table is for another architecture */
     const hwkit_gemm_kernels *gemm;
     const hwkit_depthwise_kernels *depthwise;
+    const hwkit_elementwise_kernels *elementwise;
     const hwkit_pool_kernels *pool;
     const hwkit_winograd_kernels *winograd;
     hwkit_probe_fn probe;

@@ -18,8 +18,8 @@ PUBLIC: dict[str, set[str]] = {
         "__version__", "explain", "hookimpl", "load", "ops", "plan", "tune", "use",
     },
     "hwkit.ops": {
-        "avg_pool2d", "conv2d", "gemm", "global_avg_pool2d", "global_max_pool2d", "hwkit_ops",
-        "matmul", "max_pool2d", "qconv2d", "qmatmul",
+        "avg_pool2d", "conv2d", "elementwise", "gemm", "global_avg_pool2d", "global_max_pool2d",
+        "hwkit_ops", "matmul", "max_pool2d", "qconv2d", "qmatmul",
     },
     "hwkit.testing": {
         "BackendSuite", "FAULTS", "FakeBackend", "FaultyBackend", "OnnxBackend", "ReplayBackend",

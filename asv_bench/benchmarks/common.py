@@ -45,6 +45,10 @@ PROBLEMS = {
     ],
     "global_avg_pool2d": ["global_avg_pool2d float32 nchw n=1 c=2048 h=7 w=7"],
     "global_max_pool2d": ["global_max_pool2d float32 nchw n=1 c=2048 h=7 w=7"],
+    "elementwise": [
+        "elementwise float32 b=1 n=1 c=183360 l=1 activation=sigmoid",
+        "elementwise float32 b=1 n=784 c=120 l=1 operator=multiply",
+    ],
     "qconv2d": [
         "qconv2d uint8,int8,uint8,int32 nchw n=1 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1 "
         "per_channel=true +bias",

@@ -46,6 +46,10 @@ class GlobalPool2d(_Calls):
     )
 
 
+class Elementwise(_Calls):
+    params = (DEVICES, PROBLEMS["elementwise"], ["default", "tuned"])
+
+
 class Planning:
     """The first call of a kind: checks, records, build."""
 

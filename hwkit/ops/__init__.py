@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from ..hookspecs import hookimpl
 from ..op import Op
 from .conv2d import CONV2D, conv2d
+from .elementwise import ELEMENTWISE, elementwise
 from .gemm import GEMM, gemm
 from .global_pool2d import (
     GLOBAL_AVG_POOL2D,
@@ -25,6 +26,7 @@ from .qmatmul import QMATMUL, qmatmul
 __all__ = [
     "avg_pool2d",
     "conv2d",
+    "elementwise",
     "gemm",
     "global_avg_pool2d",
     "global_max_pool2d",
@@ -40,4 +42,4 @@ __all__ = [
 def hwkit_ops() -> Iterable[Op]:
     """Return the contracts of the operators above."""
     pools = [MAX_POOL2D, AVG_POOL2D, GLOBAL_MAX_POOL2D, GLOBAL_AVG_POOL2D]
-    return [CONV2D, GEMM, MATMUL, *pools, QCONV2D, QMATMUL]
+    return [CONV2D, GEMM, MATMUL, *pools, ELEMENTWISE, QCONV2D, QMATMUL]

@@ -17,6 +17,8 @@ from ..op import ACTIVATIONS, Operand, Problem, numpy_dtype
 __all__ = [
     "Activation",
     "apply",
+    "FORMULAS",
+    "LEAKY_SLOPE",
     "compute_dtype",
     "epilogue_operands",
     "epilogue_text",
@@ -116,7 +118,7 @@ def apply(problem: Problem, accumulator: Array, operands: tuple[Array, ...], axi
     if problem.activation is None:
         return accumulator
     name, parameters = problem.activation
-    result: Array = _FORMULAS[name](accumulator, *parameters)
+    result: Array = FORMULAS[name](accumulator, *parameters)
     return result
 
 
@@ -132,7 +134,7 @@ def _sigmoid(x: Array) -> Array:
     return result
 
 
-_FORMULAS: dict[str, Callable[..., Array]] = {
+FORMULAS: dict[str, Callable[..., Array]] = {
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.minimum(np.maximum(x, 0), 6),
     "leaky_relu": lambda x, slope: np.where(x < 0, x * slope, x),

@@ -26,9 +26,21 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     """Return the kernels of the host."""
     if device.backend != "cpu":
         return []
-    from . import amx, amx_conv2d, conv2d, depthwise, gemm, half, int8, pool2d, reference, winograd
+    from . import (
+        amx,
+        amx_conv2d,
+        conv2d,
+        depthwise,
+        elementwise,
+        gemm,
+        half,
+        int8,
+        pool2d,
+        reference,
+        winograd,
+    )
 
     products = [*gemm.kernels(), *conv2d.kernels(), *winograd.kernels()]
-    plain = [*products, *depthwise.kernels(), *pool2d.kernels()]
+    plain = [*products, *depthwise.kernels(), *pool2d.kernels(), *elementwise.kernels()]
     tiled = [*amx.kernels(), *amx_conv2d.kernels()]
     return [*plain, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

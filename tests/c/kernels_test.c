@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "conv2d.h"
 #include "depthwise.h"
+#include "elementwise.h"
 #include "gemm.h"
 #include "half.h"
 #include "isa.h"
@@ -503,6 +504,94 @@ static int test_pool(void)
     return good;
 }
 
+/* ---- elementwise ----------------------------------------------------------------------------- */
+
+static double stood_alone(double x, const hwkit_activation *act)
+{
+    switch (act->kind) {
+    case HWKIT_TANH:
+        return tanh(x);
+    case HWKIT_EXP:
+        return exp(x);
+    case HWKIT_ELU:
+        return x < 0 ? act->lo * expm1(x) : x;
+    case HWKIT_HARD_SIGMOID:
+        return fmin(fmax(act->lo * x + act->hi, 0), 1);
+    case HWKIT_ERF:
+        return erf(x);
+    case HWKIT_GELU:
+        return x * erfc(-x / sqrt(2)) / 2;
+    case HWKIT_GELU_TANH:
+        return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case HWKIT_MISH:
+        return x * tanh(log1p(exp(x)));
+    default:
+        return activated(x, act);
+    }
+}
+
+static double joined(double x, double other, hwkit_operator operator)
+{
+    switch (operator) {
+    case HWKIT_ADD:
+        return x + other;
+    case HWKIT_SUBTRACT:
+        return x - other;
+    case HWKIT_MULTIPLY:
+        return x * other;
+    case HWKIT_DIVIDE:
+        return x / other;
+    case HWKIT_MAXIMUM:
+        return fmax(x, other);
+    case HWKIT_MINIMUM:
+        return fmin(x, other);
+    case HWKIT_PRELU:
+        return x < 0 ? x * other : x;
+    default:
+        return x;
+    }
+}
+
+static int test_elementwise(void)
+{
+    hwkit_elementwise d = {
+        .b = upto(3), .n = upto(20), .c = upto(70), .l = rand() % 2 ? 1 : upto(40),
+        .is_double = rand() % 2, .operator = (hwkit_operator)(rand() % HWKIT_OPERATORS),
+        .block = upto(300), .threads = (int)upto(3)};
+    d.act = any_activation();
+    if (rand() % 2) {
+        d.act.kind = HWKIT_TANH + rand() % (HWKIT_ACTIVATIONS - HWKIT_TANH);
+        d.act.lo = 0.5, d.act.hi = 0.25;
+    }
+    const int64_t n = d.b * d.n * d.c * d.l;
+    const void *operands[2] = {fresh(d.is_double, n), fresh(d.is_double, d.b * d.c)};
+    double *want = malloc((size_t)n * sizeof(double));
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t other = i / (d.l * d.c * d.n) * d.c + i / d.l % d.c;
+        double *x = (double *)(uintptr_t)operands[0];
+        put(x, d.is_double, i, 5 * get(x, d.is_double, i));
+        double y = joined(get(x, d.is_double, i), get(operands[1], d.is_double, other), d.operator);
+        /* what rounding does to a quotient before an exponential is no fault of the exponential */
+        want[i] = stood_alone(d.is_double ? y : (double)(float)y, &d.act);
+    }
+    void *out = fresh(d.is_double, n);
+    hwkit_plan *plan = hwkit_elementwise_plan(&d);
+    int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
+    for (int64_t i = 0; i < n && good; i++)
+        if (!isfinite((float)want[i]) || fabs(want[i]) > 1e6) { /* exp(x / small) */
+            want[i] = 0;
+            put(out, d.is_double, i, 0);
+        }
+    good = good && close_enough("elementwise", out, want, n, d.is_double,
+                                d.is_double ? 1e-13 : 2e-6);
+    if (!good)
+        printf("operator %d, activation %d\n", d.operator, d.act.kind);
+    if (plan)
+        plan->destroy(plan);
+    free(want);
+    return good;
+}
+
 /* ---- conversions ----------------------------------------------------------------------------- */
 
 static int test_half(void)
@@ -532,7 +621,8 @@ static int test_half(void)
 int main(int argc, char **argv)
 {
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
-                                         test_half, test_int8, test_winograd, test_amx};
+                                         test_half, test_int8, test_winograd, test_amx,
+                                         test_elementwise};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_name();
     if (argc > 2 && strcmp(argv[2], isa)) {

@@ -14,6 +14,7 @@ def test_the_public_names() -> None:
     assert sorted(hwkit.ops.__all__) == [
         "avg_pool2d",
         "conv2d",
+        "elementwise",
         "gemm",
         "global_avg_pool2d",
         "global_max_pool2d",

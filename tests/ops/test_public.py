@@ -79,6 +79,11 @@ CASES = [
     Case("global_avg_pool2d", {"x": (2, 7, 6, 5)}, {"layout": "nhwc"}),
     Case("global_max_pool2d", {"x": (2, 5, 7, 6)}),
     Case("global_max_pool2d", {"x": (2, 7, 6, 5)}, {"layout": "nhwc"}),
+    Case(
+        "elementwise",
+        {"x": (2, 7, 6, 5), "other": (2, 1, 6, 1)},
+        {"operator": "multiply", "activation": "mish"},
+    ),
 ]
 # One of each op for what does not depend on the attributes.
 ONE_EACH = list({case.op: case for case in reversed(CASES)}.values())

@@ -12,6 +12,7 @@ class TestCpu(BackendSuite):
     ops = (
         "avg_pool2d",
         "conv2d",
+        "elementwise",
         "gemm",
         "global_avg_pool2d",
         "global_max_pool2d",

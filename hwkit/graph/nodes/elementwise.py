@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ..ir import Array, Node, check_bytes
 from ..nodetype import Glue, NodeType, Spec2
+from .planned import Planned
 
 __all__ = ["node_types"]
 
@@ -240,8 +241,19 @@ def _where_shape(node: Node, limit: int) -> list[Spec2]:
     return [(shape, node.input(1).kind)]
 
 
+# Those that the Op has.
+_PLANNED = (
+    "Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "PRelu", "Relu", "Clip", "LeakyRelu",
+    "Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Tanh", "Exp", "Elu", "Erf", "Gelu", "Mish",
+)  # fmt: skip
+
+
 def node_types() -> list[NodeType]:
     """Return the node types of this module."""
+    return [Planned(t) if t.types[0] in _PLANNED else t for t in _plain_types()]
+
+
+def _plain_types() -> list[NodeType]:
     return [
         *(_ufunc(name, ufunc=ufunc) for name, ufunc in _UFUNCS.items()),
         _ufunc("Div", ufunc=np.divide, integer=_divide),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from ..activations import activation_of
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
 
-__all__ = ["Makers", "Users", "activation_of", "run", "takes_activation"]
+__all__ = ["Makers", "Users", "run", "takes_activation"]
 
 _FUSABLE = ("Conv", "Gemm")
 
@@ -118,32 +117,6 @@ def _takes(maker: Node) -> bool:
     c = maker.input(2)
     n = maker.output().sizes[1]
     return c.data is not None and (c.data.size == 1 or c.sizes[-1] == n == c.data.size)
-
-
-def activation_of(node: Node) -> str | None:
-    """Return the activation that a node is, as of :func:`hwkit.ops.conv2d`, or ``None``."""
-    names = {"Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hard_swish", "Swish": "silu"}
-    if node.type in names:
-        return names[node.type] if node.get("alpha", 1.0) == 1.0 else None
-    if node.type == "LeakyRelu":
-        return f"leaky_relu:{float(np.float32(node.get('alpha', 0.01)))!r}"
-    if node.type != "Clip":
-        return None
-    ends = []
-    for index, name, default in ((1, "min", -np.inf), (2, "max", np.inf)):
-        value = node.inputs[index] if node.has(index) else None
-        if value is not None and value.data is None:
-            return None
-        given = node.get(name, default) if value is None or value.data is None else value.data
-        ends.append(float(np.asarray(given).reshape(-1)[0]))
-    low, high = ends
-    if (low, high) == (0.0, 6.0):
-        return "relu6"
-    if (low, high) == (0.0, np.inf):
-        return "relu"
-    return (
-        f"clip:{low!r},{high!r}" if np.isfinite(low) and np.isfinite(high) and low <= high else None
-    )
 
 
 def _silu(graph: Graph) -> None:

@@ -22,7 +22,7 @@ _IMAGES = (
 _FOLLOW = (
     "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Swish", "HardSigmoid", "Elu", "Selu",
     "Tanh", "Exp", "Sqrt", "Neg", "Abs", "Add", "Mul", "Sub", "Div", "Sum", "Max", "Min", "Mish",
-    "Softplus", "Identity", "Dropout", "PRelu",
+    "Softplus", "Identity", "Dropout", "PRelu", "Erf", "Gelu",
 )  # fmt: skip
 _AXES = ("Concat", "Split", "LRN")
 _LAST = (0, 2, 3, 1)

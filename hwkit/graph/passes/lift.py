@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 
+from ..activations import activation_of
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
-from .fusion import Makers, Users, activation_of, takes_activation
+from .fusion import Makers, Users, takes_activation
 
 __all__ = ["run"]
 
