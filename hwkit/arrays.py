@@ -60,7 +60,9 @@ def host_view(array: Any) -> Array:
     Raises:
         ArgumentError: a mask, or data on a device that numpy cannot reach.
     """
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+    # Who has a masked array has imported numpy.ma, which takes its time.
+    ma = sys.modules.get("numpy.ma")
+    if ma is not None and isinstance(array, ma.MaskedArray) and ma.is_masked(array):
         raise ArgumentError(
             "a masked array has masked elements, which hwkit would read as data: "
             "pass array.filled(value)"

@@ -15,8 +15,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from .arrays import spec_of
 from .calls import PlanTable, fastest
 from .errors import (
@@ -281,5 +279,9 @@ def forget() -> None:
 @cache
 def database() -> Database:
     """Return the Database of this process: the user's records over the shipped ones."""
-    path = settings().db or Path(platformdirs.user_data_dir("hwkit", appauthor=False)) / "tuning.db"
+    path = settings().db
+    if path is None:
+        import platformdirs
+
+        path = Path(platformdirs.user_data_dir("hwkit", appauthor=False)) / "tuning.db"
     return Database(path, shipped=registry().record_files())

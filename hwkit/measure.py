@@ -16,13 +16,12 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Generic, NamedTuple, TypeVar
 
 from .backend import Device
 from .errors import FAILURE_CLASSES
 
-__all__ = ["Contention", "Measurement", "Race", "Sample", "level", "on_host_clock"]
+__all__ = ["Contention", "Measurement", "Race", "Sample", "level", "median", "on_host_clock"]
 
 ROUNDS = (1, 5, 31)
 """Samples of a candidate after each stage of the race."""
@@ -51,6 +50,13 @@ _DRIFT = 0.9
 
 # More disturbed samples than this, and the measurement counts as taken under contention.
 _MOST_DISTURBED = 0.25
+
+
+def median(values: Iterable[float]) -> float:
+    """Return the value in the middle, or the mean of both, without the imports of statistics."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ plugin is named and stops nobody.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import threading
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from . import hookspecs
+from . import discovery, hookspecs
 from .backend import Backend, Device, Kernel
 from .errors import ArgumentError, HwkitError, HwkitWarning, PluginError, Unavailable
 from .lookup import check_kind, find, import_path, unique
@@ -73,8 +72,8 @@ class Registry:
 
     def _load_entry_points(self) -> None:
         seen: set[tuple[str, str]] = set()
-        for point in importlib.metadata.entry_points(group=GROUP):
-            distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        for point in discovery.entry_points(GROUP):
+            distribution = point.distribution
             # An editable install beside a regular one lists the same point twice.
             if (point.name, point.value) in seen:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ from hwkit import (
     Kernel,
     PluginError,
     Unavailable,
+    discovery,
     hookimpl,
 )
 from hwkit.registry import Registry, registry
@@ -83,11 +83,11 @@ def made(**plugins: object) -> Registry:
 
 
 class Point:
-    """An entry point as ``importlib.metadata`` has it."""
+    """An entry point as ``hwkit.discovery`` has it."""
 
     def __init__(self, name: str, load: Any, value: str = "", dist: str = "acme") -> None:
         self.name, self.value, self._load = name, value or name, load
-        self.dist = type("Dist", (), {"name": dist, "version": "1.0"})()
+        self.distribution = f"{dist} 1.0"
 
     def load(self) -> Any:
         return self._load() if callable(self._load) else self._load
@@ -97,7 +97,7 @@ class Point:
 def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Point]]:
     """Entry points that the next registry finds."""
     found: list[Point] = []
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
+    monkeypatch.setattr(discovery, "entry_points", lambda group: found)
     settings.cache_clear()
     yield found
     settings.cache_clear()

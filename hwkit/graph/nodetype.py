@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dispatch import plan, plan_problem
+from ..dispatch import plan_problem
 from ..errors import ArgumentError, HwkitError, NoKernel, Unavailable
 from ..op import Problem
 from ..plans import Plan
@@ -51,12 +51,14 @@ class Setting(NamedTuple):
         limit: most bytes of one array.
         records: whether what was learnt counts; else every kernel has its default config. A
             Database counts instead of the process's own.
+        made: Plans by Problem, for nodes that do the same; ``None`` to make each anew.
     """
 
     device: str | None = None
     tolerance: Any = None
     limit: int = 1 << 40
     records: Any = True
+    made: dict[Problem, Plan] | None = None
 
     def plan(self, op: str, *operands: Any, packed: bool = False, **arguments: Any) -> Plan:
         """Return a Plan of an Op for this setting.
@@ -68,12 +70,16 @@ class Setting(NamedTuple):
                 without would be replaced there by another one.
             arguments: of the Op.
         """
-        if self.records is True and not packed:
-            return plan(op, *operands, device=self.device, tolerance=self.tolerance, **arguments)
         problem = registry().op(op).problem(*operands, **arguments).with_packed(packed)
-        if self.records is True:
-            return plan_problem(problem, self.device, self.tolerance)
-        return self._own(problem)
+        found = None if self.made is None else self.made.get(problem)
+        if found is None:
+            known = self.records is True
+            found = (
+                plan_problem(problem, self.device, self.tolerance) if known else self._own(problem)
+            )
+            if self.made is not None:
+                self.made[problem] = found
+        return found
 
     def _own(self, problem: Problem, storage: str | None = None) -> Plan:
         known = registry()

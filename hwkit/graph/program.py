@@ -76,6 +76,7 @@ class Program:
         self._arrays: dict[Value, Array] = {}
         arena, bound = self._place(nodes, setting.limit)
         built: dict[int, Built] = {}
+        setting = setting._replace(made={})
         # Those with the largest weights first: packing needs both forms for a moment.
         for index in sorted(range(len(nodes)), key=lambda i: -_weight(nodes[i])):
             built[index] = self._built(nodes[index], setting)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from ..errors import ArgumentError, NoKernel, Unavailable
 from ..registry import registry
 from .ir import Graph, Node, Stamp, Value, one_line, printable
+from .message import read_bytes, read_file
 from .nodetype import NodeType
 from .tensors import array_of, numpy_type
 from .wire import Cut, cut_file, without_arrays
@@ -20,6 +20,10 @@ __all__ = ["default_limit", "node_type", "read", "stamp"]
 
 _MOST_SIZE = 2**40
 _MOST_SHOWN = 20
+
+# What an attribute is, by ``AttributeProto.AttributeType``, and the field that has its value.
+_STRING, _TENSOR, _STRINGS = 3, 4, 8
+_NUMBERS, _LISTS = {1: "f", 2: "i"}, {6: "floats", 7: "ints"}
 
 
 def default_limit() -> int:
@@ -40,7 +44,7 @@ def read(model: Any, limit: int) -> Graph:
     Raises:
         ArgumentError: the model is damaged, contradicts itself, or is too large.
         NoKernel: node types are not supported; all of them are listed.
-        Unavailable: the package ``onnx`` is missing.
+        Unavailable: the model is unusual, and the package ``onnx`` is missing.
     """
     parsed = _parse(model)
     proto, name = parsed.proto, parsed.name
@@ -94,20 +98,34 @@ class _Parsed(NamedTuple):
 
 
 def _parse(model: Any) -> _Parsed:
-    try:
-        import onnx
-    except ImportError:
-        raise Unavailable("models need the package onnx: pip install 'hwkit[onnx]'") from None
-    if isinstance(model, onnx.ModelProto):
+    if hasattr(model, "graph") and hasattr(model, "opset_import"):
         return _Parsed(model, repr(model.graph.name), None, {})
     path = None if isinstance(model, (bytes, bytearray)) else Path(model)
     name = "in memory" if path is None else repr(path.name)
     try:
-        message, cut = without_arrays(bytes(model)) if path is None else cut_file(path)
+        proto, cut = read_bytes(bytes(model)) if path is None else read_file(path)
+        if proto is None:
+            proto, cut = _by_protobuf(bytes(model) if path is None else path, name)
     except OSError as error:
         raise ArgumentError(
             f"model {str(path)!r} cannot be read ({error.strerror}): give the path of an ONNX file"
         ) from None
+    if not proto.HasField("graph"):
+        raise ArgumentError(f"model {name} has no graph: it is not an ONNX file, or truncated")
+    if len(proto.graph.initializer) <= max(cut, default=-1):
+        raise ArgumentError(f"model {name} is damaged: its constants cannot be counted")
+    return _Parsed(proto, name, path, cut)
+
+
+def _by_protobuf(model: bytes | Path, name: str) -> tuple[Any, dict[int, Cut]]:
+    """Read what is unusual, or damaged."""
+    try:
+        import onnx
+    except ImportError:
+        raise Unavailable(
+            f"model {name} is damaged, or needs the package onnx: pip install 'hwkit[onnx]'"
+        ) from None
+    message, cut = without_arrays(model) if isinstance(model, bytes) else cut_file(model)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(message)
@@ -115,11 +133,7 @@ def _parse(model: Any) -> _Parsed:
         raise ArgumentError(
             f"model {name} is not an ONNX file, or it is truncated ({one_line(error)})"
         ) from None
-    if not proto.HasField("graph"):
-        raise ArgumentError(f"model {name} has no graph: it is not an ONNX file, or truncated")
-    if len(proto.graph.initializer) <= max(cut, default=-1):
-        raise ArgumentError(f"model {name} is damaged: its constants cannot be counted")
-    return _Parsed(proto, name, path, cut)
+    return proto, cut
 
 
 def stamp(path: Path) -> Stamp:
@@ -181,18 +195,22 @@ def _node(proto: Any, index: int, opsets: dict[str, int], folder: Path | None, l
 
 
 def _attribute(attribute: Any, name: str, folder: Path | None, limit: int) -> Any:
-    import onnx
-
-    kinds = onnx.AttributeProto
-    if attribute.type == kinds.TENSOR:
+    if attribute.ref_attr_name:
+        raise ArgumentError(
+            f"node {name!r} takes {_text(attribute.name)!r} from a function, but is in none: "
+            "the model is damaged"
+        )
+    kind = attribute.type
+    if kind == _TENSOR:
         return array_of(attribute.t, folder, limit)
-    if attribute.type == kinds.STRING:
+    if kind == _STRING:
         return attribute.s.decode("utf-8", "replace")
-    if attribute.type == kinds.STRINGS:
+    if kind == _STRINGS:
         return [text.decode("utf-8", "replace") for text in attribute.strings]
-    if attribute.type in (kinds.FLOAT, kinds.INT, kinds.FLOATS, kinds.INTS):
-        value = onnx.helper.get_attribute_value(attribute)
-        return list(value) if isinstance(value, Iterable) else value
+    if kind in _NUMBERS:
+        return getattr(attribute, _NUMBERS[kind])
+    if kind in _LISTS:
+        return list(getattr(attribute, _LISTS[kind]))
     return attribute  # graphs and the like, which no node type of hwkit's own takes
 
 

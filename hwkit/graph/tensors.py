@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, Unavailable
 from .ir import Array
 from .wire import Cut
 
@@ -18,6 +18,17 @@ __all__ = ["array_of", "numpy_type"]
 # Types whose elements are packed more than one a byte, by their number of bits.
 _SMALL = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
 _STRING = 8
+_EXTERNAL = 1
+
+# Types that numpy has, and the field of their data if that is not ``raw_data``.
+_TYPES = {
+    1: ("float32", "float_data"), 2: ("uint8", "int32_data"), 3: ("int8", "int32_data"),
+    4: ("uint16", "int32_data"), 5: ("int16", "int32_data"), 6: ("int32", "int32_data"),
+    7: ("int64", "int64_data"), 9: ("bool", "int32_data"), 10: ("float16", ""),
+    11: ("float64", "double_data"), 14: ("complex64", ""), 15: ("complex128", ""),
+    12: ("uint32", "uint64_data"), 13: ("uint64", "uint64_data"),
+}  # fmt: skip
+_WIDE = {"int32_data": np.int64, "int64_data": np.int64, "uint64_data": np.uint64}
 
 
 def numpy_type(code: int, what: str) -> np.dtype[Any]:
@@ -26,8 +37,9 @@ def numpy_type(code: int, what: str) -> np.dtype[Any]:
     Raises:
         ArgumentError: there is none, or it is a string.
     """
-    import onnx
-
+    if code in _TYPES:
+        return np.dtype(_TYPES[code][0])
+    onnx = _onnx(what)
     try:
         found: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
     except (KeyError, ValueError, TypeError):
@@ -49,8 +61,6 @@ def array_of(tensor: Any, folder: Path | None, limit: int, cut: Cut | None = Non
     Raises:
         ArgumentError: sizes and data do not agree, are absurd, or lie outside the folder.
     """
-    import onnx
-
     what = f"tensor {tensor.name!r}"
     dtype = numpy_type(tensor.data_type, what)
     shape = tuple(tensor.dims)
@@ -64,7 +74,7 @@ def array_of(tensor: Any, folder: Path | None, limit: int, cut: Cut | None = Non
         )
     bits = _SMALL.get(tensor.data_type, 8 * dtype.itemsize)
     stored = -(-count * bits // 8)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    if tensor.data_location == _EXTERNAL:
         raw: bytes | Cut = _external(tensor, folder, stored, what)
     elif cut is not None or tensor.HasField("raw_data"):
         raw = tensor.raw_data if cut is None else cut
@@ -76,11 +86,7 @@ def array_of(tensor: Any, folder: Path | None, limit: int, cut: Cut | None = Non
             "the file is truncated or damaged"
         )
     if tensor.data_type in _SMALL:
-        plain = onnx.TensorProto()
-        plain.data_type, plain.raw_data = tensor.data_type, bytes(raw)
-        plain.dims.extend(shape)
-        small: Array = onnx.numpy_helper.to_array(plain)
-        return small
+        return _by_onnx(tensor, what, raw_data=bytes(raw))
     little = dtype.newbyteorder("<") if dtype.kind in "iufc" and dtype.itemsize > 1 else dtype
     found: Array = np.frombuffer(raw, little).astype(dtype, copy=False).reshape(shape)
     return found
@@ -88,8 +94,6 @@ def array_of(tensor: Any, folder: Path | None, limit: int, cut: Cut | None = Non
 
 def _fields(tensor: Any, count: int, what: str) -> Array:
     """Return data that lie in typed fields."""
-    import onnx
-
     fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
     given = max(len(getattr(tensor, name)) for name in fields)
     complex_parts = 2 if tensor.data_type in (14, 15) else 1
@@ -100,8 +104,28 @@ def _fields(tensor: Any, count: int, what: str) -> Array:
             f"{what} of shape {tuple(tensor.dims)} needs {expected} numbers, but has {given}: "
             "the file is truncated or damaged"
         )
-    found: Array = onnx.numpy_helper.to_array(tensor)
+    dtype, field = _TYPES.get(tensor.data_type, ("", ""))
+    if not field or len(getattr(tensor, field)) != given:
+        return _by_onnx(tensor, what, **{name: getattr(tensor, name) for name in fields})
+    wide = np.array(getattr(tensor, field), _WIDE.get(field, dtype))
+    return wide.astype(dtype, copy=False).reshape(tuple(tensor.dims))
+
+
+def _by_onnx(tensor: Any, what: str, **data: Any) -> Array:
+    onnx = _onnx(what)
+    plain = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, **data)
+    found: Array = onnx.numpy_helper.to_array(plain)
     return found
+
+
+def _onnx(what: str) -> Any:
+    try:
+        import onnx
+    except ImportError:
+        raise Unavailable(
+            f"{what} has an element type that needs the package onnx: pip install 'hwkit[onnx]'"
+        ) from None
+    return onnx
 
 
 def _external(tensor: Any, folder: Path | None, stored: int, what: str) -> bytes:

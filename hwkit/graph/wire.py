@@ -10,29 +10,39 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Union
+from typing import TypeVar, Union
 
 import numpy as np
 
 from .ir import Array
 
-__all__ = ["Cut", "cut_file", "without_arrays"]
+__all__ = ["Cut", "Places", "UnusualError", "cut_file", "of_file", "read_varint", "without_arrays"]
+
+T = TypeVar("T")
 
 Cut = Union[memoryview, Array]
 """Bytes of a constant."""
+
+Places = dict[int, tuple[int, int]]
+"""Where the data of constants begin and end, by position in ``graph.initializer``."""
 
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 # What is smaller is not worth it.
 _LEAST = 1 << 12
+# From here on numpy asks for large pages: a small one takes longer to get than to fill. Not more,
+# because a block stays until the last of its constants has been packed.
+_BLOCK = 8 << 20
+_ALIGNMENT = 64
 
 Field = tuple[int, int, int, int]
 """Number of a field, where it starts, where its content starts (0 if it has no length), its end."""
 
 
-class _UnusualError(Exception):
+class UnusualError(Exception):
     """Not what a writer of ONNX files writes."""
 
 
@@ -56,27 +66,65 @@ def cut_file(path: Path) -> tuple[bytes, dict[int, Cut]]:
     Raises:
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    return of_file(path, _cut)
+
+
+def of_file(path: Path, work: Callable[[memoryview], tuple[T, Places]]) -> tuple[T, dict[int, Cut]]:
+    """Return what ``work`` makes of a file, and the data at the places that it names.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no plain file")
         if status.st_size == 0:
-            return b"", {}
+            return work(memoryview(b""))[0], {}
         with (
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as view,
         ):
-            rest, places = _cut(view)
-        found: dict[int, Cut] = {}
-        for index, (first, last) in places.items():
-            file.seek(first)
-            found[index] = np.fromfile(file, np.uint8, last - first)
-        return rest, found
+            made, places = work(view)
+        return made, _read_places(file, places)
 
 
-def _cut(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
+def _read_places(file: FileIO, places: Places) -> dict[int, Cut]:
+    """Read the data at some places, several into one block of large pages."""
+    found: dict[int, Cut] = {}
+    sizes = {index: last - first for index, (first, last) in places.items()}
+    waiting: list[int] = []
+    total = 0
+    for number, index in enumerate(sizes, 1):
+        waiting.append(index)
+        total += _aligned(sizes[index])
+        if total < _BLOCK and number < len(sizes):
+            continue
+        block, start = np.empty(total, np.uint8), 0
+        for one in waiting:
+            part = block[start : start + sizes[one]]
+            found[one] = part[: _fill(file, places[one][0], part)]
+            start += _aligned(sizes[one])
+        waiting, total = [], 0
+    return found
+
+
+def _fill(file: FileIO, place: int, part: Array) -> int:
+    """Read what the file has at a place, and return how many bytes that is."""
+    file.seek(place)
+    done = 0
+    while done < part.size and (count := file.readinto(part[done:].data)):
+        done += count
+    return done
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _cut(view: memoryview) -> tuple[bytes, Places]:
     """Return the rest of a message, and where the data lie that are not part of it."""
-    found: dict[int, tuple[int, int]] = {}
+    found: Places = {}
     try:
         fields = list(_fields(view, 0, len(view)))
         graphs = [f for f in fields if f[0] == _GRAPH]
@@ -90,7 +138,7 @@ def _cut(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
                 index += 1
             else:
                 parts.append(bytes(view[field[1] : field[3]]))
-    except _UnusualError:
+    except UnusualError:
         return bytes(view), {}
     if not found:
         return bytes(view), {}
@@ -98,12 +146,10 @@ def _cut(view: memoryview) -> tuple[bytes, dict[int, tuple[int, int]]]:
     return b"".join((view[:start], graph, view[end:])), found
 
 
-def _without_raw(
-    view: memoryview, field: Field, index: int, found: dict[int, tuple[int, int]]
-) -> bytes:
+def _without_raw(view: memoryview, field: Field, index: int, found: Places) -> bytes:
     _, start, content, end = field
     if content == 0:
-        raise _UnusualError
+        raise UnusualError
     inner = list(_fields(view, content, end))
     raws = [f for f in inner if f[0] == _RAW_DATA]
     if len(raws) != 1 or raws[0][2] == 0 or raws[0][3] - raws[0][2] < _LEAST:
@@ -130,24 +176,26 @@ def _fields(view: memoryview, place: int, end: int) -> Iterator[Field]:
     """Yield the fields of a message between two places."""
     while place < end:
         start = place
-        key, place = _read(view, place, end)
+        key, place = read_varint(view, place, end)
         kind, content = key & 7, 0
         if kind == _VARINT:
-            _, place = _read(view, place, end)
+            _, place = read_varint(view, place, end)
         elif kind == _LENGTH:
-            length, content = _read(view, place, end)
+            length, content = read_varint(view, place, end)
             place = content + length
         elif kind in (_FIXED32, _FIXED64):
             place += 4 if kind == _FIXED32 else 8
         else:
-            raise _UnusualError
+            raise UnusualError
         if place > end or key >> 3 == 0:
-            raise _UnusualError
+            raise UnusualError
         yield key >> 3, start, content, place
 
 
-def _read(view: memoryview, place: int, end: int) -> tuple[int, int]:
+def read_varint(view: memoryview, place: int, end: int) -> tuple[int, int]:
     """Return a number of variable length, at most 64 bits, and the place behind it."""
+    if place < end and view[place] < 128:  # most of them
+        return view[place], place + 1
     value = 0
     for shift in range(0, 64, 7):
         if place >= end:
@@ -159,4 +207,4 @@ def _read(view: memoryview, place: int, end: int) -> tuple[int, int]:
             if value >= 1 << 64:
                 break
             return value, place
-    raise _UnusualError
+    raise UnusualError

@@ -68,9 +68,10 @@ class Database(Layered):
     ) -> Iterator[Match]:
         """Yield Records that may serve a Problem, in the order of preference of this module."""
         text = str(problem)
+        # Shipped files are not read as long as the user's trials will do.
+        yield from on_identity(self._user_layer(), text, arch, fingerprint)
         layers = self._layers(arch, text)
-        for layer in layers:
-            yield from on_identity(layer, text, arch, fingerprint)
+        yield from on_identity(layers[1], text, arch, fingerprint)
         for layer in layers:
             yield from on_others(layer, text, arch, fingerprint)
         yield from nearest(layers, text, arch, fingerprint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,6 +50,8 @@ def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]
 
 def write_lines(path: Path, records: Iterable[Record]) -> int:
     """Write records, one a line, to a file that is there in full or not at all; return how many."""
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         count = 0

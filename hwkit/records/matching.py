@@ -70,7 +70,7 @@ def ranked(
     all trials, because a candidate counts as settled only below the floor of what was not read.
     """
     seen = set()
-    most = _FIRST
+    most: int | None = None
     while True:
         tops = [s.top(problem, d.key, most) for s in layer.stores for d in devices]
         floor = min((t.floor for t in tops), default=math.inf)
@@ -80,9 +80,9 @@ def ranked(
             if winner.candidate not in seen:
                 seen.add(winner.candidate)
                 yield winner, ties
-        if floor == math.inf or most >= _MOST:
+        if floor == math.inf or (most or 0) >= _MOST:
             return
-        most *= 4
+        most = 4 * (most or _FIRST // 4)
 
 
 def _match(

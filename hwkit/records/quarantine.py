@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,8 @@ _PATIENCE = 3600.0
 @cache
 def host() -> str:
     """Return machine, boot and process namespace, as one word each."""
+    import socket
+
     boot, space = "", ""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -22,8 +22,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from statistics import median
 
+from ..measure import median
 from ..space import Config
 from .record import Record
 

@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
-from hashlib import blake2b
 from typing import Any
+
+try:  # what hashlib has, without OpenSSL, which takes milliseconds to load
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 from ..backend import Fingerprint
 from ..errors import ArgumentError
@@ -32,7 +36,7 @@ from .legal import (
     require,
 )
 
-__all__ = ["FORMAT", "MAX_LINE", "Record", "canonical", "device_digest", "now"]
+__all__ = ["FORMAT", "MAX_LINE", "Record", "blake2b", "canonical", "device_digest", "now"]
 
 FORMAT = 1
 """Version of the line; a later one is refused, not guessed at."""

@@ -12,14 +12,13 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 
 from ..backend import Fingerprint
 from ..errors import FAILURE_CLASSES, ArgumentError
 from .legal import check_facts
 from .ranking import score
-from .record import Record, canonical, device_digest
+from .record import Record, blake2b, canonical, device_digest
 
 __all__ = [
     "APPLICATION",

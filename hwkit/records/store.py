@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 from ..backend import Fingerprint
 from . import quarantine, rows
 from .access import CHUNK, Access, NotKept, insert
+from .ranking import MOST_TIE
 from .record import Record, canonical, device_digest
 
 __all__ = ["Near", "NotKept", "QUERIES", "ROW", "Store", "Top"]
 
 _INT = 2**63
+_FASTEST = 16
 
 ROW = f"SELECT rowid, {rows.COLUMNS} FROM trials"
 """Begins each query for whole trials."""
@@ -145,16 +147,28 @@ class Store(Access):
             last = row[0] + 1
         return found
 
-    def top(self, problem: str, device: int, most: int) -> Top:
-        """Return all trials of the ``most`` fastest candidates of a Problem on a device."""
+    def top(self, problem: str, device: int, most: int | None = None) -> Top:
+        """Return all trials of the fastest candidates of a Problem on a device.
+
+        Args:
+            problem: text of the Problem.
+            device: key of the device.
+            most: how many trials to look at; if ``None``, as many as may be tied with the fastest.
+        """
         key = rows.text_key(problem)
+        limit = _FASTEST if most is None else most
 
         def work(connection: sqlite3.Connection) -> Top:
-            fastest = connection.execute(QUERIES["fastest"], (key, device, most)).fetchall()
+            fastest = connection.execute(QUERIES["fastest"], (key, device, limit)).fetchall()
+            floor = fastest[-1][1] if len(fastest) == limit else float("inf")
+            if most is None and fastest and isinstance(fastest[0][1], float):
+                for place, (_, score) in enumerate(fastest):
+                    if isinstance(score, float) and score > fastest[0][1] * MOST_TIE:
+                        fastest, floor = fastest[:place], score
+                        break
             found: list[tuple[Any, ...]] = []
             for candidate in dict.fromkeys(candidate for candidate, _ in fastest):
                 found += connection.execute(QUERIES["trials"], (key, device, candidate)).fetchall()
-            floor = fastest[-1][1] if len(fastest) == most else float("inf")
             records = [r for r in self.records(connection, found) if r.problem == problem]
             return Top(records, floor if isinstance(floor, float) else 0.0)
 

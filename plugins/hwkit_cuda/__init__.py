@@ -24,6 +24,8 @@ def hwkit_backends() -> Iterable[Backend]:
 @hookimpl
 def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     """Return the kernels of a CUDA device."""
+    if device.backend != "cuda":
+        return []
     from .device import CudaDevice
 
     if not isinstance(device, CudaDevice):

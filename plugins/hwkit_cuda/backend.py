@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from hwkit import Backend, Device
 
-from .device import CudaDevice
-from .driver import Driver, choose
+if TYPE_CHECKING:
+    from .driver import Driver
 
 __all__ = ["CudaBackend"]
 
@@ -27,6 +28,8 @@ class CudaBackend(Backend):
 
     def open(self, index: int | str) -> Device:
         """Return GPU number ``index``."""
+        from .device import CudaDevice
+
         return CudaDevice(self._driver(int(index)), int(index))
 
     def offline(self, arch: str) -> Device:
@@ -37,4 +40,6 @@ class CudaBackend(Backend):
 
     @cached_property
     def _driver(self) -> type[Driver]:
+        from .driver import choose
+
         return choose()

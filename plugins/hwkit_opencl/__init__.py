@@ -23,6 +23,8 @@ def hwkit_backends() -> Iterable[Backend]:
 @hookimpl
 def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     """Return the kernels of an OpenCL device."""
+    if device.backend != "opencl":
+        return []
     from .device import OpenclDevice
 
     if not isinstance(device, OpenclDevice):

@@ -9,11 +9,7 @@ from typing import Any
 
 from hwkit import Backend, Device, Unavailable
 
-from .device import CpuClockDevice, OpenclDevice
-from .emulated import EmulatedDevice
 from .failures import INSTALL
-from .fpga import CHANNELS
-from .profiles import NAMES, profile
 
 __all__ = ["OpenclBackend", "PLATFORM_VARIABLE"]
 
@@ -39,13 +35,20 @@ class OpenclBackend(Backend):
 
     def emulated(self) -> tuple[str, ...]:
         """Return the names of the profiles."""
+        from .profiles import NAMES
+
         return NAMES
 
     def open(self, index: int | str) -> Device:
         """Return device number ``index``, or the emulated device of that name."""
         import pyopencl as cl
 
+        from .device import CpuClockDevice, OpenclDevice
+
         if isinstance(index, str):
+            from .emulated import EmulatedDevice
+            from .profiles import profile
+
             # A CPU is what is there everywhere, and it computes like any other; channels only
             # the emulator of FPGAs has, if that is installed.
             cpus = [d for d in self._devices if d.type & cl.device_type.CPU]
@@ -96,6 +99,8 @@ def _chosen(platforms: list[Any]) -> list[Any]:
 def _with_channels() -> list[Any]:
     """Return the devices of emulators of FPGAs, used or not."""
     import pyopencl as cl
+
+    from .fpga import CHANNELS
 
     found = [d for platform in cl.get_platforms() for d in _devices_of(platform)]
     return [d for d in found if CHANNELS in d.extensions.split()]

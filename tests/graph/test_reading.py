@@ -233,7 +233,13 @@ def test_other_libraries_go_in_and_come_out() -> None:
 
 
 def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra is named."""
+    """Plain models need no protobuf; of what is unusual the error names the extra."""
+    data = model_of([add("x", "w", "y")], [constant()]).SerializeToString()
+    narrow = helper.make_tensor("w", onnx.TensorProto.BFLOAT16, (2, 3), [1.0] * 6)
+    odd = model_of([add("x", "w", "y")], [narrow]).SerializeToString()
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(hwkit.Unavailable, match=r"pip install 'hwkit\[onnx\]'"):
-        hwkit.load(b"")
+    x = np.zeros((2, 3), np.float32)
+    assert np.array_equal(hwkit.load(data)(x), np.ones((2, 3)))
+    for unusual in (b"\x0b", odd):
+        with pytest.raises(hwkit.Unavailable, match=r"pip install 'hwkit\[onnx\]'"):
+            hwkit.load(unusual)

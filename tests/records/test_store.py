@@ -102,6 +102,11 @@ def test_top() -> None:
                                            trial(1, failure="crash", at=5).id}  # fmt: skip
     assert two.floor == pytest.approx(2e-3)
     assert store.top(PROBLEM, device, 9).floor == float("inf")
+    store.add([trial(6, 1.02e-3)])
+    tied = store.top(PROBLEM, device)
+    assert {r.config for r in tied.records if r.ok} == {trial(1).config, trial(6).config}
+    assert tied.floor == pytest.approx(2e-3)
+    assert store.top("gemm float32 nn m=1 n=1 k=1", device).floor == float("inf")
 
 
 def test_near() -> None:

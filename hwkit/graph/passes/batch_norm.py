@@ -17,17 +17,17 @@ _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 
 def run(graph: Graph, setting: Setting) -> None:
     """Fold until nothing changes."""
-    while _fold_one(graph):
-        pass
+    _fold_all(graph)
     for node in graph.nodes:
         _alone(graph, node)
     # What scales a norm that now is a convolution goes into that.
-    while _fold_one(graph):
-        pass
+    _fold_all(graph)
 
 
-def _fold_one(graph: Graph) -> bool:
+def _fold_all(graph: Graph) -> None:
+    """Fold what can be folded; nodes come in order, so that a chain of them goes into its first."""
     makers, users = graph.makers(), graph.users()
+    gone = []
     for node in graph.nodes:
         found = _channels(node, makers)
         if found is None:
@@ -38,9 +38,9 @@ def _fold_one(graph: Graph) -> bool:
             continue
         if graph.only_user(source, users) is node and _fold(before, factor, offset):
             before.outputs[0] = node.output()
-            graph.remove([node])
-            return True
-    return False
+            makers[node.output()] = before
+            gone.append(node)
+    graph.remove(gone)
 
 
 def _channels(node: Node, makers: dict[Value, Node]) -> tuple[Value, Array, Array] | None:
@@ -99,13 +99,13 @@ def _fold(node: Node, factor: Array, offset: Array) -> bool:
         return False
     if weights.dtype.kind != "f" or node.get("activation", None) is not None:
         return False
-    scaled = _scaled(node, weights.astype(np.float64), factor)
+    scaled = _scaled(node, weights, factor)
     count = node.output().sizes[1]
     base = np.zeros(count) if held is None else _bias(node, held, count)
-    if scaled is None or base is None:
+    if base is None:
         return False
     name = node.output().name
-    node.inputs[1] = Value.constant(f"{name}:weights", scaled.astype(weights.dtype))
+    node.inputs[1] = Value.constant(f"{name}:weights", scaled)
     bias = Value.constant(f"{name}:bias", (base * factor + offset).astype(weights.dtype))
     node.inputs = [*node.inputs[:2], bias]
     if node.type == "Gemm":
@@ -120,16 +120,23 @@ def _bias(node: Node, held: Array, count: int) -> Array | None:
     return np.broadcast_to(held.reshape(-1), (count,)).astype(np.float64) * beta
 
 
-def _scaled(node: Node, weights: Array, factor: Array) -> Array | None:
+def _scaled(node: Node, weights: Array, factor: Array) -> Array:
     if node.type == "Conv":
-        return weights * factor.reshape(-1, *(1,) * (weights.ndim - 1))
+        return _times(weights, factor.reshape(-1, *(1,) * (weights.ndim - 1)))
     if node.type == "Gemm":
-        return weights * (factor[:, None] if node.get("transB", 0) else factor)
+        return _times(weights, factor[:, None] if node.get("transB", 0) else factor)
     groups = int(node.get("group", 1))
     # Weights of a transposed convolution: input channels, then output channels of a group.
     parts = weights.reshape(groups, -1, *weights.shape[1:])
     shape = (groups, 1, weights.shape[1], *(1,) * (weights.ndim - 2))
-    found: Array = (parts * factor.reshape(shape)).reshape(weights.shape)
+    found: Array = _times(parts, factor.reshape(shape)).reshape(weights.shape)
+    return found
+
+
+def _times(weights: Array, factor: Array) -> Array:
+    """Return products in float64, rounded once; piece by piece, without a copy in float64."""
+    found: Array = np.empty_like(weights)
+    np.multiply(weights, factor, out=found, dtype=np.float64, casting="same_kind")
     return found
 
 
