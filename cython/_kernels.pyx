@@ -186,12 +186,12 @@ cdef Run make_run(hwkit_plan *plan, operands, output):
     return made
 
 
+include "half.pyx"
 include "gemm.pyx"
 include "conv2d.pyx"
 include "depthwise.pyx"
 include "device.pyx"
 include "elementwise.pyx"
-include "half.pyx"
 include "int8.pyx"
 include "pool2d.pyx"
 include "winograd.pyx"

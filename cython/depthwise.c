@@ -22,6 +22,18 @@ static int64_t item_size(const hwkit_depthwise *d)
     return d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
 }
 
+/* Room for wide pieces behind what the kernel needs. */
+static int prepare_half(hwkit_depthwise *d)
+{
+    if (!d->half)
+        return 0;
+    hwkit_depthwise_half_prepare(d);
+    if (!d->piece_channels)
+        return -1;
+    d->scratch_bytes = (d->scratch_bytes + 63) / 64 * 64 + d->wide_bytes;
+    return 0;
+}
+
 int hwkit_depthwise_prepare(hwkit_depthwise *d)
 {
     const hwkit_isa *isa = hwkit_isa_get();
@@ -35,6 +47,10 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     d->lo = d->act.kind == HWKIT_CLAMP ? d->act.lo : -INFINITY;
     d->hi = d->act.kind == HWKIT_CLAMP ? d->act.hi : INFINITY;
     d->block = d->block < 1 ? 1 : d->block > d->k ? d->k : d->block;
+    if (d->half && d->is_double)
+        return -1;
+    if (d->half) /* a piece has all outputs of its channels */
+        d->block = ceil_div(d->block, d->k / d->c) * (d->k / d->c);
     if (d->nhwc && d->block < d->k) /* whole vectors */
         d->block = ceil_div(d->block, vl) * vl;
     /* Sizes can be anything below 2**63, so the bound is checked in floating point first. */
@@ -50,7 +66,7 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         d->fn = kernels->depthwise->nhwc;
         d->pointer_bytes = ((size_t)pointers * sizeof(void *) + 63) / 64 * 64;
         d->scratch_bytes = d->pointer_bytes + (size_t)spread * item;
-        return 0;
+        return prepare_half(d);
     }
     double phase = (double)((ceil_div(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
     if ((phase + 1) * (double)d->sx * reach * (double)item > (double)MOST_SCRATCH)
@@ -58,7 +74,7 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     d->fn = kernels->depthwise->nchw;
     d->phase = (ceil_div(d->q, vl) + 1) * vl + (d->s - 1) * d->dx / d->sx;
     d->scratch_bytes = (size_t)(d->phase * d->sx) * (size_t)reach * item;
-    return 0;
+    return prepare_half(d);
 }
 
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d)
@@ -107,7 +123,7 @@ static void task(void *ctx, int64_t chunk)
         atomic_store(&j->failed, 1);
         return;
     }
-    d->fn(d, image, p0, p1, k0, k1, scratch);
+    (d->half ? hwkit_depthwise_half_task : d->fn)(d, image, p0, p1, k0, k1, scratch);
 }
 
 /* 16 flops a nanosecond: what one core reaches when the image comes from the outer caches. */
@@ -138,12 +154,30 @@ typedef struct {
     void *zeros;
 } plan;
 
+/* Wide copies of weights and bias, which all tasks share; 0 if memory is short. */
+static int widen_constants(const plan *self, const void **all)
+{
+    const hwkit_depthwise *d = &self->d;
+    const int64_t weights = self->operands.held[W] ? 0 : d->k * d->r * d->s;
+    const int64_t biases = all[BIAS] ? d->k : 0;
+    float *wide = hwkit_scratch(HWKIT_SCRATCH_DTYPE, (weights + biases) * (int64_t)sizeof(float));
+    if (!wide)
+        return 0;
+    hwkit_half_widen(d->half, all[BIAS], wide, biases, 1);
+    hwkit_half_widen(d->half, all[W], wide + biases, weights, 1);
+    all[BIAS] = biases ? wide : NULL;
+    all[W] = weights ? wide + biases : all[W];
+    return 1;
+}
+
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *self = (const plan *)base;
     hwkit_depthwise d = self->d;
     const void *all[KINDS];
     hwkit_bind(&self->operands, KINDS, operands, all);
+    if (d.half && !widen_constants(self, all))
+        return HWKIT_NO_MEMORY;
     if (!self->operands.held[W]) {
         void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, hwkit_depthwise_packed_bytes(&d));
         if (!packed)
@@ -171,8 +205,16 @@ static void plan_destroy(hwkit_plan *base)
 static void *pack_whole(const hwkit_depthwise *d, const void *w)
 {
     void *packed = hwkit_alloc(hwkit_depthwise_packed_bytes(d));
-    if (packed)
-        hwkit_depthwise_pack(d, w, packed);
+    const int64_t n = d->half ? d->k * d->r * d->s : 0;
+    float *wide = hwkit_alloc(n * (int64_t)sizeof(float));
+    if (packed && wide) {
+        hwkit_half_widen(d->half, w, wide, n, 1);
+        hwkit_depthwise_pack(d, d->half ? wide : w, packed);
+    } else {
+        hwkit_free(packed);
+        packed = NULL;
+    }
+    hwkit_free(wide);
     return packed;
 }
 
@@ -208,7 +250,8 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
     self->base.run = plan_run;
     self->base.prepack = plan_prepack;
     self->base.destroy = plan_destroy;
-    self->base.workspace = (int64_t)d->scratch_bytes * d->threads;
+    self->base.workspace = (int64_t)d->scratch_bytes * d->threads +
+                           (d->half ? (d->r * d->s + has_bias) * d->k * item_size(d) : 0);
     self->base.seconds = 1e-9 * estimate_ns(d);
     return &self->base;
 }

@@ -4,6 +4,7 @@
 #define HWKIT_DEPTHWISE_H
 
 #include "epilogue.h"
+#include "half.h"
 #include "run.h"
 
 #include <stddef.h>
@@ -22,6 +23,7 @@ typedef struct {
 struct hwkit_depthwise {
     int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left;
     int nhwc, is_double;
+    hwkit_half half; /* how x, residual and out are stored, unless as they are computed */
     hwkit_activation act;
     /* Tunables: output pixels (nhwc) or rows (nchw) that are computed together, output rows and
      * channels of a task, most threads. */
@@ -34,8 +36,10 @@ struct hwkit_depthwise {
     double lo, hi;        /* bounds of the result, infinite but for HWKIT_CLAMP */
     int64_t phase;        /* nchw: length of one phase of a strip row */
     size_t pointer_bytes; /* nhwc: pointers come first in the scratch */
-    size_t scratch_bytes;
-    /* Of one call; weights packed by hwkit_depthwise_pack. */
+    int64_t piece_rows, piece_channels; /* half: what is computed at a time */
+    size_t wide_bytes;                  /* half: of such a piece of all three */
+    size_t scratch_bytes;               /* of a task, what is wide included */
+    /* Of one call; weights packed by hwkit_depthwise_pack, and bias, are as they are computed. */
     const void *x, *packed, *bias, *residual;
     void *out;
     const void *zeros; /* k zeros */
@@ -48,6 +52,11 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d);
  * [k in vectors][tap][vector], zeros behind the last channel; as they are for nchw. */
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d);
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed);
+
+/* A task of a plan whose operands are stored narrow, and what prepare finds for it. */
+void hwkit_depthwise_half_task(const hwkit_depthwise *d, int64_t image, int64_t p0, int64_t p1,
+                               int64_t k0, int64_t k1, void *scratch);
+void hwkit_depthwise_half_prepare(hwkit_depthwise *d);
 
 /* Returns 0, or -1 if memory ran out. */
 int hwkit_depthwise_run(const hwkit_depthwise *d);

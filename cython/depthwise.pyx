@@ -2,6 +2,7 @@ cdef extern from "depthwise.h" nogil:
     ctypedef struct hwkit_depthwise:
         int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left
         int nhwc, is_double
+        hwkit_half half
         hwkit_activation act
         int wide
         int64_t rows, block
@@ -25,7 +26,7 @@ def depthwise(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w, i
     if k % c or top < 0 or left < 0:
         raise ValueError("output channels must be a multiple of input channels, padding not below 0")
     d.act = read_activation(activation)
-    d.wide, d.rows, d.block, d.threads = wide, rows, block, threads
+    d.wide, d.rows, d.block, d.threads, d.half = wide, rows, block, threads, half_of(output[1])
     if hwkit_depthwise_prepare(&d):
         raise MemoryError("a task would need more than 1 GiB of scratch memory")
     return make_run(hwkit_depthwise_plan(&d, bias, residual), operands, output)

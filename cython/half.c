@@ -201,64 +201,119 @@ NONE(f32_to_bf16_wide, float, uint16_t)
 
 #endif
 
+/* With `vectors` by the functions above; asking each time would cost as much as a short run. */
+static void widen(hwkit_half type, int vectors, const uint16_t *src, float *dst, int64_t n)
+{
+    if (type == HWKIT_HALF_F16) {
+        const int64_t i = vectors ? f16_to_f32_wide(src, dst, n) : 0;
+        hwkit_f16_to_f32_portable(src + i, dst + i, n - i);
+    } else
+        for (int64_t i = vectors ? bf16_to_f32_wide(src, dst, n) : 0; i < n; i++)
+            dst[i] = as_float((uint32_t)src[i] << 16);
+}
+
+static void round_off(hwkit_half type, int vectors, const float *src, uint16_t *dst, int64_t n)
+{
+    if (type == HWKIT_HALF_F16) {
+        const int64_t i = vectors ? f32_to_f16_wide(src, dst, n) : 0;
+        hwkit_f32_to_f16_portable(src + i, dst + i, n - i);
+    } else
+        for (int64_t i = vectors ? f32_to_bf16_wide(src, dst, n) : 0; i < n; i++)
+            dst[i] = one_f32_to_bf16(src[i]);
+}
+
 void hwkit_f16_to_f32(const uint16_t *src, float *dst, int64_t n)
 {
-    int64_t i = wide() ? f16_to_f32_wide(src, dst, n) : 0;
-    hwkit_f16_to_f32_portable(src + i, dst + i, n - i);
+    widen(HWKIT_HALF_F16, wide(), src, dst, n);
 }
 
 void hwkit_f32_to_f16(const float *src, uint16_t *dst, int64_t n)
 {
-    int64_t i = wide() ? f32_to_f16_wide(src, dst, n) : 0;
-    hwkit_f32_to_f16_portable(src + i, dst + i, n - i);
+    round_off(HWKIT_HALF_F16, wide(), src, dst, n);
 }
 
 void hwkit_bf16_to_f32(const uint16_t *src, float *dst, int64_t n)
 {
-    int64_t i = wide() ? bf16_to_f32_wide(src, dst, n) : 0;
-    for (; i < n; i++)
-        dst[i] = as_float((uint32_t)src[i] << 16);
+    widen(HWKIT_HALF_BF16, wide(), src, dst, n);
 }
 
 void hwkit_f32_to_bf16(const float *src, uint16_t *dst, int64_t n)
 {
-    int64_t i = wide() ? f32_to_bf16_wide(src, dst, n) : 0;
-    for (; i < n; i++)
-        dst[i] = one_f32_to_bf16(src[i]);
+    round_off(HWKIT_HALF_BF16, wide(), src, dst, n);
 }
 
 typedef struct {
-    int which;
+    hwkit_half type;
     const void *src;
     void *dst;
     int64_t n;
 } task;
 
-static void convert_piece(void *ctx, int64_t chunk)
+static void widen_piece(void *ctx, int64_t chunk)
 {
     const task *t = ctx;
-    int64_t first = chunk * PIECE, n = t->n - first < PIECE ? t->n - first : PIECE;
-    const uint16_t *narrow = (const uint16_t *)t->src + first;
-    const float *wide_src = (const float *)t->src + first;
-    switch (t->which) {
-    case HWKIT_F16_TO_F32:
-        hwkit_f16_to_f32(narrow, (float *)t->dst + first, n);
-        break;
-    case HWKIT_F32_TO_F16:
-        hwkit_f32_to_f16(wide_src, (uint16_t *)t->dst + first, n);
-        break;
-    case HWKIT_BF16_TO_F32:
-        hwkit_bf16_to_f32(narrow, (float *)t->dst + first, n);
-        break;
-    default:
-        hwkit_f32_to_bf16(wide_src, (uint16_t *)t->dst + first, n);
-    }
+    const int64_t first = chunk * PIECE, n = t->n - first < PIECE ? t->n - first : PIECE;
+    widen(t->type, wide(), (const uint16_t *)t->src + first, (float *)t->dst + first, n);
 }
 
-void hwkit_half_convert(int which, const void *src, void *dst, int64_t n, int threads)
+static void round_piece(void *ctx, int64_t chunk)
 {
-    task t = {which, src, dst, n};
-    int64_t pieces = n / PIECE + (n % PIECE != 0);
-    /* 8 bytes or so per element at 5 to 10 GB/s of one core. */
-    hwkit_parallel_work(pieces, convert_piece, &t, threads, n);
+    const task *t = ctx;
+    const int64_t first = chunk * PIECE, n = t->n - first < PIECE ? t->n - first : PIECE;
+    round_off(t->type, wide(), (const float *)t->src + first, (uint16_t *)t->dst + first, n);
+}
+
+/* 8 bytes or so per element at 5 to 10 GB/s of one core. */
+void hwkit_half_widen(hwkit_half type, const void *narrow, float *to, int64_t n, int threads)
+{
+    task t = {type, narrow, to, n};
+    hwkit_parallel_work(n / PIECE + (n % PIECE != 0), widen_piece, &t, threads, n);
+}
+
+void hwkit_half_round(hwkit_half type, const float *from, void *narrow, int64_t n, int threads)
+{
+    task t = {type, from, narrow, n};
+    hwkit_parallel_work(n / PIECE + (n % PIECE != 0), round_piece, &t, threads, n);
+}
+
+/* ---- parts of images ------------------------------------------------------------------------- */
+
+/* A part as runs of neighbours in narrow memory. */
+typedef struct {
+    int64_t first, stride, count, length;
+} runs;
+
+static runs runs_of(const hwkit_half_images *g, const hwkit_half_part *t)
+{
+    const int64_t rows = t->y1 - t->y0, channels = t->c1 - t->c0;
+    runs r;
+    if (g->nhwc)
+        r = (runs){((t->image * g->height + t->y0) * g->width) * g->channels + t->c0, g->channels,
+                   rows * g->width, channels};
+    else
+        r = (runs){((t->image * g->channels + t->c0) * g->height + t->y0) * g->width,
+                   g->height * g->width, channels, rows * g->width};
+    if (r.stride == r.length)
+        r = (runs){r.first, r.stride * r.count, 1, r.length * r.count};
+    return r;
+}
+
+void hwkit_half_widen_part(const hwkit_half_images *images, const void *narrow,
+                           const hwkit_half_part *part, float *to)
+{
+    const runs r = runs_of(images, part);
+    const uint16_t *from = (const uint16_t *)narrow + r.first;
+    const int vectors = wide();
+    for (int64_t i = 0; i < r.count; i++)
+        widen(images->type, vectors, from + i * r.stride, to + i * r.length, r.length);
+}
+
+void hwkit_half_round_part(const hwkit_half_images *images, const float *from, void *narrow,
+                           const hwkit_half_part *part)
+{
+    const runs r = runs_of(images, part);
+    uint16_t *to = (uint16_t *)narrow + r.first;
+    const int vectors = wide();
+    for (int64_t i = 0; i < r.count; i++)
+        round_off(images->type, vectors, from + i * r.length, to + i * r.stride, r.length);
 }

@@ -34,9 +34,23 @@ static void *counts_as_reals(const hwkit_pool *d, int64_t length)
     return counts;
 }
 
+/* Room for wide pieces behind what the kernel needs. */
+static int prepare_half(hwkit_pool *d)
+{
+    if (!d->half)
+        return 0;
+    hwkit_pool_half_prepare(d);
+    if (!d->piece_channels)
+        return -1;
+    d->scratch_bytes = (d->scratch_bytes + 63) / 64 * 64 + d->wide_bytes;
+    return 0;
+}
+
 int hwkit_pool_prepare(hwkit_pool *d)
 {
     const hwkit_isa *isa = hwkit_isa_get();
+    if (d->half && d->is_double)
+        return -1;
     size_t item = d->is_double ? sizeof(double) : sizeof(float);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
     int64_t vl = kernels->vl;
@@ -46,12 +60,12 @@ int hwkit_pool_prepare(hwkit_pool *d)
     d->block = d->block < 1 ? 1 : d->block > d->c ? d->c : d->block;
     if (d->global) {
         d->global_fn = kernels->pool->global;
-        return 0;
+        return prepare_half(d);
     }
     d->rows = d->rows < 1 ? 1 : d->rows > d->p ? d->p : d->rows;
     if (d->nhwc) {
         d->fn = kernels->pool->nhwc;
-        return 0;
+        return prepare_half(d);
     }
     int64_t across = ceil_div(d->q, vl) * vl;
     double length = (double)(across + vl) * (double)d->sx + (double)(d->s - 1) * (double)d->dx;
@@ -71,13 +85,27 @@ int hwkit_pool_prepare(hwkit_pool *d)
         d->scratch_bytes = (size_t)(d->phase * d->sx + ceil_div(d->w, vl) * vl) * item;
     }
     d->counts = counts_as_reals(d, ceil_div(d->q, vl) * vl);
-    return d->counts ? 0 : -1;
+    return d->counts ? prepare_half(d) : -1;
 }
 
 void hwkit_pool_release(hwkit_pool *d)
 {
     free((void *)d->counts);
     d->counts = NULL;
+}
+
+static void whole_image(const hwkit_pool *d, int64_t image, int64_t c0, int64_t c1)
+{
+    const size_t item = d->is_double ? sizeof(double) : sizeof(float);
+    const int64_t pixels = d->h * d->w, first = image * d->c * pixels + (d->nhwc ? c0 : c0 * pixels);
+    const hwkit_pool_part part = {.x = (const char *)d->x + (size_t)first * item,
+                                  .out = (char *)d->out + (size_t)(image * d->c + c0) * item,
+                                  .pixels = pixels,
+                                  .channels = c1 - c0,
+                                  .stride = d->nhwc ? d->c : pixels,
+                                  .first = 1,
+                                  .last = 1};
+    d->global_fn(d, &part);
 }
 
 typedef struct {
@@ -93,8 +121,8 @@ static void task(void *ctx, int64_t chunk)
     int64_t block = chunk % j->blocks, row = chunk / j->blocks % j->row_blocks;
     int64_t image = chunk / j->blocks / j->row_blocks;
     int64_t c0 = block * d->block, c1 = d->c - c0 < d->block ? d->c : c0 + d->block;
-    if (d->global) {
-        d->global_fn(d, image, c0, c1);
+    if (d->global && !d->half) {
+        whole_image(d, image, c0, c1);
         return;
     }
     int64_t p0 = row * d->rows, p1 = d->p - p0 < d->rows ? d->p : p0 + d->rows;
@@ -103,7 +131,7 @@ static void task(void *ctx, int64_t chunk)
         atomic_store(&j->failed, 1);
         return;
     }
-    d->fn(d, image, p0, p1, c0, c1, scratch);
+    (d->half ? hwkit_pool_half_task : d->fn)(d, image, p0, p1, c0, c1, scratch);
 }
 
 /* Two elements a nanosecond: the memory speed of one core. */

@@ -3,6 +3,7 @@
 #ifndef HWKIT_POOL2D_H
 #define HWKIT_POOL2D_H
 
+#include "half.h"
 #include "run.h"
 
 #include <stddef.h>
@@ -15,7 +16,21 @@ enum { HWKIT_POOL_SMALL = 64 };
 /* Output rows [p0, p1) and channels [c0, c1) of one image; scratch has scratch_bytes. */
 typedef void (*hwkit_pool_fn)(const hwkit_pool *d, int64_t image, int64_t p0, int64_t p1, int64_t c0,
                               int64_t c1, void *scratch);
-typedef void (*hwkit_pool_global_fn)(const hwkit_pool *d, int64_t image, int64_t c0, int64_t c1);
+
+/* Some pixels of one image and some of its channels. */
+typedef struct {
+    const void *x;  /* the first of them */
+    void *out;      /* maxima so far; means with the last part */
+    double *totals; /* sums so far, of a mean in several parts */
+    int64_t pixels, channels;
+    int64_t stride; /* between pixels (nhwc) or channels (nchw) */
+    int first, last;
+} hwkit_pool_part;
+
+/* Parts of an image come in order; the pixels of all but the last are a multiple of this, so that
+ * they do not change how sums are cut into blocks. */
+enum { HWKIT_POOL_PART_NHWC = 64, HWKIT_POOL_PART_NCHW = 4096 };
+typedef void (*hwkit_pool_global_fn)(const hwkit_pool *d, const hwkit_pool_part *part);
 
 typedef struct {
     hwkit_pool_fn nhwc, nchw, nchw_small; /* small: few taps, small strides */
@@ -25,6 +40,7 @@ typedef struct {
 struct hwkit_pool {
     int64_t n, c, h, w, r, s, p, q, sy, sx, dy, dx, top, left;
     int nhwc, is_double, mean, global; /* global: over the whole image; only n, c, h, w count */
+    hwkit_half half;                   /* how x and out are stored, unless as they are computed */
     /* Elements of each window that count, rows and columns apart, at least 1; p and q of them. */
     const int64_t *count_y, *count_x;
     /* Tunables: output rows and channels of a task, most threads. */
@@ -36,7 +52,9 @@ struct hwkit_pool {
     const void *counts; /* nchw: count_x as floats, filled up with ones to whole vectors */
     int64_t phase;      /* nchw: length of one phase of a line; small: of a whole line */
     int64_t lines;      /* small: lines that are kept at a time */
-    size_t scratch_bytes;
+    int64_t piece_rows, piece_channels; /* half: what is widened at a time; global: pixels */
+    size_t wide_bytes;                  /* half: of such a piece and its result */
+    size_t scratch_bytes;               /* of a task, what is wide included */
     /* Of one call. */
     const void *x;
     void *out;
@@ -50,6 +68,11 @@ void hwkit_pool_release(hwkit_pool *d);
 
 /* Returns 0, or -1 if memory ran out. */
 int hwkit_pool_run(const hwkit_pool *d);
+
+/* A task of a plan whose operands are stored narrow, and what prepare finds for it. */
+void hwkit_pool_half_task(const hwkit_pool *d, int64_t image, int64_t p0, int64_t p1, int64_t c0,
+                          int64_t c1, void *scratch);
+void hwkit_pool_half_prepare(hwkit_pool *d);
 
 /* A plan of one operand, x, over `d`, which it prepares; it keeps its own copy of the counts. NULL if
  * memory is short. */

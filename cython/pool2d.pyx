@@ -5,6 +5,7 @@ cdef extern from "pool2d.h" nogil:
         int64_t n, c, h, w, r, s, p, q, sy, sx, dy, dx, top, left
         int nhwc, is_double, mean
         int whole "global"
+        hwkit_half half
         const int64_t *count_y
         const int64_t *count_x
         int64_t rows, block
@@ -38,7 +39,7 @@ def pool(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w, int64_
         raise ValueError("sizes, strides, dilations, blocks and threads must be at least 1")
     if top < 0 or left < 0:
         raise ValueError("padding must not be below 0")
-    d.rows, d.block, d.threads = rows, block, threads
+    d.rows, d.block, d.threads, d.half = rows, block, threads, half_of(output[1])
     if mean:
         d.count_y, d.count_x = _counts(counts[0], p), _counts(counts[1], q)
     return make_run(hwkit_pool_plan(&d), operands, output)
@@ -52,5 +53,5 @@ def global_pool(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w,
     if min(n, c, h, w, block, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     d.n, d.c, d.h, d.w, d.nhwc, d.mean, d.is_double, d.whole = n, c, h, w, nhwc, mean, is_double, 1
-    d.block, d.threads = block, threads
+    d.block, d.threads, d.half = block, threads, half_of(output[1])
     return make_run(hwkit_pool_plan(&d), operands, output)

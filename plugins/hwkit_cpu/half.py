@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
+from hwkit import Config, Kernel, Problem, Run, Space
 
-from hwkit import Config, Kernel, Operand, Problem, Run, Space
-
+from .depthwise import Depthwise
 from .device import compiled
+from .pool2d import Pool
 from .tasks import most_threads
 
-__all__ = ["HalfKernel", "HalfRun", "kernels"]
+__all__ = ["HalfKernel", "PiecewiseHalfKernel", "kernels"]
 
-Array = np.ndarray[Any, Any]
 NARROW = ("float16", "bfloat16")
+PIECEWISE = (Pool, Depthwise)
+
+# Bytes of an image that are widened at a time, and the most and the fewest channels last, as in C.
+PIECE, MOST_PIECE, LEAST_CHANNELS = 256 << 10, 1 << 30, 128
 
 
 def kernels(plain: Iterable[Kernel]) -> list[Kernel]:
     """Return a kernel for narrow floats for each of the ``plain`` ones."""
-    return [HalfKernel(kernel) for kernel in plain]
+    return [
+        (PiecewiseHalfKernel if isinstance(kernel, PIECEWISE) else HalfKernel)(kernel)
+        for kernel in plain
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -34,7 +38,7 @@ def widened(problem: Problem) -> Problem:
 
 
 class HalfKernel(Kernel):
-    """A float32 kernel on operands that are stored narrow.
+    """A float32 kernel on operands that are stored narrow, widened as a whole.
 
     Args:
         inner: the kernel that computes; its tunables are this one's.
@@ -62,10 +66,15 @@ class HalfKernel(Kernel):
         """Return the inner kernel's default."""
         return self.inner.default(widened(problem))
 
-    def build(self, problem: Problem, config: Config) -> HalfRun:
+    def build(self, problem: Problem, config: Config) -> Run:
         """Return the inner kernel's run between two conversions."""
-        inner = self.inner.build(widened(problem), config)
-        return HalfRun(inner, problem.operands, problem.output)
+        run: Run = compiled().half(
+            self.inner.build(widened(problem), config),
+            [(o.shape, o.dtype) for o in problem.operands],
+            (problem.output.shape, problem.output.dtype),
+            threads=most_threads(),
+        )
+        return run
 
     def strict(self, problem: Problem, config: Config) -> bool:
         """As the inner kernel: conversions round once."""
@@ -91,45 +100,41 @@ class HalfKernel(Kernel):
         return self.inner.workspace(wide, config) + wide.nbytes
 
 
-class HalfRun:
-    """A float32 run on narrow operands. Each thread keeps its own wide copies.
+class PiecewiseHalfKernel(HalfKernel):
+    """A float32 kernel that widens images by itself, a piece of some rows at a time."""
 
-    Args:
-        inner: the float32 run.
-        operands: what a call takes.
-        output: what it makes.
-    """
+    def supports(self, problem: Problem) -> bool | str:
+        """As the inner kernel, and what one row of the output needs must fit."""
+        answer = super().supports(problem)
+        if answer is True and _row_bytes(problem) > MOST_PIECE:
+            return "one row of its windows does not fit its scratch memory"
+        return answer
 
-    def __init__(self, inner: Run, operands: Iterable[Operand], output: Operand) -> None:
-        self._inner: Any = inner
-        self._operands = tuple(operands)
-        self._output = output
-        self._kept = threading.local()
-        self._threads = most_threads()
-        wide = sum(2 * o.nbytes for o in (*self._operands, output))
-        self.workspace: int = getattr(inner, "workspace", 0) + wide
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the inner kernel's run, which knows how its operands are stored."""
+        return self.inner.build(problem, config)
 
-    def _wide(self) -> list[Array]:
-        found: list[Array] | None = getattr(self._kept, "arrays", None)
-        if found is None:
-            every = (*self._operands, self._output)
-            found = self._kept.arrays = [np.empty(o.shape, np.float32) for o in every]
-        return found
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the inner workspace, wide weights and bias, and a wide piece for each thread."""
+        weights = 2 * sum(o.nbytes for o in problem.operands[1:3] if o.name != "residual")
+        pieces = int(config["threads"]) * (max(PIECE, _row_bytes(problem)) + 128)
+        return self.inner.workspace(widened(problem), config) + weights + pieces
 
-    def __call__(self, *operands: Array, out: Array) -> None:
-        """Widen, compute, round into ``out``."""
-        convert = compiled().convert
-        *wide, result = self._wide()
-        for narrow, copy in zip(operands, wide, strict=True):
-            convert(narrow, copy, self._threads)
-        self._inner(*wide, out=result)
-        convert(result, out, self._threads)
 
-    def prepack(self, constants: dict[int, Array]) -> HalfRun:
-        """Return a run that keeps these operands as the inner kernel packs them, in float32."""
-        convert = compiled().convert
-        wide = {position: np.empty(a.shape, np.float32) for position, a in constants.items()}
-        for position, array in constants.items():
-            convert(array, wide[position], self._threads)
-        rest = (o for i, o in enumerate(self._operands) if i not in constants)
-        return HalfRun(self._inner.prepack(wide), rest, self._output)
+def _row_bytes(problem: Problem) -> int:
+    """Return the bytes of the smallest piece: one output row of few channels and what it needs."""
+    if problem.op.name.startswith("global"):
+        return 0
+    c, (q, k) = problem["c"], _columns(problem)
+    reach = min((problem["r"] - 1) * problem["dilation"][0] + 1, problem["h"])
+    if problem.layout == "nchw":
+        c, k = 1, k // c
+    elif k == c:
+        c = k = min(c, LEAST_CHANNELS)
+    return int(4 * (reach * problem["w"] * c + 2 * q * k))
+
+
+def _columns(problem: Problem) -> tuple[int, int]:
+    """Return width and channels of the output."""
+    first, second, third = problem.output.shape[1:]
+    return (second, third) if problem.layout == "nhwc" else (third, first)

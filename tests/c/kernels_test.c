@@ -10,7 +10,6 @@
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm.h"
-#include "half.h"
 #include "isa.h"
 #include "pool2d.h"
 #include "kernels_test.h"
@@ -31,7 +30,7 @@ typedef struct {
     size_t mapped, bytes;
 } block;
 
-enum { MOST_BLOCKS = 16 };
+enum { MOST_BLOCKS = 24 };
 static block blocks[MOST_BLOCKS];
 static int block_count, open_pages;
 
@@ -592,37 +591,11 @@ static int test_elementwise(void)
     return good;
 }
 
-/* ---- conversions ----------------------------------------------------------------------------- */
-
-static int test_half(void)
-{
-    int64_t n = upto(100);
-    float *wide = guarded((size_t)n * 4), *back = guarded((size_t)n * 4);
-    uint16_t *half = guarded((size_t)n * 2), *same = guarded((size_t)n * 2);
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)rand() << 9 ^ (uint32_t)rand();
-        memcpy(&wide[i], &bits, 4);
-    }
-    hwkit_f32_to_f16(wide, half, n);
-    hwkit_f32_to_f16_portable(wide, same, n);
-    int good = !memcmp(half, same, (size_t)n * 2);
-    hwkit_f16_to_f32(half, wide, n);
-    hwkit_f16_to_f32_portable(half, back, n);
-    good = good && !memcmp(wide, back, (size_t)n * 4);
-    hwkit_f32_to_bf16(wide, half, n);
-    hwkit_bf16_to_f32(half, back, n);
-    hwkit_f32_to_bf16(back, same, n);
-    good = good && !memcmp(half, same, (size_t)n * 2);
-    if (!good)
-        printf("half: conversions differ\n");
-    return good;
-}
-
 int main(int argc, char **argv)
 {
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
-                                         test_half, test_int8, test_winograd, test_amx,
-                                         test_elementwise};
+                                         test_half, test_half_images, test_int8, test_winograd,
+                                         test_amx, test_elementwise};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_name();
     if (argc > 2 && strcmp(argv[2], isa)) {

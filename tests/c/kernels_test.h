@@ -15,6 +15,8 @@ int64_t guarded_bytes(const void *array);
 int64_t upto(int64_t most);
 
 /* One random problem; 1 if the answer is right. */
+int test_half(void);
+int test_half_images(void);
 int test_int8(void);
 int test_amx(void);
 

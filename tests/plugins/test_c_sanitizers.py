@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "cython"
-DRIVERS = [ROOT / "tests" / "c" / name for name in ("kernels_test.c", "int8_test.c", "amx_test.c")]
+DRIVERS = [ROOT / "tests" / "c" / f"{name}_test.c" for name in ("kernels", "half", "int8", "amx")]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

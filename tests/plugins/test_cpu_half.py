@@ -9,6 +9,7 @@ import pytest
 
 from hwkit.op import relative_error
 from hwkit.registry import registry
+from hwkit_cpu.half import PiecewiseHalfKernel, widened
 
 _kernels = pytest.importorskip("hwkit_cpu._kernels", reason="hwkit is not compiled")
 
@@ -124,3 +125,44 @@ def test_every_op_rounds_its_output_once(text: str, dtype: str) -> None:
             again = np.zeros_like(got)
             run.prepack({1: operands[1]})(operands[0], *operands[2:], out=again)
             assert np.array_equal(again.view(np.uint16), got.view(np.uint16)), kernel.name
+
+
+LAYERS = (
+    "max_pool2d {} nchw n=1 c=8 h=112 w=112 r=3 s=3 pad=1 stride=2",
+    "avg_pool2d {} nhwc n=1 c=256 h=56 w=56 r=2 s=2 stride=2",
+    "global_avg_pool2d {} nhwc n=1 c=200 h=60 w=60",
+    "global_max_pool2d {} nchw n=1 c=3 h=120 w=120",
+    "conv2d {} nhwc n=1 c=192 h=30 w=30 k=192 r=3 s=3 pad=1 stride=2 groups=192 +bias+residual",
+    "conv2d {} nchw n=1 c=16 h=60 w=60 k=32 r=5 s=5 pad=2 stride=1 groups=16 +relu",
+)
+
+
+@pytest.mark.parametrize("text", LAYERS, ids=lambda text: text.split()[0])
+def test_images_of_many_pieces_are_those_of_float32_rounded(text: str) -> None:
+    """Widening piece by piece changes no bit, and takes no more memory than was announced."""
+    problem = registry().op(text.split(maxsplit=1)[0]).parse(text.format("float16"))
+    (kernel,) = (
+        k
+        for k in registry().kernels(registry().device("cpu:0"), problem.op.name)
+        if isinstance(k, PiecewiseHalfKernel) and k.supports(problem) is True
+    )
+    operands = problem.random_operands(2)
+    config = kernel.default(problem)
+    run: Any = kernel.build(problem, config)
+    got, want = np.zeros(problem.output.shape, np.float16), np.zeros(problem.output.shape, "f4")
+    run(*operands, out=got)
+    kernel.inner.build(widened(problem), config)(*(a.astype("f4") for a in operands), out=want)
+    assert np.array_equal(got, want.astype(np.float16))
+    assert 0 < run.workspace <= kernel.workspace(problem, config)
+
+
+def test_rows_that_no_scratch_memory_holds_are_declined() -> None:
+    """A window over millions of pixels with channels last says so, before anything is built."""
+    problem = (
+        registry()
+        .op("max_pool2d")
+        .parse("max_pool2d float16 nhwc n=1 c=64 h=4000 w=4000 r=3000 s=3000 stride=1")
+    )
+    kernels = registry().kernels(registry().device("cpu:0"), "max_pool2d")
+    (kernel,) = (k for k in kernels if isinstance(k, PiecewiseHalfKernel))
+    assert "scratch memory" in str(kernel.supports(problem))
