@@ -61,6 +61,7 @@ class Arm:
         best: least seconds in this run.
         trials: in this run.
         done: whether all of the space was tried.
+        proven: Configs that a run-off here has shown to be faster than the default.
     """
 
     kernel: Kernel
@@ -72,6 +73,7 @@ class Arm:
     best: float = math.inf
     trials: int = 0
     done: bool = False
+    proven: frozenset[Config] = frozenset()
 
     def ask(self) -> Config | None:
         """Return the next Config that was not tried, in this run or before."""
@@ -138,7 +140,9 @@ class Arms:
         strategy = self._strategy(space, rng, tables=tables)
         for config, seconds in known.items():
             strategy.tell(config, seconds)
-        return Arm(kernel, space, kernel.default(self.problem), strategy, known, tables)
+        proven = frozenset(r.config for r in standings(before) if r.race and r.race.proven)
+        default = kernel.default(self.problem)
+        return Arm(kernel, space, default, strategy, known, tables, proven=proven)
 
     def _tables(self, kernel: Kernel) -> list[dict[Config, float]]:
         """Return the seconds of a Kernel's Configs for this problem, one table a device."""
@@ -241,17 +245,18 @@ class Arms:
         ours = first is not None and not first.distance and first.same_device
         if first is None or not ours:
             return ()
-        return [*first.ties[:_RIVALS], *self._promising(first.record)]
+        trials = [r for before in self._before.values() for r in standings(before)]
+        proven = [r for r in trials if r.race is not None and r.race.proven]
+        return [*first.ties[:_RIVALS], *proven[:_RIVALS], *self._promising(first.record)]
 
     def _promising(self, winner: Record) -> list[Record]:
         """Return trials of a run that ended early, whose few samples were as fast as the winner."""
-        reached = stage(len(winner.measurement.samples))
+        reached = stage(winner)
         found = [
             record
             for trials in self._before.values()
             for record in standings(trials)
-            if stage(len(record.measurement.samples)) < reached
-            and record.measurement.seconds <= winner.measurement.seconds
+            if stage(record) < reached and record.measurement.seconds <= winner.measurement.seconds
         ]
         return sorted(found, key=lambda r: r.measurement.seconds)[:_RIVALS]
 

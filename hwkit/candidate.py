@@ -11,6 +11,7 @@ from .backend import Device, Kernel
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
+from .runoff import Paired
 from .selection import Tolerance, over_limit
 from .space import Config
 
@@ -57,8 +58,8 @@ class Candidate:
             "default": self.is_default,
         }
 
-    def record(self, measurement: Measurement) -> Record:
-        """Return the record of a measurement, and keep it as the result."""
+    def record(self, measurement: Measurement, race: Paired | None = None) -> Record:
+        """Return the record of a measurement, in a run-off or not, and keep it as the result."""
         self.result = Record(
             problem=self.problem.text,
             op=self.problem.op.name,
@@ -69,6 +70,7 @@ class Candidate:
             fingerprint=self.device.fingerprint,
             measurement=measurement,
             origin="estimated" if self.device.emulated else "tuned",
+            race=race,
             **self.facts(),
         )
         return self.result

@@ -43,9 +43,14 @@ class TuneResult:
 
     @property
     def speedup(self) -> float | None:
-        """How many times faster ``best`` is than ``default``; ``None`` if one of them failed."""
+        """How many times faster ``best`` is than ``default``; ``None`` if one of them failed.
+
+        By the pairs of their run-off, where there was one.
+        """
         if self.best is None or self.default is None:
             return None
+        if self.best.race is not None and self.best.race.base == self.default.name:
+            return self.best.race.ratio
         return self.default.measurement.seconds / self.best.measurement.seconds
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -48,6 +48,8 @@ class Explanation:
     @property
     def speedup(self) -> float | None:
         """How much faster the record was than the default of its run."""
+        if self.record is not None and self.record.race is not None:
+            return self.record.race.ratio
         if self.record is None or self.default is None:
             return None
         return self.default.measurement.seconds / self.record.measurement.seconds
@@ -75,6 +77,7 @@ class Explanation:
                 "error": record.measurement.error,
                 "samples": len(record.measurement.samples),
                 "contended": record.measurement.contended,
+                "race": None if record.race is None else asdict(record.race),
                 "stale": match.stale,
                 "same_device": match.same_device,
                 "distance": match.distance,
@@ -147,7 +150,9 @@ class Explanation:
         parts = [f"{self.problem.flops / record.measurement.seconds / 1e9:.1f} GFLOP/s"]
         if self.roofline_share is not None:
             parts.append(f"{self.roofline_share:.0%} of the roofline")
-        if self.speedup is not None:
+        if record.against_default is not None:
+            parts.append(record.against_default)
+        elif self.speedup is not None:
             parts.append(f"{self.speedup:.2f}x the default")
         return ", " + ", ".join(parts)
 

@@ -2,7 +2,7 @@
 
 First the portfolio: the default of every Kernel, the incumbent, what won for near Problems and on
 other devices, all measured here. Then the strategies, one for each Kernel, which share the trials
-by how close each has come to the best. Then the final.
+by how close each has come to the best. Then the final, and the run-off against the default.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 
 from .arms import Arm, Arms
 from .backend import Device, Kernel
 from .candidate import Candidate
+from .ending import Ending
 from .errors import HwkitError
 from .events import Event, Note, TrialFinished, TuneResult
-from .measure import Measurement, Race, Sample, level
+from .field import Field
+from .measure import Measurement
 from .op import Problem
 from .records import Database
 from .records.ranking import pick
@@ -33,20 +36,11 @@ from .worker import Worker
 
 __all__ = ["Search"]
 
-# Who is this close to the best stays built, to be raced again.
-_NEAR = 1.25
-
 _FIRST = 3  # tried in vain before a budget that is too small for any ends the search
-
-# Fewer rounds than this in the final tell too little: rather fewer finalists.
-_LEAST_ROUNDS = 15
 
 # Builds that take longer and more of the time than this are done several at a time.
 _LONG_BUILD, _BUILD_SHARE = 0.02, 0.1
 _MOST_BUILDS = min(4, os.cpu_count() or 1)
-
-# Part of the budget that is kept for the final, at most.
-_FINAL_SHARE = 0.35
 
 
 @dataclass
@@ -78,7 +72,7 @@ class Search:
     strategy: type[Strategy]
     seed: int = 0
     tolerance: Tolerance = None
-    ceilings: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = attribute(default_factory=dict)
     deadline: float = math.inf
     trials: float = math.inf
     timeout: float | None = None
@@ -87,12 +81,8 @@ class Search:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
-        self._race: Race[int] = Race(self._sample)
-        self._candidates: dict[int, Candidate] = {}
-        self._entering = -1
-        self._spent = self._sampled = 0.0  # wall time of sampling, and the seconds it measured
-        self._default: int | None = None
-        self._incumbent: int | None = None
+        self.field = Field(self.runner, self._bury)
+        self._ending = Ending(self.field, self.database, self.deadline, self._began)
         self._step, self._last = 0.0, time.monotonic()  # what a trial takes, the choice included
         self._tried = 0
         self._pruned = 0
@@ -109,7 +99,8 @@ class Search:
         try:
             self._prepare()
             stopped = self._explore()
-            self._final()
+            self._ending.final(self._tried)
+            self._ending.run_off()
         except KeyboardInterrupt:
             stopped = "interrupted"
         except HwkitError as error:
@@ -141,44 +132,24 @@ class Search:
         now = time.monotonic()
         self._step = max(now - self._last, 0.9 * self._step)
         self._last = now
-        if now + self._reserve() + self._step >= self.deadline:
+        if now + self._ending.reserve() + self._step >= self.deadline:
             return "budget"
         return "speed of light" if self._at_the_limit() else None
 
     def _at_the_limit(self) -> bool:
         """Whether the best reaches the roofline; not by a lucky sample, but by many."""
-        best = self._race.best()
-        if (
-            best is None
-            or not self.arms.plain
-            or not self.roofline.reached(self._race.seconds(best))
-        ):
+        race = self.field.race
+        best = race.best()
+        if best is None or not self.arms.plain or not self.roofline.reached(race.seconds(best)):
             return False
-        return self.roofline.reached(self._race.confirm(best))
-
-    def _reserve(self) -> float:
-        """Return the seconds to keep for the final."""
-        if math.isinf(self.deadline):
-            return 0.0
-        most = _FINAL_SHARE * (self.deadline - self._began)
-        field = self._race.finalists(self._always())
-        return min(most, _LEAST_ROUNDS * self._round(field))
-
-    def _round(self, field: Sequence[int]) -> float:
-        """Return about how many seconds of wall time one round of a final takes."""
-        # A warm run before each sample, and what sampling has cost so far beyond that.
-        cost = max(2.0, self._spent / self._sampled if self._sampled else 0.0)
-        return sum(cost * max(self._race.seconds(key), 1e-4) for key in field)
-
-    def _always(self) -> list[int]:
-        return [key for key in (self._default, self._incumbent) if key is not None]
+        return self.roofline.reached(race.confirm(best))
 
     def _explore(self) -> str:
         owed = True
-        for arm, config, known in self.arms.portfolio(lambda: self._default is not None):
+        for arm, config, known in self.arms.portfolio(lambda: self.field.default is not None):
             over = self._over()
             # Whatever the budget, a default is measured, and not only what ran until now.
-            nothing = owed or (self._race.best() is None and self._tried < _FIRST)
+            nothing = owed or (self.field.race.best() is None and self._tried < _FIRST)
             if over is not None and (over == "trials" or not nothing):
                 return over
             self._try(arm, config, incumbent=known)
@@ -213,8 +184,7 @@ class Search:
             self._pruned += 1
             arm.tell(config, math.inf)
             return
-        key = len(self._candidates)
-        self._candidates[key] = candidate
+        key = self.field.add(candidate)
         kernel = arm.kernel
         token = self.database.begin(
             self.problem, self.device.arch, self.device.fingerprint, kernel.name, kernel.version,
@@ -230,12 +200,12 @@ class Search:
         self._tried += 1
         if not record.ok:
             self._failures[str(record.measurement.failure)] += 1
-        if key in self._race and candidate.is_default and self._is_first(arm):
-            self._default = key
-        if key in self._race and incumbent:
-            self._incumbent = key
-        arm.tell(config, self._race.seconds(key))
-        self._let_go()
+        if key in self.field.race and candidate.is_default and self._is_first(arm):
+            self.field.default = key
+        if key in self.field.race and incumbent:
+            self.field.incumbent = key
+        arm.tell(config, self.field.race.seconds(key))
+        self.field.let_go()
         self.emit(self._event(record))
 
     def _is_first(self, arm: Arm) -> bool:
@@ -243,11 +213,12 @@ class Search:
 
         What runs now may be the default of a Kernel that another has overtaken since then.
         """
-        if self._default is None:
+        default = self.field.default
+        if default is None:
             return True
         mine, held = (
             (-kernel.rank(self.problem), kernel.name)
-            for kernel in (arm.kernel, self._candidates[self._default].arm.kernel)
+            for kernel in (arm.kernel, self.field.candidates[default].arm.kernel)
         )
         return mine < held
 
@@ -257,84 +228,30 @@ class Search:
         self._building += checked.build
         if checked.failure is not None:
             return Measurement.failed(checked.failure, checked.reason, checked.error)
-        if self._default is None:
+        if self.field.default is None:
             self._set_timeout(checked.build + checked.run)
-        self._entering = key
         try:
-            seconds = self._race.enter(key, ranked=candidate.may_win(self.tolerance))
+            seconds = self.field.enter(key, ranked=candidate.may_win(self.tolerance))
         except Lost as lost:
             return Measurement.failed(lost.failure, lost.reason, checked.error)
-        finally:
-            self._entering = -1
         impossible = self.roofline.impossible(seconds, candidate.strict)
         if impossible:
-            self._race.leave(key)
-            self.runner.drop([key])
+            self.field.leave(key)
             return Measurement.failed("wrong", impossible, checked.error)
-        return Measurement.of(self._race.samples[key], checked.error)
+        return Measurement.of(self.field.race.samples[key], checked.error)
 
-    def _sample(self, keys: Sequence[int]) -> list[Sample]:
-        """Take samples for the race; who is lost on the way is buried, and has infinity."""
-        found: dict[int, Sample] = {}
-        while True:
-            alive = [k for k in keys if k in self._race or k == self._entering]
-            begin = time.monotonic()
-            try:
-                found = dict(zip(alive, self.runner.sample(alive), strict=True))
-                self._spent += time.monotonic() - begin
-                # By the estimates, as _round counts: on a busy machine samples take longer.
-                least = (min(s.seconds, self._race.seconds(k)) for k, s in found.items())
-                self._sampled += sum(max(seconds, 1e-4) for seconds in least)
-                break
-            except Lost as lost:
-                if lost.key == self._entering or lost.key not in self._race:
-                    raise
-                self._bury(lost)
-        return [found.get(key, Sample(math.inf)) for key in keys]
-
-    def _bury(self, lost: Lost) -> None:
+    def _bury(self, candidate: Candidate, lost: Lost) -> None:
         """Record that a candidate failed after it had been measured."""
-        candidate = self._candidates[lost.key]
-        self._race.leave(lost.key)
-        self.runner.drop([lost.key])
         failed = Measurement.failed(lost.failure, lost.reason, candidate.error)
         candidate.arm.tell(candidate.config, math.inf)
         self._failures[lost.failure] += 1
         self.database.add(candidate.record(failed))
 
-    def _let_go(self) -> None:
-        """Drop what cannot come into the final any more."""
-        near = self._race.finalists(self._always())
-        best = self._race.best()
-        goal = math.inf if best is None else _NEAR * self._race.seconds(best)
-        held = set(self._race.samples)
-        keep = {k for k in held if k in self._race and self._race.seconds(k) <= goal}
-        keep = set(sorted(keep, key=self._race.seconds)[:96]) | {*near, *self._always()}
-        gone = held - keep
-        for key in gone:
-            self._race.leave(key)
-        self.runner.drop(gone)
-
     # Ending.
 
-    def _final(self) -> None:
-        always = self._always()
-        field = self._race.finalists(always)
-        left = self.deadline - time.monotonic()
-        while len(field) > max(2, len(always)) and _LEAST_ROUNDS * self._round(field) > left:
-            field.remove(next(k for k in reversed(field) if k not in always))
-        alone = self._tried == 1 and field == [self._incumbent]
-        if not field or self._round(field) > left or alone:
-            return
-        taken = self._race.final(field, always, lambda: time.monotonic() > self.deadline)
-        levels = level(taken)
-        for key, samples in taken.items():
-            candidate = self._candidates[key]
-            measurement = Measurement.of(samples, candidate.error, levels[key])
-            self.database.add(candidate.record(measurement))
-
     def _result(self, stopped: str) -> TuneResult:
-        default = None if self._default is None else self._candidates[self._default].result
+        key = self.field.default
+        default = None if key is None else self.field.candidates[key].result
         best, ties = self._winner(default)
         return TuneResult(
             problem=self.problem,
@@ -357,13 +274,12 @@ class Search:
                 break
             if self.arms.fits(match.record):
                 return match.record, match.ties
-        tried = [c for c in self._candidates.values() if c.may_win(self.tolerance)]
+        tried = [c for c in self.field.candidates.values() if c.may_win(self.tolerance)]
         return pick([c.result for c in tried if c.result is not None], default)
 
     def _event(self, record: Record) -> TrialFinished:
-        best = self._race.best()
-        seconds = math.inf if best is None else self._race.seconds(best)
-        default = math.inf if self._default is None else self._race.seconds(self._default)
+        seconds, key = self.field.best, self.field.default
+        default = math.inf if key is None else self.field.race.seconds(key)
         left = self.deadline - time.monotonic()
         return TrialFinished(
             record, seconds, default, self.roofline.share(seconds), self._tried,

@@ -24,7 +24,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "backend": ("backend", BASE),
     "hookspecs": ("hookspecs", ""),
     "registry": ("registry discovery lookup", f"hookspecs backend settings {BASE}"),
-    "measure": ("measure", "backend errors"),
+    "measure": ("measure runoff", "backend errors"),
     "records": (
         "records",
         f"measure backend {BASE}",
@@ -39,13 +39,13 @@ PARTS: dict[str, tuple[str, str]] = {
         f"measure registry backend settings {BASE}",
     ),
     "tuner": (
-        "tuner search candidate arms events shortlist",
+        "tuner search field ending candidate arms events shortlist",
         f"dispatch registry records measure worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),
     "graph": (
         "graph",
-        f"dispatch ops hookspecs registry backend settings {BASE}",
+        f"dispatch ops hookspecs registry measure backend settings {BASE}",
     ),
     "bench": ("bench", f"dispatch graph registry backend settings version {BASE}"),
     "testing": (

@@ -131,7 +131,11 @@ def test_result_is_what_a_call_runs(database: Database) -> None:
     assert result.speedup > 1.2
     assert slowness("fake:0", result.best.config) < slowness("fake:0", result.default.config)
     assert (result.trials, result.stopped_by, result.failures) == (60, "trials", {})
-    assert len(result.best.measurement.samples) >= len(result.default.measurement.samples) == 31
+    assert result.best.race.proven
+    assert result.best.race.base == result.default.race.base == result.default.name
+    assert result.speedup == result.best.race.ratio
+    # Those of the final, and those of the run-off.
+    assert len(result.default.measurement.samples) == 31 + result.default.race.pairs
 
 
 @pytest.mark.usefixtures("fakes")

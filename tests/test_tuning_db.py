@@ -13,9 +13,9 @@ import pytest
 from hwkit import Fingerprint, hookspecs
 from hwkit.errors import FAILURE_CLASSES
 from hwkit.records.lines import read_lines
-from hwkit.records.record import FORMAT
+from hwkit.records.record import FORMAT, RACED
 
-from .records.trials import trial
+from .records.trials import RACE, trial
 
 FOLDER = Path(__file__).parents[1] / "tuning_db"
 SCHEMA = json.loads((FOLDER / "schema.json").read_text("utf-8"))
@@ -107,11 +107,14 @@ def test_the_hook_hands_over_the_files() -> None:
 
 def test_the_schema_is_of_the_code() -> None:
     """Fields, format and failure classes of the schema are those of a Record."""
-    line = json.loads(trial().to_json())
-    assert set(SCHEMA["properties"]) == set(SCHEMA["required"]) == set(line)
-    assert SCHEMA["properties"]["format"]["const"] == FORMAT
+    line, raced = (json.loads(r.to_json()) for r in (trial(), trial(race=RACE)))
+    assert set(SCHEMA["required"]) == set(line)
+    assert set(SCHEMA["properties"]) == set(raced) == {*line, "race"}
+    assert set(SCHEMA["$defs"]["race"]["required"]) == set(raced["race"])
+    assert SCHEMA["properties"]["format"]["enum"] == [FORMAT, RACED]
     assert SCHEMA["properties"]["failure"]["enum"] == [None, *FAILURE_CLASSES]
-    for record in (trial(), trial(failure="wrong"), trial(fingerprint=Fingerprint())):
+    others = trial(failure="wrong"), trial(fingerprint=Fingerprint()), trial(race=RACE)
+    for record in (trial(), *others):
         assert fits(json.loads(record.to_json()), SCHEMA)
 
 
@@ -119,7 +122,8 @@ def test_the_schema_is_of_the_code() -> None:
     "change",
     [
         {"seconds": 0}, {"seconds": "1"}, {"samples": [0]}, {"samples": 1}, {"error": -1},
-        {"error": "nan"}, {"failure": "melted"}, {"version": -1}, {"version": 0.5}, {"format": 2},
+        {"error": "nan"}, {"failure": "melted"}, {"version": -1}, {"version": 0.5}, {"format": 3},
+        {"race": None}, {"race": {"ratio": 1.0}},
         {"created": "today"}, {"id": "x"}, {"kernel": "a b"}, {"problem": "gemm"}, {"more": 1},
         {"identity": {"a": []}}, {"strict": 1}, {"reason": "x" * 501},
     ],

@@ -87,7 +87,8 @@ def _standing(group: Gathered) -> str:
         return f"no candidate is right ({len(group.records)} trials)"
     parts = [
         f"{timed(winner.measurement.seconds, winner.origin):>8}",
-        f"{ratio(group.speedup):>6} default" if group.speedup else " " * 14,
+        winner.against_default
+        or (f"{ratio(group.speedup):>6} default" if group.speedup else " " * 14),
         f"{len(group.records):>5} trials",
         f"{age(winner.created):>8} old",
         f"{winner.kernel} {winner.config}".strip(),
@@ -145,6 +146,7 @@ def _show(group: Gathered, top: int) -> None:
         measured = record.measurement
         mark = "best" if record is group.winner else "tie" if record in group.ties else ""
         mark += " default" if record.default else ""
+        mark += f" {record.race}" if record.race and record.race.base != record.name else ""
         rows.append(
             [
                 timed(measured.seconds, record.origin),

@@ -264,7 +264,7 @@ def _outcome(result: TuneResult) -> str:
     return "  ".join(
         [
             f"{timed(result.best.measurement.seconds, result.best.origin):>8}",
-            f"{ratio(result.speedup):>7} default",
+            result.best.against_default or f"{ratio(result.speedup):>7} default",
             f"{share(result.roofline_share):>5} of roofline",
             f"{ties:>3} {'tie ' if ties == 1 else 'ties'}",
             f"{result.best.kernel} {result.best.config}".strip(),

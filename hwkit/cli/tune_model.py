@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..graph.tuning import Records
     from ..op import Problem
     from ..records import Database
+    from ..runoff import Paired
 
 __all__ = ["tune_network"]
 
@@ -64,6 +66,7 @@ def tune_network(
         "before_seconds": result.before,
         "after_seconds": result.after,
         "kept": result.kept,
+        "race": asdict(result.race),
         "gained": [str(p) for p in result.gained],
         "interrupted": any(session.interrupted for session in sessions),
         "problems": {str(p): seconds for p, seconds in result.problems.items()},
@@ -76,11 +79,15 @@ def tune_network(
         line(f"  {count(len(result.gained), 'problem')} faster inside the network")
         line(f"  before {duration(result.before)}, after {duration(result.after)}")
         line(
-            f"  {ratio(result.before / result.after)} faster"
+            f"  {ratio(result.speedup)} faster{_noise(result.race)}"
             if result.kept
-            else "  not faster: nothing of it is kept"
+            else f"  not faster by more than the noise{_noise(result.race)}: nothing of it is kept"
         )
     return INTERRUPTED if payload["interrupted"] else 0
+
+
+def _noise(race: Paired) -> str:
+    return f" ({race.low:.2f}..{race.high:.2f}, {race.pairs} pairs)"
 
 
 def _records(kept: Database, device: str, problems: list[str]) -> Records:

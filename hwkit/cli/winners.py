@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,12 @@ class Group:
 
     @property
     def speedup(self) -> float | None:
-        """The time of the fastest default that is admitted, over the winner's."""
+        """How much faster the winner is than the default.
+
+        By the pairs of its run-off; else by the time of the fastest default that is admitted.
+        """
+        if self.winner is not None and self.winner.race is not None:
+            return self.winner.race.ratio
         times = [r.measurement.seconds for r in self.standing if r.default]
         return min(times) / self.winner.measurement.seconds if times and self.winner else None
 
@@ -146,6 +151,7 @@ def plain(record: Record) -> dict[str, Any]:
         "failure": measured.failure,
         "reason": measured.reason,
         "contended": measured.contended,
+        "race": None if record.race is None else asdict(record.race),
         "workspace_bytes": record.workspace,
         "origin": record.origin,
         "created": record.created,

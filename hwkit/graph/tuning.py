@@ -1,22 +1,24 @@
 """Tuning of a network: the budget goes where calls, time and what there is to gain are largest.
 
 What was found counts only for the Problems whose nodes became faster inside the network: alone, a
-kernel finds its weights in the caches. Then the whole network is measured before and after, in
-turns; where it did not gain, nothing that was found is kept.
+kernel finds its weights in the caches. Then the whole network runs before and after in turns, as in
+:mod:`hwkit.runoff`; where it did not gain more than the noise, nothing that was found is kept.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..backend import Device
+from ..measure import Sample
 from ..op import Problem
 from ..registry import registry
 from ..roofline import Roofline
+from ..runoff import LOOKS, Paired, RunOff
 from .ir import Array
 from .model import Model
 from .program import Program
@@ -28,6 +30,9 @@ _GAIN = 0.5
 _LEAST_GAIN = 0.05
 # A problem that got less could not even start its worker.
 _LEAST_SECONDS = 1.0
+
+# A run of a network takes long: fewer turns than those of a kernel.
+_LOOKS = LOOKS[:4]
 
 Tune = Callable[[Mapping[Problem, int], float], Any]
 """Called with Problems and their counts, and seconds; answers ``False`` to end the tuning."""
@@ -56,7 +61,9 @@ class NetworkResult:
         after: seconds of a run with what was found.
         problems: seconds of budget by problem, those that got some.
         gained: those that became faster inside the network.
-        kept: whether the model runs what was found; it does not where that was slower.
+        kept: whether the model runs what was found; it does only where that is faster by more than
+            the noise.
+        race: what the turns showed.
     """
 
     before: float
@@ -64,11 +71,12 @@ class NetworkResult:
     problems: dict[Problem, float]
     gained: tuple[Problem, ...]
     kept: bool
+    race: Paired
 
     @property
     def speedup(self) -> float:
         """How much faster a run is now."""
-        return self.before / self.after if self.kept and self.after else 1.0
+        return self.race.ratio if self.kept else 1.0
 
 
 def shares(model: Model, inputs: Mapping[str, Array], rounds: int = 5) -> dict[Problem, float]:
@@ -112,12 +120,12 @@ def tune_model(
     better = [r for p in gained for r in records.tried.records("user", problem=str(p))]
     records.trial.add_all(better)
     new = model.built(inputs, records.trial)
-    before, after = compare(old, new, arrays)
-    kept = bool(gained) and after <= before
+    before, race = compare(old, new, arrays)
+    kept = bool(gained) and race.low > 1.0
     if kept:
         records.kept.add_all(better)
         model.keep(new, old)
-    return NetworkResult(before, after, spent, gained, kept)
+    return NetworkResult(before, before / race.ratio, spent, gained, kept, race)
 
 
 def _spend(
@@ -161,18 +169,21 @@ def _faster(old: Program, new: Program, arrays: list[Array], rounds: int = 7) ->
     return {p for p, seconds in totals[new].items() if seconds < totals[old].get(p, 0.0)}
 
 
-def compare(
-    old: Program, new: Program, arrays: list[Array], rounds: int = 11
-) -> tuple[float, float]:
-    """Return the median seconds of two programs, run in turns."""
-    times: dict[int, list[float]] = {0: [], 1: []}
+def compare(old: Program, new: Program, arrays: list[Array]) -> tuple[float, Paired]:
+    """Return the median seconds of the old program, and how many times faster the new one is."""
     for _ in range(2):
         old(arrays)
         new(arrays)
-    for turn in range(rounds):
-        for which in (0, 1) if turn % 2 else (1, 0):
-            program = (old, new)[which]
+
+    def sample(programs: Sequence[Program]) -> list[Sample]:
+        found = []
+        for program in programs:
             start = time.perf_counter()
             program(arrays)
-            times[which].append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
+            found.append(Sample(time.perf_counter() - start))
+        return found
+
+    turns = RunOff(sample, old, [new], _LOOKS)
+    turns.run()
+    before = statistics.median(s.seconds for s in turns.taken[old])
+    return before, turns.verdict("before")[new]

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import ArgumentError, HwkitWarning
 from . import connection as files
-from . import quarantine, rows
+from . import quarantine, rows, schema
 from .connection import ERRORS, Damaged, Later, SqliteFile, Stranger
 from .record import Record
 from .repair import salvage, set_aside
@@ -32,7 +32,7 @@ CHUNK = 1000
 
 _DEVICE = "SELECT device_key, arch, identity, environment FROM devices WHERE device_key = ?"
 _PENDING = "SELECT token, line, host, pid, started FROM pending"
-_DEVICE_COLUMN = rows.COLUMNS.split(", ").index("device_key")
+_DEVICE_COLUMN = schema.COLUMNS.split(", ").index("device_key")
 
 # Once another process has kept the file locked, each further trial must not wait as long.
 _IMPATIENCE = 0.1
@@ -251,9 +251,9 @@ def insert(connection: sqlite3.Connection, records: list[Record]) -> int:
         devices.values(),
     )
     before = connection.total_changes
-    marks = ", ".join("?" * len(rows.COLUMNS.split(", ")))
+    marks = ", ".join("?" * len(schema.COLUMNS.split(", ")))
     connection.executemany(
-        f"INSERT INTO trials ({rows.COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING",
+        f"INSERT INTO trials ({schema.COLUMNS}) VALUES ({marks}) ON CONFLICT DO NOTHING",
         map(rows.to_row, records),
     )
     return connection.total_changes - before

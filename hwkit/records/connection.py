@@ -22,7 +22,7 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-from . import rows
+from . import schema
 from .journal import journal_mode
 
 __all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger", "holding_folder"]
@@ -52,6 +52,7 @@ class Later(Exception):
 class _Open(NamedTuple):
     connection: sqlite3.Connection
     inode: int | None
+    version: int = schema.SCHEMA
 
 
 ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError, OverflowError)
@@ -78,6 +79,16 @@ def holding_folder(path: Path | None, *, alone: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables of a file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _is_strict(connection: sqlite3.Connection) -> bool:
+    found = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'trials'").fetchone()
+    return str(found[0]).endswith("STRICT")
 
 
 def _is_damage(error: Exception) -> bool:
@@ -205,9 +216,12 @@ class SqliteFile:
         if self.path is None:
             return False
         try:
-            return os.stat(self.path).st_ino != opened.inode
+            if os.stat(self.path).st_ino != opened.inode:
+                return True
         except OSError:
             return opened.inode is not None
+        # What was read as an older version may have been upgraded since then.
+        return opened.version != schema.SCHEMA and opened.version != _version(opened.connection)
 
     @staticmethod
     def _close(opened: _Open | None) -> None:
@@ -238,7 +252,7 @@ class SqliteFile:
 
     def _empty(self) -> _Open:
         opened = self._connect(None)
-        for statement in rows.statements():
+        for statement in schema.statements():
             opened.connection.execute(statement)
         return opened
 
@@ -250,9 +264,11 @@ class SqliteFile:
         for mode in modes:
             opened = self._connect(mode)
             try:
-                if self._check(opened.connection):
+                if version := self._check(opened.connection):
+                    if version < schema.SCHEMA:
+                        opened.connection.execute(schema.OLD_TRIALS)
                     opened.connection.execute("PRAGMA query_only = ON")
-                    return opened
+                    return opened._replace(version=version)
                 self._close(opened)
                 return self._empty()
             except sqlite3.OperationalError:
@@ -281,9 +297,9 @@ class SqliteFile:
         return self._writer.connection
 
     def _prepare(self, connection: sqlite3.Connection, path: Path) -> None:
-        """Make the tables of a new file, or check those of an old one."""
+        """Make the tables of a new file, or check those of an old one and bring them up to date."""
         connection.execute(f"PRAGMA busy_timeout = {int(self.patience * 1000)}")
-        if not self._check(connection):
+        if 0 <= self._check(connection) < schema.SCHEMA:
             self._make(connection)
         # Several processes that switch at once get "locked" without a wait.
         deadline = time.monotonic() + self.patience
@@ -301,19 +317,23 @@ class SqliteFile:
     def _make(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if not self._check(connection):
-                for statement in rows.statements():
+            version = self._check(connection)
+            if not version:
+                for statement in schema.statements():
                     connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {rows.APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {rows.SCHEMA}")
+                connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {schema.SCHEMA}")
+            elif version < schema.SCHEMA:
+                for statement in schema.upgrade(_is_strict(connection)):
+                    connection.execute(statement)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
 
-    def _check(self, connection: sqlite3.Connection) -> bool:
-        """Return whether our tables are there; ``False`` for an empty file.
+    def _check(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the tables that are there; 0 for an empty file.
 
         Raises:
             Damaged, Stranger, Later: it is something else.
@@ -327,19 +347,20 @@ class SqliteFile:
                 if not str(name).startswith("sqlite_")
             }
             application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            version = _version(connection)
         except ERRORS as error:
             raise (Damaged(str(error)) if _is_damage(error) else error) from error
-        if not found and application in (0, rows.APPLICATION):
-            return False
+        if not found and application in (0, schema.APPLICATION):
+            return 0
         known = ("table", "trials") in found and ("table", "devices") in found
-        if application != rows.APPLICATION and not known:
+        if application != schema.APPLICATION and not known:
             raise Stranger("it is a database of another program")
-        if application == rows.APPLICATION and version > rows.SCHEMA:
+        if application == schema.APPLICATION and version > schema.SCHEMA:
             if self.read_only and known:
-                return True
+                return version
             raise Later(known)
-        exact = set(found.values()) in [set(rows.statements(strict)) for strict in (True, False)]
-        if not exact or application != rows.APPLICATION or version != rows.SCHEMA:
+        ours = [set(schema.statements(strict, version)) for strict in (True, False)]
+        exact = version > 0 and set(found.values()) in ours
+        if not exact or application != schema.APPLICATION:
             raise Damaged("its tables are not those of a tuning database")
-        return True
+        return version

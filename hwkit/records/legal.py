@@ -9,12 +9,14 @@ from datetime import datetime
 
 from ..errors import ArgumentError
 from ..measure import Measurement
+from ..runoff import Paired
 
 __all__ = [
     "MAX_CONFIG",
     "MAX_PROBLEM",
     "check_facts",
     "checked",
+    "checked_race",
     "is_name",
     "is_problem",
     "is_real",
@@ -31,6 +33,7 @@ MAX_CONFIG = 4096
 """Most characters of a Config's text."""
 
 _MAX_SAMPLES, _MAX_FACTS, _MAX_FACT, _MAX_REASON = 1000, 64, 1000, 500
+_MAX_BASE = MAX_CONFIG + 200
 _MAX_INT = 2**63 - 1
 _PROBLEM = re.compile(r"[a-z][a-z0-9_]*( [!-~]+)+\Z")
 _NAME = re.compile(r"[!-~]{1,100}\Z")
@@ -126,6 +129,22 @@ def checked(measured: Measurement) -> Measurement:
         _line(measured.reason),
         measured.contended,
     )
+
+
+def checked_race(race: Paired) -> Paired:
+    """Return the comparison of a run-off with floats as floats.
+
+    Raises:
+        ArgumentError: a value is not legal.
+    """
+    require(isinstance(race, Paired), "run-off", race)
+    legal = is_text(race.base, _MAX_BASE) and race.base.isprintable()
+    require(legal, "default of a run-off", race.base)
+    ratios = race.low, race.ratio, race.high
+    require(all(is_real(r) and 0 < r < math.inf for r in ratios), "ratios of a run-off", ratios)
+    require(race.low <= race.ratio <= race.high, "interval of a run-off", ratios)
+    require(is_whole(race.pairs) and 0 < race.pairs <= _MAX_SAMPLES, "pairs", race.pairs)
+    return Paired(race.base, float(race.ratio), float(race.low), float(race.high), race.pairs)
 
 
 def _line(text: str) -> str:

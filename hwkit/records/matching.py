@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..backend import Fingerprint
-from .ranking import MOST_TIE, rank, score
+from .ranking import MOST_TIE, READ_FIRST, leaders, rank, score, standings
 from .record import Record
 from .rows import Known
 from .store import Store
@@ -74,8 +74,11 @@ def ranked(
     while True:
         tops = [s.top(problem, d.key, most) for s in layer.stores for d in devices]
         floor = min((t.floor for t in tops), default=math.inf)
-        for winner, ties in rank(r for t in tops for r in t.records):
-            if score(winner) * MOST_TIE >= floor:
+        records = [r for t in tops for r in t.records]
+        # Who comes first is known when all those of run-offs have been read.
+        first = leaders(standings(records))
+        for winner, ties in rank(records) if floor > READ_FIRST else ():
+            if winner not in first and score(winner) * MOST_TIE >= floor:
                 break
             if winner.candidate not in seen:
                 seen.add(winner.candidate)

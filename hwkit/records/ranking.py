@@ -2,11 +2,13 @@
 
 The rules, for trials of one Problem on one device:
 
+0. What a run-off has proven faster than the default comes first. Where it has proven nobody, the
+   default does. The other rules order those that come first, and then the others.
 1. A candidate is a kernel, its version and a Config. What failed last is out: a failure outweighs
    every success of its candidate that is not later.
-2. A candidate counts with its measurement of the latest stage of the race (31 samples; 11,
-   of a final that was cut short; 5; or fewer); within a stage, one without contention before one
-   with; then the latest.
+2. A candidate counts with its measurement of the latest stage of the race (the run-off; 31
+   samples; 11, of a final that was cut short; 5; or fewer); within a stage, one without contention
+   before one with; then the latest.
 3. A measurement of an early stage must win by far (16 times, twice, 5 %): a race leaves behind what
    does not come into its final, and on a busy machine a few lucky samples say little. The tuner
    brings such a candidate into the final of its next run.
@@ -27,12 +29,24 @@ from ..measure import median
 from ..space import Config
 from .record import Record
 
-__all__ = ["MARGINS", "MOST_TIE", "TIE", "pick", "rank", "score", "stage", "standings"]
+__all__ = [
+    "MARGINS",
+    "MOST_TIE",
+    "READ_FIRST",
+    "TIE",
+    "leaders",
+    "pick",
+    "rank",
+    "reading_score",
+    "score",
+    "stage",
+    "standings",
+]
 
 STAGES = (5, 11, 31)
 """Samples from which on a measurement is of the second stage, a final cut short, a whole final."""
 
-MARGINS = (16.0, 2.0, 1.05, 1.0)
+MARGINS = (16.0, 2.0, 1.05, 1.0, 1.0)
 """What a measurement of each stage is multiplied with before it is compared."""
 
 TIE = 1.01
@@ -41,20 +55,36 @@ TIE = 1.01
 MOST_TIE = 1.025
 """Medians beyond this ratio are never ties."""
 
+READ_FIRST = 1e-12
+"""Score by which all trials of run-offs are read, before any other: no kernel is as fast."""
+
 # The median absolute deviation of a normal distribution to its standard deviation, and the standard
 # error of a median to that of a mean.
 _MAD, _MEDIAN = 1.4826, 1.2533
 
 
-def stage(samples: int) -> int:
-    """Return the stage of the race, 0 to 3, that ends with this number of samples."""
-    return sum(samples >= least for least in STAGES)
+def stage(record: Record) -> int:
+    """Return the stage of the race, 0 to 4, that a successful trial ended with."""
+    if record.race is not None:
+        return len(STAGES) + 1
+    return sum(len(record.measurement.samples) >= least for least in STAGES)
 
 
 def score(record: Record) -> float:
     """Return the seconds by which a successful trial is compared; infinity for a failure."""
-    measured = record.measurement
-    return measured.seconds * MARGINS[stage(len(measured.samples))]
+    return record.measurement.seconds * MARGINS[stage(record)]
+
+
+def reading_score(record: Record) -> float:
+    """Return the key by which trials are read: their score, those of a run-off before others."""
+    return score(record) if record.race is None else READ_FIRST
+
+
+def leaders(standing: Iterable[Record]) -> list[Record]:
+    """Return those that come first by a run-off: who was proven faster, otherwise the default."""
+    raced = [(record, record.race) for record in standing if record.race is not None]
+    proven = [record for record, race in raced if race.proven]
+    return proven or [record for record, race in raced if race.base == record.name]
 
 
 def standings(records: Iterable[Record]) -> list[Record]:
@@ -72,8 +102,9 @@ def standings(records: Iterable[Record]) -> list[Record]:
 
 
 def _weight(record: Record) -> tuple[int, bool, str, str]:
-    measured = record.measurement
-    return stage(len(measured.samples)), not measured.contended, record.created, record.id
+    # The pairs of a run-off share what disturbs them: the latest counts.
+    calm = record.race is not None or not record.measurement.contended
+    return stage(record), calm, record.created, record.id
 
 
 def _error(samples: tuple[float, ...]) -> float:
@@ -87,7 +118,7 @@ def _error(samples: tuple[float, ...]) -> float:
 
 def _tied(best: Record, other: Record) -> bool:
     mine, theirs = best.measurement, other.measurement
-    if stage(len(mine.samples)) != stage(len(theirs.samples)):
+    if stage(best) != stage(other):
         return False
     ratio = theirs.seconds / mine.seconds
     if ratio <= TIE or ratio > MOST_TIE:
@@ -117,7 +148,8 @@ def pick(
     Returns:
         The winner (``None`` if every candidate failed) and the other ties.
     """
-    return _pick(standings(records), incumbent)
+    standing = standings(records)
+    return _pick(leaders(standing) or standing, incumbent)
 
 
 def _pick(
@@ -140,8 +172,10 @@ def rank(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[Record, ...]
     The second is what :func:`pick` would choose if the first could not be used, and so on.
     """
     standing = standings(records)
-    while standing:
-        winner, ties = _pick(standing, None)
-        assert winner is not None
-        yield winner, ties
-        standing.remove(winner)
+    first = leaders(standing)
+    for group in (first, [r for r in standing if r not in first]):
+        while group:
+            winner, ties = _pick(group, None)
+            assert winner is not None
+            yield winner, ties
+            group.remove(winner)

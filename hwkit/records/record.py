@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,12 +22,14 @@ except ImportError:
 from ..backend import Fingerprint
 from ..errors import ArgumentError
 from ..measure import Measurement
+from ..runoff import Paired
 from ..space import Config
 from .legal import (
     MAX_CONFIG,
     MAX_PROBLEM,
     check_facts,
     checked,
+    checked_race,
     is_name,
     is_problem,
     is_text,
@@ -36,10 +38,22 @@ from .legal import (
     require,
 )
 
-__all__ = ["FORMAT", "MAX_LINE", "Record", "blake2b", "canonical", "device_digest", "now"]
+__all__ = [
+    "FORMAT",
+    "MAX_LINE",
+    "RACED",
+    "Record",
+    "blake2b",
+    "canonical",
+    "device_digest",
+    "now",
+]
 
 FORMAT = 1
-"""Version of the line; a later one is refused, not guessed at."""
+"""Version of a line without a run-off, as all were at first."""
+
+RACED = 2
+"""Version of a line with one; a later one is refused, not guessed at."""
 
 MAX_LINE = 64 * 1024
 """Most characters of a line."""
@@ -85,6 +99,8 @@ class Record:
             importing keep it.
         created: UTC, ISO 8601 with microseconds, as :func:`now` gives it.
         default: whether this was the Kernel's default Config.
+        race: how it compared with the default in the run-off of its search, if it was in it; the
+            samples are those of the run-off then.
 
     Raises:
         ArgumentError: a value is not legal; the message names it.
@@ -104,6 +120,7 @@ class Record:
     origin: str = "tuned"
     created: str = field(default_factory=now)
     default: bool = False
+    race: Paired | None = None
 
     def __post_init__(self) -> None:
         check_facts("identity", self.fingerprint.identity)
@@ -123,6 +140,9 @@ class Record:
         require(isinstance(self.config, Config), "config", self.config)
         require(len(self.config_text) <= MAX_CONFIG, "config", self.config_text)
         object.__setattr__(self, "measurement", checked(self.measurement))
+        if self.race is not None:
+            require(self.ok, "run-off of a failure", self.race)
+            object.__setattr__(self, "race", checked_race(self.race))
 
     @property
     def ok(self) -> bool:
@@ -133,6 +153,23 @@ class Record:
     def candidate(self) -> tuple[str, int, Config]:
         """What was tried: kernel, version and config."""
         return self.kernel, self.version, self.config
+
+    @property
+    def name(self) -> str:
+        """What was tried, as one text."""
+        return f"{self.kernel}/{self.version} {self.config_text}".strip()
+
+    @property
+    def against_default(self) -> str | None:
+        """How it did in its run-off, in words; ``None`` if it was in none."""
+        if self.race is not None and self.race.base == self.name:
+            return f"the default, which nothing beat in {self.race.pairs} pairs"
+        return None if self.race is None else str(self.race)
+
+    @property
+    def format(self) -> int:
+        """Version of its line."""
+        return FORMAT if self.race is None else RACED
 
     @cached_property
     def config_text(self) -> str:
@@ -150,10 +187,10 @@ class Record:
         measured = self.measurement
         # No part can hold the separator: texts are checked to be printable.
         parts = (
-            FORMAT, self.problem, self.kernel, self.version, self.config_text, self.device,
+            self.format, self.problem, self.kernel, self.version, self.config_text, self.device,
             measured.seconds, _encode(measured.samples), measured.error, measured.failure,
             measured.reason, measured.contended, self.strict, self.deterministic, self.workspace,
-            self.origin, self.created, self.default,
+            self.origin, self.created, self.default, *(astuple(self.race) if self.race else ()),
         )  # fmt: skip
         return blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
 
@@ -166,9 +203,9 @@ class Record:
     def to_json(self) -> str:
         """Return one line of JSON, without the newline; NaN is null, infinity is ``"inf"``."""
         measured = self.measurement
-        content = {
+        content: dict[str, Any] = {
             "id": self.id,
-            "format": FORMAT,
+            "format": self.format,
             "problem": self.problem,
             "kernel": self.kernel,
             "version": self.version,
@@ -189,6 +226,8 @@ class Record:
             "created": self.created,
             "default": self.default,
         }
+        if self.race is not None:
+            content["race"] = asdict(self.race)
         return canonical(content)
 
     @classmethod
@@ -206,10 +245,10 @@ class Record:
             raise ArgumentError(f"the line is not JSON: {error}") from None
         if not isinstance(data, dict):
             raise ArgumentError("the line is not a JSON object")
-        if data.get("format") != FORMAT:
+        if data.get("format") not in (FORMAT, RACED):
             raise ArgumentError(
-                f"the line has format {data.get('format')!r}, and this hwkit reads {FORMAT}: "
-                "update hwkit"
+                f"the line has format {data.get('format')!r}, and this hwkit reads {FORMAT} and "
+                f"{RACED}: update hwkit"
             )
         given = data.pop("id", None)
         try:
@@ -218,7 +257,7 @@ class Record:
             raise ArgumentError(
                 f"the line lacks a field or has a wrong one ({type(error).__name__}: {error})"
             ) from None
-        if record.id != given:
+        if (record.id, record.format) != (given, data["format"]):
             raise ArgumentError(
                 f"the line does not match its id {str(given)[:40]!r}: it was changed"
             )
@@ -255,6 +294,8 @@ class Record:
         values["op"] = problem.split(" ", 1)[0]
         values["config"] = _config(config)
         values["measurement"] = measurement
+        race = data.get("race")
+        values["race"] = None if race is None else Paired(**race)
         if known is None:
             return cls(fingerprint=Fingerprint(data["identity"], data["environment"]), **values)
         # As the constructor does, less the checks of a Fingerprint that many records share.

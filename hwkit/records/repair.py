@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ..errors import ArgumentError
-from . import rows
+from . import rows, schema
 from .connection import ERRORS, holding_folder
 from .record import Record
 
@@ -51,6 +51,9 @@ def salvage(path: Path) -> Iterator[Record]:
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
     with closing(connection):
         connection.text_factory = lambda text: text.decode("utf-8", "replace")
+        with suppress(*ERRORS):
+            if "race" not in {row[1] for row in connection.execute("PRAGMA table_info(trials)")}:
+                connection.execute(schema.OLD_TRIALS)
         devices: dict[Any, rows.Known] = {}
         query = "SELECT device_key, arch, identity, environment FROM devices"
         for row in _rows(connection, query, "device_key"):
@@ -58,7 +61,7 @@ def salvage(path: Path) -> Iterator[Record]:
                 devices[row[0]] = rows.read_device(row)
             except ArgumentError:
                 continue
-        for row in _rows(connection, f"SELECT rowid, {rows.COLUMNS} FROM trials", "rowid"):
+        for row in _rows(connection, f"SELECT rowid, {schema.COLUMNS} FROM trials", "rowid"):
             try:
                 yield rows.read_row(row[1:], devices[row[3]])
             except (ArgumentError, KeyError):

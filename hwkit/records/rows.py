@@ -1,4 +1,4 @@
-"""What a trial is in SQLite: the tables, a Record as a row and back, and the keys of the indices.
+"""What a trial is in SQLite: a Record as a row and back, and the keys of the indices.
 
 Keys are hashes of text and only find rows; what is found is compared field by field, and the row as
 a whole by its ``id``, so neither a collision nor a flipped bit can pass for a trial.
@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 from ..backend import Fingerprint
-from ..errors import FAILURE_CLASSES, ArgumentError
+from ..errors import ArgumentError
 from .legal import check_facts
-from .ranking import score
+from .ranking import reading_score
 from .record import Record, blake2b, canonical, device_digest
+from .schema import TRIALS
 
 __all__ = [
-    "APPLICATION",
-    "COLUMNS",
-    "SCHEMA",
     "Known",
     "Shape",
     "candidate_key",
@@ -33,99 +30,9 @@ __all__ = [
     "read_row",
     "shape",
     "shape_key",
-    "statements",
     "text_key",
     "to_row",
 ]
-
-APPLICATION = int.from_bytes(b"hwkt", "big")
-"""``PRAGMA application_id`` of a tuning database: another program's file is left alone."""
-
-SCHEMA = 1
-"""``PRAGMA user_version``; a later one is read as far as it is known, and never written."""
-
-_BOOL = "INTEGER NOT NULL CHECK ({0} IN (0, 1))"
-_FAILURES = ", ".join(f"'{name}'" for name in FAILURE_CLASSES)
-
-_TRIALS: dict[str, str] = {
-    "id": "BLOB NOT NULL UNIQUE CHECK (length({0}) = 16)",
-    "problem_key": "INTEGER NOT NULL",
-    "device_key": "INTEGER NOT NULL",
-    "candidate_key": "INTEGER NOT NULL",
-    "shape_key": "INTEGER NOT NULL",
-    "volume": "REAL NOT NULL",
-    "score": "REAL CHECK ({0} > 0)",
-    "problem": "TEXT NOT NULL CHECK (length({0}) BETWEEN 3 AND 1000)",
-    "kernel": "TEXT NOT NULL CHECK (length({0}) BETWEEN 1 AND 100)",
-    "version": "INTEGER NOT NULL CHECK ({0} >= 0)",
-    "config": "TEXT NOT NULL CHECK (length({0}) <= 4096)",
-    "seconds": "REAL CHECK ({0} > 0)",
-    "samples": "TEXT NOT NULL CHECK (length({0}) <= 65536)",
-    "error": "REAL CHECK ({0} >= 0)",
-    "failure": f"TEXT CHECK ({{0}} IN ({_FAILURES}))",
-    "reason": "TEXT NOT NULL CHECK (length({0}) <= 500)",
-    "contended": _BOOL,
-    "strict": _BOOL,
-    "deterministic": _BOOL,
-    "workspace": "INTEGER NOT NULL CHECK ({0} >= 0)",
-    "origin": "TEXT NOT NULL CHECK (length({0}) BETWEEN 1 AND 100)",
-    "created": "TEXT NOT NULL CHECK (length({0}) = 32)",
-    "is_default": _BOOL,
-}
-_DEVICES = {
-    "device_key": "INTEGER NOT NULL PRIMARY KEY",
-    "arch": "TEXT NOT NULL",
-    "identity": "TEXT NOT NULL",
-    "environment": "TEXT NOT NULL",
-}
-# A candidate about to be tried, as the record of its crash: true unless it is taken out again.
-_PENDING = {
-    "token": "INTEGER NOT NULL PRIMARY KEY",
-    "problem_key": "INTEGER NOT NULL",
-    "line": "TEXT NOT NULL CHECK (length({0}) <= 65536)",
-    "host": "TEXT NOT NULL",
-    "pid": "INTEGER NOT NULL",
-    "started": "TEXT NOT NULL",
-}
-_INDICES = (
-    "CREATE INDEX by_score ON trials (problem_key, device_key, score, candidate_key)"
-    " WHERE failure IS NULL",
-    "CREATE INDEX by_candidate ON trials (problem_key, device_key, candidate_key)",
-    "CREATE INDEX by_shape ON trials (shape_key, volume, problem_key) WHERE failure IS NULL",
-    "CREATE INDEX by_problem ON pending (problem_key)",
-    "CREATE INDEX by_identity ON devices (arch, identity)",
-)
-
-COLUMNS = ", ".join(_TRIALS)
-"""Columns of ``trials``, in the order of :func:`to_row`."""
-
-
-def _table(name: str, columns: Mapping[str, str], strict: bool, more: str = "") -> str:
-    lines = []
-    for column, definition in columns.items():
-        line = f"{column} {definition.format(column)}"
-        if not strict:
-            # What STRICT does, for SQLite before 3.37.
-            kind = definition.split()[0].lower()
-            null = "" if "NOT NULL" in definition else ", 'null'"
-            line += f" CHECK (typeof({column}) IN ('{kind}'{null}))"
-        lines.append(line)
-    return f"CREATE TABLE {name} ({', '.join(lines)}{more})" + " STRICT" * strict
-
-
-@lru_cache(2)
-def statements(strict: bool = sqlite3.sqlite_version_info >= (3, 37)) -> tuple[str, ...]:
-    """Return what makes an empty database, with STRICT tables or with checks of each type."""
-    either = (
-        ", CHECK ((failure IS NULL) = (seconds IS NOT NULL))"
-        ", CHECK ((score IS NULL) = (seconds IS NULL))"
-    )
-    return (
-        _table("trials", _TRIALS, strict, either),
-        _table("devices", _DEVICES, strict),
-        _table("pending", _PENDING, strict),
-        *_INDICES,
-    )
 
 
 def text_key(*texts: str) -> int:
@@ -250,7 +157,7 @@ def to_row(record: Record) -> tuple[Any, ...]:
         candidate_key(*record.candidate),
         shape_key(record.arch, form.family),
         form.volume,
-        score(record) if record.ok else None,
+        reading_score(record) if record.ok else None,
         record.problem,
         record.kernel,
         record.version,
@@ -267,6 +174,7 @@ def to_row(record: Record) -> tuple[Any, ...]:
         record.origin,
         record.created,
         record.default,
+        None if record.race is None else canonical(asdict(record.race)),
     )
 
 
@@ -277,10 +185,11 @@ def read_row(row: tuple[Any, ...], device: Known) -> Record:
         ArgumentError: the row is damaged, or is no legal trial.
     """
     try:
-        fields = dict(zip(_TRIALS, row, strict=True))
+        fields = dict(zip(TRIALS, row, strict=True))
         for name in ("contended", "strict", "deterministic", "is_default"):
             fields[name] = {0: False, 1: True}[fields[name]]
         fields["samples"] = json.loads(fields["samples"])
+        fields["race"] = None if fields["race"] is None else json.loads(fields["race"])
         fields["default"], fields["arch"] = fields["is_default"], device.arch
         record = Record.from_plain(fields, (device.fingerprint, device.digest))
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

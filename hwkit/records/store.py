@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..backend import Fingerprint
-from . import quarantine, rows
+from . import quarantine, rows, schema
 from .access import CHUNK, Access, NotKept, insert
 from .ranking import MOST_TIE
 from .record import Record, canonical, device_digest
@@ -18,7 +18,7 @@ __all__ = ["Near", "NotKept", "QUERIES", "ROW", "Store", "Top"]
 _INT = 2**63
 _FASTEST = 16
 
-ROW = f"SELECT rowid, {rows.COLUMNS} FROM trials"
+ROW = f"SELECT rowid, {schema.COLUMNS} FROM trials"
 """Begins each query for whole trials."""
 
 QUERIES = {

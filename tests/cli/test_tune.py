@@ -40,7 +40,7 @@ def test_tune_then_explain(hwkit: Hwkit, fake: None, db: Path) -> None:
     assert "  12 trials   ended by trials\n" in answer.err
     head, figures, _, total, kept = answer.out.splitlines()
     assert head == GEMM
-    for text in ("us", "x default", "% of roofline", "fake order="):
+    for text in ("us", "x the default (", " pairs)", "% of roofline", "fake order="):
         assert text in figures
     assert total.startswith("1 of 1 problem   in ")
     assert total.endswith("   12 trials")

@@ -19,9 +19,10 @@ import pytest
 import hwkit
 from hwkit.cli import main
 from hwkit.errors import ArgumentError
-from hwkit.graph.tuning import Records, shares, tune_model
+from hwkit.graph.tuning import Records, compare, shares, tune_model
 from hwkit.op import relative_error
 from hwkit.records import Database
+from hwkit.runoff import Paired
 from hwkit.testing import unavailable
 from hwkit.tuner import tune as tune_problems
 
@@ -268,6 +269,18 @@ def test_the_budget_goes_to_every_problem_by_what_it_may_gain() -> None:
     assert result.speedup >= 1.0
     assert set(result.gained) <= set(model.problems())
     assert not result.kept or result.after <= result.before
+    assert not result.kept or result.race.low > 1.0
+
+
+def test_a_network_that_is_the_same_does_not_gain() -> None:
+    """Two programs of one network run in turns, and pairs tell that neither is faster by far."""
+    model = hwkit.load(small())
+    inputs = model.random_inputs()
+    arrays, program = model.prepared(inputs)
+    before, race = compare(program, model.built(inputs, Database(None)), arrays)
+    assert before > 0
+    assert race.pairs >= 8
+    assert race.low <= race.ratio <= race.high
 
 
 def tuned(monkeypatch: pytest.MonkeyPatch, path: Path, gained: int, slower: bool) -> Any:
@@ -277,9 +290,8 @@ def tuned(monkeypatch: pytest.MonkeyPatch, path: Path, gained: int, slower: bool
     model = hwkit.load(path)
     problems = list(model.problems())
     monkeypatch.setattr(tuning, "_faster", lambda old, new, arrays: set(problems[:gained]))
-    monkeypatch.setattr(
-        tuning, "compare", lambda old, new, arrays: (1.0, 2.0) if slower else (2.0, 1.0)
-    )
+    race = Paired("before", 0.5, 0.4, 0.6, 8) if slower else Paired("before", 2.0, 1.9, 2.1, 8)
+    monkeypatch.setattr(tuning, "compare", lambda old, new, arrays: (1.0, race))
     before = model.program()
     kept = Database(path.parent / "kept.db")
     records = Records(Database(None), kept, Database(None))

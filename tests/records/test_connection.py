@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hwkit.records import rows
+from hwkit.records import schema
 from hwkit.records.connection import Damaged, Later, SqliteFile, Stranger
 from hwkit.records.journal import journal_mode
 
@@ -43,7 +43,7 @@ def test_a_file_is_made_by_the_first_write(path: Path) -> None:
     assert count(file) == 1
     pragmas = ("application_id", "user_version", "synchronous")
     found = file.write(lambda c: [c.execute(f"PRAGMA {p}").fetchone()[0] for p in pragmas])
-    assert found == [rows.APPLICATION, rows.SCHEMA, 2]
+    assert found == [schema.APPLICATION, schema.SCHEMA, 2]
     file.close()
     assert count(file) == 1
     file.close()
@@ -174,7 +174,7 @@ def test_foreign_tables_are_damage(path: Path, statement: str) -> None:
 
 def test_a_later_schema(path: Path) -> None:
     """A file of a later hwkit says so to a writer, and can be read."""
-    _change(path, "PRAGMA user_version = 2", "CREATE TABLE news (x)")
+    _change(path, "PRAGMA user_version = 3", "CREATE TABLE news (x)")
     for work in (count, put):
         with pytest.raises(Later) as caught:
             work(SqliteFile(path))
@@ -182,7 +182,7 @@ def test_a_later_schema(path: Path) -> None:
     reader = SqliteFile(path, read_only=True)
     assert count(reader) == 1
     reader.close()
-    _change(path.with_name("b.db"), "PRAGMA user_version = 2", "DROP TABLE trials")
+    _change(path.with_name("b.db"), "PRAGMA user_version = 3", "DROP TABLE trials")
     with pytest.raises(Later) as caught:
         count(SqliteFile(path.with_name("b.db")))
     assert caught.value.args == (False,)

@@ -12,6 +12,8 @@ from hwkit import Config, Fingerprint
 from hwkit.records import Database, pick
 from hwkit.records.lines import write_lines
 from hwkit.records.matching import Match
+from hwkit.records.ranking import rank
+from hwkit.runoff import Paired
 
 from .trials import ARCH, ENVIRONMENT, HERE, IDENTITY, OTHER, PROBLEM, UPDATED, trial
 
@@ -255,3 +257,21 @@ def test_a_lookup_reads_no_more_than_it_must() -> None:
     assert first.record.config == Config({"tile": 0})
     assert len(read) <= 16
     assert len(list(islice(matches, 600))) == 499
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_run_offs_are_read_as_a_whole(proven: bool) -> None:
+    """However many run-offs there were, who came first in the last is found, and all in order."""
+    low = 1.05 if proven else 0.95
+    found = [trial(100 + t, seconds=1e-4 * (1 + t / 50)) for t in range(40)]
+    for run in range(8):
+        for tile in range(1, 6):
+            seconds = 1e-3 * (1 - tile / 100)
+            ratio = 1.0 if tile == 1 else 1.1
+            race = Paired("blocked/1 tile=1", ratio, min(ratio, low), 1.2, 15)
+            found.append(trial(tile, seconds, 15, at=10 * run + tile, race=race))
+    database = Database(None)
+    database.add_all(found)
+    matches = [m.record for m in database.candidates(PROBLEM, ARCH, HERE)]
+    assert matches[0].config["tile"] == (5 if proven else 1)
+    assert matches == [record for record, _ in rank(found)]

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwkit.records.ranking import MOST_TIE, TIE, pick, rank, score, stage, standings
+from hwkit.records.ranking import (
+    MOST_TIE,
+    TIE,
+    pick,
+    rank,
+    reading_score,
+    score,
+    stage,
+    standings,
+)
 from hwkit.records.record import Record
+from hwkit.runoff import Paired
 
-from .trials import trial
+from .trials import created, trial
 
 
 def tile(record: Record | None) -> object:
@@ -28,7 +40,72 @@ def test_nothing_to_pick() -> None:
 
 def test_stages() -> None:
     """The stages of the race end with 1, 5 and 31 samples; a final may be cut short after 11."""
-    assert [stage(n) for n in (0, 1, 4, 5, 10, 11, 30, 31)] == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert [stage(trial(samples=n)) for n in (0, 1, 4, 5, 10, 11, 30, 31)] == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
+
+
+def raced(tile: int, seconds: float, low: float, **fields: Any) -> Record:
+    """Return the trial of a run-off against ``tile=1``, which is itself 1 ms."""
+    ratio = 1e-3 / seconds
+    race = Paired("blocked/1 tile=1", ratio, low if tile > 1 else ratio, 1.1 * ratio, 15)
+    return trial(tile, seconds, 15, race=race, default=tile == 1, **fields)
+
+
+BASE = raced(1, 1e-3, 1.0)
+
+
+def test_what_a_run_off_has_proven_comes_first() -> None:
+    """A lucky trial that was in no run-off does not come before what was proven in one."""
+    lucky, proven, lesser = trial(7, 0.5e-3), raced(2, 0.8e-3, 1.2), raced(3, 0.9e-3, 1.05)
+    found = [BASE, lucky, proven, lesser]
+    assert pick(found) == (proven, ())
+    assert [r for r, _ in rank(found)] == [proven, lesser, lucky, BASE]
+
+
+def test_the_default_comes_first_where_nothing_was_proven() -> None:
+    """Neither a challenger whose interval holds 1, nor one that is 1 % faster, takes its place."""
+    found = [BASE, trial(7, 0.5e-3), raced(2, 0.8e-3, 0.97), raced(3, 0.99e-3, 1.005)]
+    assert pick(found) == (BASE, ())
+    assert next(rank(found)) == (BASE, ())
+
+
+def test_the_latest_run_off_counts() -> None:
+    """What was proven once, and not again in a later run-off, is not proven."""
+    again = replace(BASE, created=created(9))
+    later = raced(2, 0.9e-3, 0.99, at=9)
+    assert pick([BASE, raced(2, 0.8e-3, 1.2), again, later])[0] == again
+
+
+def test_contention_does_not_unmake_a_run_off() -> None:
+    """Pairs are compared with each other: a later run-off counts also if others were busy."""
+    busy = raced(2, 0.9e-3, 0.99, at=9, contended=True)
+    assert pick([BASE, raced(2, 0.8e-3, 1.2), busy])[0] == BASE
+
+
+def test_proven_ones_tie_as_others_do() -> None:
+    """Among those that cannot be told apart, the canonical one is picked."""
+    winner, ties = pick([BASE, raced(3, 0.8e-3, 1.2), raced(2, 0.805e-3, 1.2)])
+    assert (tile(winner), [tile(t) for t in ties]) == (2, [3])
+
+
+def test_what_failed_after_its_run_off_is_out() -> None:
+    """A failure outweighs a run-off that was won before it."""
+    died = trial(2, failure="crash", at=9)
+    assert pick([BASE, raced(2, 0.8e-3, 1.2), died])[0] == BASE
+
+
+def test_those_of_a_run_off_are_read_first() -> None:
+    """The key by which trials are read puts them before whatever was not in one."""
+    assert reading_score(BASE) < reading_score(trial(7, 1e-8))
+    assert reading_score(trial(7)) == score(trial(7))
 
 
 def test_the_fastest_wins() -> None:

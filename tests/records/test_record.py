@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -15,8 +15,12 @@ from hwkit import ArgumentError, Config, Fingerprint
 from hwkit.errors import FAILURE_CLASSES
 from hwkit.measure import Measurement
 from hwkit.records.record import MAX_LINE, Record, now
+from hwkit.runoff import Paired
 
-from .trials import HERE, trial
+from .trials import HERE, RACE, trial
+
+OLD_ID = "b0e528d11e19d5574632d1364fd63017"
+"""Of a trial, as the first version of the line had it."""
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 words = st.from_regex(r"[A-Z][A-Za-z0-9_./+x:-]{0,8}", fullmatch=True)
@@ -50,12 +54,21 @@ def measurements(draw: st.DrawFn) -> Measurement:
 
 
 @st.composite
+def races(draw: st.DrawFn) -> Paired | None:
+    """Return a legal comparison of a run-off, or none."""
+    low, ratio, high = sorted(draw(st.tuples(times, times, times)))
+    found = Paired(draw(words), ratio, low, high, draw(st.integers(1, 1000)))
+    return draw(st.sampled_from([None, found]))
+
+
+@st.composite
 def records(draw: st.DrawFn) -> Record:
     """Return a legal Record."""
     try:
         config = Config(draw(configs))
     except ArgumentError:  # a text that would read back as something else
         config = Config()
+    measured = draw(measurements())
     problem = draw(st.from_regex(r"[a-z][a-z0-9_]{0,9}( [!-~]{1,9}){1,5}", fullmatch=True))
     return Record(
         problem=problem,
@@ -65,13 +78,14 @@ def records(draw: st.DrawFn) -> Record:
         config=config,
         arch=draw(words),
         fingerprint=Fingerprint(draw(facts), draw(facts)),
-        measurement=draw(measurements()),
+        measurement=measured,
         strict=draw(st.booleans()),
         deterministic=draw(st.booleans()),
         workspace=draw(st.integers(0, 2**63 - 1)),
         origin=draw(words),
         created=draw(st.just(now())),
         default=draw(st.booleans()),
+        race=draw(races()) if measured.ok else None,
     )
 
 
@@ -201,7 +215,15 @@ def _changed(**changes: Any) -> str:
         ("1" * 5000, "not JSON|not a JSON object"),
         ('{"format": 1}', "lacks a field"),
         ("x" * (MAX_LINE + 1), "more than"),
-        (_changed(format=2), "update hwkit"),
+        (_changed(format=3), "update hwkit"),
+        (_changed(format=2), "does not match its id"),
+        (_changed(race={"ratio": 2.0}), "wrong one"),
+        (_changed(race=5), "wrong one"),
+        (_changed(race={**asdict(RACE), "base": "b" * 5000}), "default of a run-off"),
+        (_changed(race={**asdict(RACE), "low": 0}), "ratios of a run-off"),
+        (_changed(race={**asdict(RACE), "low": 1.13}), "interval of a run-off"),
+        (_changed(race={**asdict(RACE), "pairs": 0}), "pairs"),
+        (_changed(race=asdict(RACE)), "does not match its id"),
         (_changed(id="0" * 32), "does not match its id"),
         (_changed(id=None), "does not match its id"),
         (_changed(config="tile=2"), "does not match its id"),
@@ -227,6 +249,30 @@ def test_hostile_lines(line: str, message: str) -> None:
     """A line that was changed, or is none, is refused with the reason."""
     with pytest.raises(ArgumentError, match=message):
         Record.from_json(line)
+
+
+def test_lines_of_old_versions_read_the_same() -> None:
+    """A trial without a run-off has the line and the id that it had before there were any."""
+    record = trial(spread=0.01)
+    line = json.loads(record.to_json())
+    assert (line["format"], record.id) == (1, OLD_ID)
+    assert "race" not in line
+    raced = json.loads(replace(record, race=RACE).to_json())
+    assert (raced["format"], raced["race"]) == (2, asdict(RACE))
+
+
+def test_a_failure_has_no_run_off() -> None:
+    """What failed cannot have been compared."""
+    with pytest.raises(ArgumentError, match="run-off of a failure"):
+        trial(failure="crash", race=RACE)
+
+
+def test_against_the_default() -> None:
+    """A run-off is told in words; that of the default itself says that nothing beat it."""
+    assert trial().against_default is None
+    assert trial(2, race=RACE).against_default == "1.12x the default (1.09..1.15, 15 pairs)"
+    own = replace(RACE, ratio=1.0, low=1.0, high=1.0)
+    assert trial(1, race=own).against_default == "the default, which nothing beat in 15 pairs"
 
 
 def test_times_sort_as_text() -> None:

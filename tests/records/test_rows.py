@@ -10,17 +10,16 @@ import pytest
 
 from hwkit import ArgumentError
 from hwkit.records.rows import (
-    COLUMNS,
     device_row,
     read_device,
     read_row,
     shape,
-    statements,
     text_key,
     to_row,
 )
+from hwkit.records.schema import COLUMNS, statements
 
-from .trials import HERE, PROBLEM, trial
+from .trials import HERE, PROBLEM, RACE, trial
 
 NAMES = COLUMNS.split(", ")
 # The others follow from the content, and verify() compares them.
@@ -42,8 +41,13 @@ def connection(request: pytest.FixtureRequest) -> Iterator[sqlite3.Connection]:
 
 @pytest.mark.parametrize(
     "record",
-    [trial(), trial(failure="wrong"), trial(samples=1, default=True, strict=False, workspace=7)],
-    ids=["success", "failure", "default"],
+    [
+        trial(),
+        trial(failure="wrong"),
+        trial(samples=1, default=True, strict=False, workspace=7),
+        trial(race=RACE),
+    ],
+    ids=["success", "failure", "default", "run-off"],
 )
 def test_round_trip(connection: sqlite3.Connection, record: object) -> None:
     """What goes into the table comes out the same."""

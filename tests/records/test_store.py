@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hwkit.records.connection import SqliteFile
-from hwkit.records.rows import statements
+from hwkit.records.schema import statements
 from hwkit.records.store import QUERIES, Near, NotKept, Store
 
 from .trials import ARCH, HERE, OTHER, PROBLEM, UPDATED, trial

@@ -7,6 +7,7 @@ from typing import Any
 from hwkit import Config, Fingerprint
 from hwkit.measure import Measurement
 from hwkit.records.record import Record
+from hwkit.runoff import Paired
 
 PROBLEM = "gemm float32 nn m=64 n=64 k=64"
 ARCH = "x86-64-test"
@@ -14,6 +15,7 @@ IDENTITY = {"backend": "cpu", "isa": "avx2", "threads": 2, "l2": 1 << 20}
 ENVIRONMENT = {"hwkit": "0.1.0", "compiler": "cc 1", "driver": "none"}
 HERE = Fingerprint(IDENTITY, ENVIRONMENT)
 UPDATED = Fingerprint(IDENTITY, {**ENVIRONMENT, "hwkit": "0.2.0"})
+RACE = Paired("blocked/1 tile=1", 1.12, 1.09, 1.15, 15)
 OTHER = Fingerprint({**IDENTITY, "threads": 4}, ENVIRONMENT)
 
 
