@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ArgumentError, Unavailable
+from .bench_table import Screen, Silent
 from .options import complete_op, json_option, problems
-from .output import deliver, digits, duration, line, ratio, share
+from .output import deliver
 
 if TYPE_CHECKING:
     from ..bench.sets import Layer
-    from ..bench.suite import Row, Suite
+    from ..bench.suite import Suite
 
 __all__ = ["bench"]
-
-_GAP = "  "
-
-# Width of the longest name of a library and its ratio.
-_BEST = 18
-
-# Beyond this share of the CPUs for other processes, figures are not to be relied on.
-_BUSY = 0.1
 
 
 class _Bench(click.Command):
@@ -156,7 +149,7 @@ def bench(
     })  # fmt: skip
     libraries = ["hwkit", "hwkit-default", *_names(peers, chosen)]
     packed = {"auto": None, "packed": True, "plain": False}[weights]
-    screen = _Silent() if as_json else _Screen(chosen)
+    screen = Silent() if as_json else Screen(chosen)
     suites, interrupted = _run(chosen, libraries, _numbers(threads), rounds, packed, screen)
     deliver("bench", {"runs": [suite.to_json() for suite in suites]}, as_json)
     failed = any(row.seconds is None for suite in suites for row in suite.rows)
@@ -169,7 +162,7 @@ def _run(
     threads: list[int],
     rounds: int,
     packed: bool | None,
-    screen: _Silent,
+    screen: Silent,
 ) -> tuple[list[Suite], bool]:
     from ..bench.suite import Suite, run
 
@@ -230,114 +223,6 @@ def _numbers(text: str | None) -> list[int]:
     if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
         raise ArgumentError(f"--threads {text} must be whole numbers of at least 1, as in 1,2")
     return [int(word) for word in words]
-
-
-class _Silent:
-    """Shows nothing: the JSON document says it all."""
-
-    def start(self, suite: Suite) -> None:
-        """The libraries are running."""
-
-    def row(self, row: Row) -> None:
-        """A problem is done."""
-
-    def finish(self, suite: Suite) -> None:
-        """All of one number of threads is done."""
-
-
-class _Screen(_Silent):
-    """Prints a line per problem as they come, and the means below."""
-
-    def __init__(self, layers: list[Layer]) -> None:
-        self._common, self._labels = _split([layer.problem for layer in layers])
-        self._width = max(map(len, [*self._labels.values(), "geometric mean"]))
-        self._counts = any(layer.times > 1 for layer in layers)
-        self._others: list[str] = []
-
-    def start(self, suite: Suite) -> None:
-        """Print what runs, what does not, and the headings."""
-        self._others = [name for name in suite.versions if name != "hwkit"]
-        threads = f"{suite.threads} thread{'s' * (suite.threads > 1)}"
-        line("  ".join(filter(None, [self._common, threads])), "bold")
-        versions = [f"{n} {v}" for n, v in suite.versions.items() if n != "hwkit-default"]
-        line("  ".join(versions), "dim")
-        for name, reason in suite.skipped.items():
-            line(f"without {name}: {reason}", "yellow")
-        line()
-        self._print("problem", ["x" * self._counts, "hwkit", "GFLOP/s", "roofline"],
-                    [name.removeprefix("hwkit-") for name in self._others], "best other", "dim",
-                    )  # fmt: skip
-
-    def row(self, row: Row) -> None:
-        """Print the times of one problem."""
-        giga = row.flops / row.seconds / 1e9 if row.seconds else 0.0
-        speed = digits(giga) if giga else "-"
-        cells = [
-            str(row.layer.times) * self._counts,
-            duration(row.seconds),
-            speed,
-            share(row.roofline_share),
-        ]
-        best = row.best()
-        self._print(
-            self._labels[row.layer.problem],
-            cells,
-            [ratio(row.ratio(n)) for n in self._others],
-            "-" if best is None else f"{best[0]} {ratio(best[1])}",
-        )
-        for name, reason in row.race.failed.items():
-            line(f"  {name}: {reason}", "yellow")
-
-    def finish(self, suite: Suite) -> None:
-        """Print the geometric means and the totals."""
-        if len(suite.rows) > 1:
-            means = [ratio(suite.mean(name)) for name in self._others]
-            self._print("geometric mean", [""] * 4, means, ratio(suite.best_mean), "bold")
-            totals = [duration(suite.total(name)) for name in self._others]
-            cells = ["", duration(suite.total("hwkit")), "", ""]
-            self._print("all together", cells, totals, "", "dim")
-        errors = [(name, suite.largest_error(name)) for name in suite.versions]
-        known = [f"{name} {error:.0e}" for name, error in errors if error is not None]
-        if known:
-            line("largest errors:  " + "  ".join(known), "dim")
-        rejected = {name for row in suite.rows for name, b in row.race.built.items() if b.rejected}
-        if rejected:
-            names = ", ".join(sorted(rejected))
-            line(f"failed or too far off, so not timed, were variants of {names} (--json)", "dim")
-        if suite.others is not None and suite.others > _BUSY:
-            line(
-                f"other processes took {share(suite.others)} of the CPUs: "
-                "time again on a quiet machine before you rely on this",
-                "bold yellow",
-            )
-        line()
-
-    def _print(
-        self,
-        label: str,
-        cells: list[str],
-        others: list[str],
-        best: str,
-        style: str | None = None,
-    ) -> None:
-        widths = [3 * self._counts, 7, 7, 8]
-        texts = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True) if width]
-        texts += [
-            f"{cell:>{max(7, len(name.removeprefix('hwkit-')))}}"
-            for cell, name in zip(others, self._others, strict=True)
-        ]
-        line(_GAP.join([f"{label:<{self._width}}", *texts, f"{best:>{_BEST}}"]).rstrip(), style)
-
-
-def _split(texts: list[str]) -> tuple[str, dict[str, str]]:
-    """Return the words that all problems begin with, and what is left of each."""
-    words = [text.split() for text in dict.fromkeys(texts)]
-    if len(words) < 2:
-        return "", {text: text for text in texts}
-    same = 0
-    while all(len(w) > same + 1 and w[same] == words[0][same] for w in words):
-        same += 1
-    return " ".join(words[0][:same]), {" ".join(w): " ".join(w[same:]) for w in words}
 
 
 def _asv(words: tuple[str, ...]) -> int:

@@ -33,6 +33,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
         depthwise,
         elementwise,
         gemm,
+        gemm_few_rows,
         half,
         int8,
         pool2d,
@@ -40,7 +41,8 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
         winograd,
     )
 
-    products = [*gemm.kernels(), *conv2d.kernels(), *winograd.kernels()]
+    gemms = [*gemm.kernels(), *gemm_few_rows.kernels()]
+    products = [*gemms, *conv2d.kernels(), *winograd.kernels()]
     plain = [*products, *depthwise.kernels(), *pool2d.kernels(), *elementwise.kernels()]
     tiled = [*amx.kernels(), *amx_conv2d.kernels()]
     return [*plain, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

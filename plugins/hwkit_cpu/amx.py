@@ -12,7 +12,7 @@ from functools import cache
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import gemm, tiles
+from . import gemm_common, tiles
 from .device import compiled
 from .tiles import Value
 
@@ -121,7 +121,7 @@ class TilesGemm(TilesKernel):
     def default(self, problem: Problem) -> Config:
         """Return deep blocks, of which those of a take half of the second cache."""
         m, n, k = (int(problem[name]) for name in "mnk")
-        batch = gemm.batch_of(problem)
+        batch = gemm_common.batch_of(problem)
         threads = tiles.threads_for(problem, False)
         kc = min(1024, tiles.covering(KC, k))
         most = tiles.facts(False).l2 / 2 / (min(kc, k) * 2 * self.terms)
@@ -155,7 +155,7 @@ class TilesGemm(TilesKernel):
             terms=self.terms,
             is_bfloat16=self.narrow,
             threads=config["threads"],
-            **gemm.operation(problem),
+            **gemm_common.operation(problem),
         )
         return run
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import pytest
 
 from hwkit.bench import Built, Layer, Race, suite
-from hwkit.cli.bench import _split
 
 from .conftest import Hwkit
 
@@ -181,13 +180,6 @@ def test_interrupt_keeps_the_rows(
     assert answer.code == 130
     assert any(line.startswith("k=64") for line in answer.out.splitlines())
     assert answer.err == "hwkit: interrupted; the rows above are complete\n"
-
-
-def test_split() -> None:
-    """Words that all problems begin with are said once; at least one word remains."""
-    assert _split(["a b c", "a b d"]) == ("a b", {"a b c": "c", "a b d": "d"})
-    assert _split(["a b c"]) == ("", {"a b c": "a b c"})
-    assert _split(["a b", "a b", "a"]) == ("", {"a b": "a b", "a": "a"})
 
 
 def test_asv_gets_its_arguments(

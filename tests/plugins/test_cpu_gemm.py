@@ -16,9 +16,9 @@ from hwkit import Config, Problem
 from hwkit.registry import registry
 
 registry().device("cpu:0")
-from hwkit_cpu import _kernels, gemm, tiles  # noqa: E402  # the device says first if it is missing
+from hwkit_cpu import _kernels, gemm, gemm_few_rows, tiles  # noqa: E402  # the device is first
 
-KERNELS = gemm.kernels()
+KERNELS = [*gemm.kernels(), *gemm_few_rows.kernels()]
 LAYOUTS = ("nn", "nt", "tn", "tt")
 
 

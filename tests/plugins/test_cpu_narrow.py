@@ -12,9 +12,9 @@ from hwkit import ArgumentError, NoKernel
 from hwkit.registry import registry
 
 registry().device("cpu:0")
-from hwkit_cpu import gemm  # noqa: E402  # the device says first if it is missing
+from hwkit_cpu import gemm_few_rows as few  # noqa: E402  # the device says first if it is missing
 
-BOUND = {"bfloat16": gemm.Bfloat16Gemm.bound, "int8": gemm.Int8Gemm.bound}
+BOUND = {"bfloat16": few.Bfloat16Gemm.bound, "int8": few.Int8Gemm.bound}
 
 
 def relative(got: np.ndarray, want: np.ndarray) -> float:

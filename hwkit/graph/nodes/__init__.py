@@ -6,6 +6,8 @@ from ..nodetype import NodeType
 from . import (
     convolution,
     elementwise,
+    fills,
+    parts,
     pooling,
     products,
     quantised,
@@ -20,6 +22,8 @@ __all__ = ["node_types"]
 _MODULES = (
     convolution,
     elementwise,
+    fills,
+    parts,
     pooling,
     products,
     quantised,

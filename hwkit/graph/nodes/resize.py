@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ..ir import Array, Node, check_bytes
 from ..nodetype import Glue, NodeType, Spec2
-from .shapes import axes_of
+from .axes import axes_of
 
 __all__ = ["node_types"]
 

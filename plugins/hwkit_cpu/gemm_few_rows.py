@@ -1,0 +1,145 @@
+"""Kernels of the Ops gemm and matmul for few rows: the time is that of reading b."""
+
+from __future__ import annotations
+
+from hwkit import Config, Kernel, Problem, Space
+
+from . import tiles
+from .gemm_common import NC, GemmKernel, transposes
+
+__all__ = ["Bfloat16Gemm", "DotGemm", "Int8Gemm", "StreamGemm", "kernels"]
+
+# The kernels do so many rows at a time.
+_ROWS_AT_A_TIME = 4
+# A matrix of more bytes than this is read from memory, time and again.
+_LARGE = 1 << 23
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [
+        kind(op)
+        for op in ("gemm", "matmul")
+        for kind in (DotGemm, StreamGemm, Bfloat16Gemm, Int8Gemm)
+    ]
+
+
+class _FewRows(GemmKernel):
+    """What the two kernels for few rows have in common: chunks of columns.
+
+    Attributes:
+        few: up to so many rows they are the first choice.
+        beside: the size that, with the columns of a chunk, makes what is read again and again.
+        packs: whether it has a packed b of its own.
+    """
+
+    few: int
+    beside: str
+    packs = False
+
+    def space(self, problem: Problem) -> Space:
+        """Return the columns of a chunk, and threads."""
+        double = problem.dtypes.input == "float64"
+        wide = tiles.covering(NC, int(problem["n"]))
+        return Space(
+            {"nc": NC, "threads": tiles.thread_ladder(double)},
+            [(lambda nc: nc <= wide, "nc beyond the columns changes nothing")],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return one chunk for each thread: the longer the runs, the faster memory is."""
+        double = problem.dtypes.input == "float64"
+        n, threads = int(problem["n"]), tiles.threads_for(problem, double)
+        nc = tiles.covering(NC, -(-n // threads))
+        if problem["m"] > _ROWS_AT_A_TIME:
+            # b is read once for every few rows, so a chunk of it must stay in the second cache.
+            size = 8 if double else 4
+            fitting = tiles.facts(double).l2 / 2 / (problem[self.beside] * size)
+            nc = min(nc, tiles.on_ladder(NC, fitting))
+        return Config({"nc": nc, "threads": threads})
+
+    def rank(self, problem: Problem) -> int:
+        """Before the packed kernel for few rows; where b is packed already, for fewer of them."""
+        few = self.few
+        if problem.packed and not self.packs:
+            # Beyond the caches, all wait for b, and it is read fastest as it lies.
+            few = _ROWS_AT_A_TIME if problem.operands[1].nbytes > _LARGE else 1
+        return 2 if problem["m"] <= few or problem["n"] == 1 else -1
+
+
+class DotGemm(_FewRows):
+    """Rows of a with rows of a transposed b, which is read once, in order, and not copied."""
+
+    name = "dot_gemm"
+    algorithm = "dot"
+    few = 32
+    beside = "k"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether b is transposed and a is not."""
+        if transposes(problem) != (False, True):
+            return "takes a as it is and b transposed (layout nt)"
+        return super().supports(problem)
+
+
+class StreamGemm(_FewRows):
+    """Few rows of a with all rows of b, a few of them at a time, read once and not copied."""
+
+    name = "stream_gemm"
+    algorithm = "stream"
+    few = 8
+    beside = "m"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether both operands run along the rows."""
+        if any(transposes(problem)):
+            return "takes no transposed operand"
+        return super().supports(problem)
+
+
+class _NarrowGemm(_FewRows):
+    """Few rows of a with a packed b in fewer bits: the time is that of reading b."""
+
+    algorithm = "narrow"
+    few = 16
+    beside = "k"
+    packs = True
+    bound: float
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether b is packed beforehand, and all is float32."""
+        if not problem.packed:
+            return "b must be packed beforehand, by prepack"
+        if problem.dtypes.input != "float32":
+            return "it is for float32"
+        if transposes(problem)[0]:
+            return "takes no transposed a"
+        return super().supports(problem)
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """Each element of b is rounded."""
+        return False
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return the rounding of b, for elements from a normal distribution."""
+        return self.bound
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return 0: the packed b belongs to the plan."""
+        return 0
+
+
+class Bfloat16Gemm(_NarrowGemm):
+    """b in bfloat16, rounded to nearest even."""
+
+    name = "bfloat16_gemm"
+    storage = "bfloat16"
+    bound = 2.5e-3
+
+
+class Int8Gemm(_NarrowGemm):
+    """b in int8 with a scale for each column and each 64 rows; bfloat16 if b is not finite."""
+
+    name = "int8_storage_gemm"
+    storage = "int8"
+    bound = 9e-3
