@@ -5,8 +5,10 @@
 #include "depthwise.h"
 #include "elementwise.h"
 #include "gemm_kernels.h"
+#include "lrn.h"
 #include "pool2d.h"
 #include "probe.h"
+#include "transpose.h"
 #include "winograd.h"
 
 #include <stdint.h>
@@ -17,6 +19,7 @@ typedef struct {
     const hwkit_gemm_kernels *gemm;
     const hwkit_depthwise_kernels *depthwise;
     const hwkit_elementwise_kernels *elementwise;
+    hwkit_lrn_fn lrn;
     const hwkit_pool_kernels *pool;
     const hwkit_winograd_kernels *winograd;
     hwkit_probe_fn probe;
@@ -26,6 +29,7 @@ typedef struct {
     const char *name;
     uint32_t features; /* bits of cpuinfo.h that the table needs */
     hwkit_kernels f32, f64;
+    const hwkit_transpose_kernels *transpose[4]; /* for elements of 1, 2, 4 and 8 bytes */
 } hwkit_isa;
 
 extern const hwkit_isa hwkit_isa_scalar, hwkit_isa_avx2, hwkit_isa_avx512, hwkit_isa_neon;

@@ -9,15 +9,18 @@ const hwkit_isa hwkit_isa_neon = {
     .f32 = {.vl = 4, .gemm = &HWKIT_F32(gemm_kernels),
             .depthwise = &HWKIT_F32(depthwise_kernels),
             .elementwise = &HWKIT_F32(elementwise_kernels),
+            .lrn = HWKIT_F32(lrn),
             .pool = &HWKIT_F32(pool_kernels),
             .winograd = &HWKIT_F32(winograd_kernels),
             .probe = HWKIT_F32(probe)},
     .f64 = {.vl = 2, .gemm = &HWKIT_F64(gemm_kernels),
             .depthwise = &HWKIT_F64(depthwise_kernels),
             .elementwise = &HWKIT_F64(elementwise_kernels),
+            .lrn = HWKIT_F64(lrn),
             .pool = &HWKIT_F64(pool_kernels),
             .winograd = &HWKIT_F64(winograd_kernels),
             .probe = HWKIT_F64(probe)},
+    .transpose = HWKIT_TRANSPOSE,
 };
 #else
 #include "isa.h"

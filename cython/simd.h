@@ -12,6 +12,7 @@
  *   v_max_nan, v_min_nan numpy's maximum and minimum: NaN if either is NaN
  *   v_clamp(v, lo, hi)   NaN stays NaN; lo and hi are numbers
  *   v_below(a, b, x, y)  a < b ? x : y
+ *   v_sqrt(v)            square roots, rounded once
  *   v_sum(v)             of all elements
  *   v_scale(n)           2^i, where i are the low bits of the mantissa of n, see v_exp
  * Beside these, + - * / work on vec. */
@@ -91,6 +92,7 @@
 #define v_min_nan NAME(v_min_nan)
 #define v_clamp NAME(v_clamp)
 #define v_below NAME(v_below)
+#define v_sqrt NAME(v_sqrt)
 #define v_sum NAME(v_sum)
 #define v_scale NAME(v_scale)
 

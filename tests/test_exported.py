@@ -19,7 +19,8 @@ PUBLIC: dict[str, set[str]] = {
     },
     "hwkit.ops": {
         "avg_pool2d", "conv2d", "elementwise", "gemm", "global_avg_pool2d", "global_max_pool2d",
-        "hwkit_ops", "matmul", "max_pool2d", "qconv2d", "qmatmul",
+        "hwkit_ops", "local_response_norm", "matmul", "max_pool2d", "qconv2d", "qmatmul",
+        "transpose",
     },
     "hwkit.testing": {
         "BackendSuite", "FAULTS", "FakeBackend", "FaultyBackend", "OnnxBackend", "ReplayBackend",

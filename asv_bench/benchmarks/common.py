@@ -49,6 +49,11 @@ PROBLEMS = {
         "elementwise float32 b=1 n=1 c=183360 l=1 activation=sigmoid",
         "elementwise float32 b=1 n=784 c=120 l=1 operator=multiply",
     ],
+    "local_response_norm": ["local_response_norm float32 nhwc n=1 c=64 h=56 w=56 size=5"],
+    "transpose": [
+        "transpose float32 b=1 r=3 c=50176",
+        "transpose float32 b=784 r=3 c=80",
+    ],
     "qconv2d": [
         "qconv2d uint8,int8,uint8,int32 nchw n=1 c=64 h=56 w=56 k=64 r=3 s=3 pad=1 stride=1 "
         "per_channel=true +bias",

@@ -50,6 +50,14 @@ class Elementwise(_Calls):
     params = (DEVICES, PROBLEMS["elementwise"], ["default", "tuned"])
 
 
+class Transpose(_Calls):
+    params = (DEVICES, PROBLEMS["transpose"], ["default", "tuned"])
+
+
+class LocalResponseNorm(_Calls):
+    params = (DEVICES, PROBLEMS["local_response_norm"], ["default", "tuned"])
+
+
 class Planning:
     """The first call of a kind: checks, records, build."""
 

@@ -18,10 +18,12 @@ from .global_pool2d import (
     global_avg_pool2d,
     global_max_pool2d,
 )
+from .local_response_norm import LOCAL_RESPONSE_NORM, local_response_norm
 from .matmul import MATMUL, matmul
 from .pool2d import AVG_POOL2D, MAX_POOL2D, avg_pool2d, max_pool2d
 from .qconv2d import QCONV2D, qconv2d
 from .qmatmul import QMATMUL, qmatmul
+from .transpose import TRANSPOSE, transpose
 
 __all__ = [
     "avg_pool2d",
@@ -31,10 +33,12 @@ __all__ = [
     "global_avg_pool2d",
     "global_max_pool2d",
     "hwkit_ops",
+    "local_response_norm",
     "matmul",
     "max_pool2d",
     "qconv2d",
     "qmatmul",
+    "transpose",
 ]
 
 
@@ -42,4 +46,5 @@ __all__ = [
 def hwkit_ops() -> Iterable[Op]:
     """Return the contracts of the operators above."""
     pools = [MAX_POOL2D, AVG_POOL2D, GLOBAL_MAX_POOL2D, GLOBAL_AVG_POOL2D]
-    return [CONV2D, GEMM, MATMUL, *pools, ELEMENTWISE, QCONV2D, QMATMUL]
+    small = [ELEMENTWISE, LOCAL_RESPONSE_NORM, TRANSPOSE]
+    return [CONV2D, GEMM, MATMUL, *pools, *small, QCONV2D, QMATMUL]

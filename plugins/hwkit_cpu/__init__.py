@@ -36,13 +36,17 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
         gemm_few_rows,
         half,
         int8,
+        lrn,
         pool2d,
         reference,
+        transpose,
         winograd,
     )
 
     gemms = [*gemm.kernels(), *gemm_few_rows.kernels()]
     products = [*gemms, *conv2d.kernels(), *winograd.kernels()]
-    plain = [*products, *depthwise.kernels(), *pool2d.kernels(), *elementwise.kernels()]
+    small = [*pool2d.kernels(), *elementwise.kernels(), *lrn.kernels()]
+    plain = [*products, *depthwise.kernels(), *small]
     tiled = [*amx.kernels(), *amx_conv2d.kernels()]
-    return [*plain, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]
+    moving = transpose.kernels()
+    return [*plain, *moving, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

@@ -11,9 +11,11 @@
 #include "elementwise.h"
 #include "gemm.h"
 #include "isa.h"
+#include "lrn.h"
 #include "pool2d.h"
 #include "kernels_test.h"
 #include "threads.h"
+#include "transpose.h"
 #include "winograd.h"
 
 #include <math.h>
@@ -591,11 +593,65 @@ static int test_elementwise(void)
     return good;
 }
 
+/* ---- transposition --------------------------------------------------------------------------- */
+
+static int test_transpose(void)
+{
+    const hwkit_transpose d = {.batch = upto(5), .rows = upto(rand() % 2 ? 5 : 70),
+                               .columns = upto(rand() % 2 ? 5 : 70), .size = 1 << rand() % 4,
+                               .block = upto(2000), .threads = (int)upto(3)};
+    const size_t n = (size_t)(d.batch * d.rows * d.columns), size = (size_t)d.size;
+    char *x = guarded(n * size), *out = guarded(n * size);
+    for (size_t i = 0; i < n * size; i++)
+        x[i] = (char)rand();
+    hwkit_plan *plan = hwkit_transpose_plan(&d);
+    int good = plan && plan->run(plan, (const void *const[]){x}, out) == HWKIT_OK;
+    for (size_t i = 0; good && i < n; i++) {
+        const size_t r = (size_t)d.rows, c = (size_t)d.columns;
+        const size_t b = i / (r * c), row = i / c % r, column = i % c;
+        good = !memcmp(out + ((b * c + column) * r + row) * size, x + i * size, size);
+    }
+    if (!good)
+        printf("transpose: %d x %d of %d bytes\n", (int)d.rows, (int)d.columns, d.size);
+    if (plan)
+        plan->destroy(plan);
+    return good;
+}
+
+/* ---- local response normalisation -------------------------------------------------------------- */
+
+static int test_lrn(void)
+{
+    const hwkit_lrn d = {.n = upto(9), .c = upto(70), .l = rand() % 2 ? 1 : upto(70),
+                         .is_double = rand() % 2, .before = rand() % 5, .after = rand() % 5,
+                         .factor = 0.25, .bias = 1.5, .quarters = (int)upto(4),
+                         .block = upto(2000), .threads = (int)upto(3)};
+    const int64_t n = d.n * d.c * d.l;
+    const void *x = fresh(d.is_double, n);
+    void *out = fresh(d.is_double, n);
+    double *want = malloc((size_t)n * sizeof(double));
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t c = i / d.l % d.c;
+        double sum = 0;
+        for (int64_t k = -d.before; k <= d.after; k++)
+            if (c + k >= 0 && c + k < d.c)
+                sum += pow(get(x, d.is_double, i + k * d.l), 2);
+        want[i] = get(x, d.is_double, i) / pow(d.bias + d.factor * sum, d.quarters / 4.0);
+    }
+    hwkit_plan *plan = hwkit_lrn_plan(&d);
+    int good = plan && plan->run(plan, &x, out) == HWKIT_OK;
+    good = good && close_enough("lrn", out, want, n, d.is_double, d.is_double ? 1e-13 : 2e-6);
+    if (plan)
+        plan->destroy(plan);
+    free(want);
+    return good;
+}
+
 int main(int argc, char **argv)
 {
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
                                          test_half, test_half_images, test_int8, test_winograd,
-                                         test_amx, test_elementwise};
+                                         test_amx, test_elementwise, test_transpose, test_lrn};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_name();
     if (argc > 2 && strcmp(argv[2], isa)) {

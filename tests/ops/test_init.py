@@ -19,10 +19,12 @@ def test_the_public_names() -> None:
         "global_avg_pool2d",
         "global_max_pool2d",
         "hwkit_ops",
+        "local_response_norm",
         "matmul",
         "max_pool2d",
         "qconv2d",
         "qmatmul",
+        "transpose",
     ]
     assert all(callable(getattr(hwkit.ops, name)) for name in hwkit.ops.__all__)
 

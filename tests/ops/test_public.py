@@ -79,6 +79,8 @@ CASES = [
     Case("global_avg_pool2d", {"x": (2, 7, 6, 5)}, {"layout": "nhwc"}),
     Case("global_max_pool2d", {"x": (2, 5, 7, 6)}),
     Case("global_max_pool2d", {"x": (2, 7, 6, 5)}, {"layout": "nhwc"}),
+    Case("transpose", {"x": (2, 7, 6)}),
+    Case("local_response_norm", {"x": (2, 7, 6, 5)}, {"size": 3, "alpha": 0.5}),
     Case(
         "elementwise",
         {"x": (2, 7, 6, 5), "other": (2, 1, 6, 1)},

@@ -16,8 +16,10 @@ class TestCpu(BackendSuite):
         "gemm",
         "global_avg_pool2d",
         "global_max_pool2d",
+        "local_response_norm",
         "matmul",
         "max_pool2d",
         "qconv2d",
         "qmatmul",
+        "transpose",
     )

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError
+from ...arrays import Spec
+from ...errors import ArgumentError, NoKernel
 from ..ir import Array, Node
-from ..nodetype import Glue, NodeType, Spec2
+from ..nodetype import Built, Glue, NodeType, Setting, Spec2
 from .axes import axes_of
+from .convolution import call_plan
 
 __all__ = ["node_types"]
 
@@ -154,28 +156,40 @@ def _layer_norm(node: Node, x: Array, scale: Array, bias: Array | None = None) -
     return y.astype(x.dtype), mean.astype(wide.dtype), inverse.astype(wide.dtype)
 
 
-def _local_response(node: Node, x: Array) -> Any:
-    size, axis = int(node.get("size", 1)), int(node.get("axis", 1))
-    before, count = (size - 1) // 2, x.shape[axis]
-    shape = [s + size - 1 if i == axis else s for i, s in enumerate(x.shape)]
-    squares = np.zeros(shape, x.dtype)
-    np.square(x, out=squares[_part(axis, before, count)])
-    # Differences of one running sum over the channels would lose digits.
-    total = squares[_part(axis, 0, count)].copy()
-    for shift in range(1, size):
-        total += squares[_part(axis, shift, count)]
-    total *= x.dtype.type(node.get("alpha", 1e-4) / size)
-    total += x.dtype.type(node.get("bias", 1.0))
-    beta = node.get("beta", 0.75)
-    if beta == 0.75:
-        root = np.sqrt(total)  # a power costs ten times as much
-        return x / (root * np.sqrt(root))
-    return x / np.power(total, x.dtype.type(beta))
+class LocalResponse(NodeType):
+    """LRN; images of other ranks are folded into rows. The attribute ``axis`` may be the last."""
 
+    types = ("LRN",)
 
-def _part(axis: int, start: int, count: int) -> tuple[slice, ...]:
-    """Return the index of ``count`` places along an axis."""
-    return (slice(None),) * axis + (slice(start, start + count),)
+    def infer(self, node: Node, setting: Setting) -> list[Spec2]:
+        """Return the shape, which stays."""
+        return [(node.input(0).sizes, node.input(0).kind)]
+
+    def build(self, node: Node, setting: Setting) -> Built:
+        """Plan."""
+        x, rank = node.input(0), len(node.input(0).sizes)
+        axis = int(node.get("axis", 1))
+        last = axis == rank - 1 != 1
+        if rank < 2 or axis not in (1, rank - 1):
+            raise ArgumentError(f"node {node} needs a batch and channels")
+        before, after = x.sizes[:axis], x.sizes[axis + 1 :]
+        shape = (1, 1, math.prod(before), x.sizes[axis])
+        if not last:
+            shape = (x.sizes[0], x.sizes[1], 1, math.prod(after))
+        arguments: dict[str, Any] = {
+            "size": int(node.get("size", 1)),
+            "alpha": float(node.get("alpha", 1e-4)),
+            "beta": float(node.get("beta", 0.75)),
+            "bias": float(node.get("bias", 1.0)),
+            "layout": "nhwc" if last else "nchw",
+        }
+        try:
+            plan = setting.plan("local_response_norm", Spec(shape, x.kind), **arguments)
+        except NoKernel:
+            # The arrays are the host's anyhow.
+            setting = setting._replace(device="cpu:0")
+            plan = setting.plan("local_response_norm", Spec(shape, x.kind), **arguments)
+        return Built(call_plan(plan), (plan,))
 
 
 def _lp_normalise(node: Node, x: Array) -> Any:
@@ -207,7 +221,7 @@ def node_types() -> list[NodeType]:
         Glue("BatchNormalization", function=_batch_norm, shapes=_batch_norm_shape),
         Glue("InstanceNormalization", function=_instance_norm),
         Glue("LayerNormalization", function=_layer_norm),
-        Glue("LRN", function=_local_response),
+        LocalResponse(),
         Glue("LpNormalization", function=_lp_normalise),
         Glue("CumSum", function=_cumulative, static=(1,)),
     ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ...arrays import Spec
+from ...errors import DtypeError, NoKernel
+from ...ops.transpose import permuted
 from ..ir import Array, Node
 from ..nodetype import Built, NodeType, Setting, Spec2, View
 
@@ -20,6 +24,25 @@ def _permutation(node: Node, rank: int) -> tuple[int, ...]:
 
 # With so few, numpy is four times as fast when it copies them one by one.
 _FEW_CHANNELS = 8
+# Below this numpy is done before a Plan has been made.
+_FEW = 64
+
+
+def _planned(node: Node, setting: Setting, sizes: tuple[int, int, int] | None) -> Built | None:
+    """Return the Plan that moves the elements of a node as matrices, if there is one."""
+    x = node.input(0)
+    if sizes is None or math.prod(sizes) < _FEW or x.data is not None:
+        return None
+    b, r, c = sizes
+    try:
+        plan = setting.plan("transpose", Spec(sizes, x.kind))
+    except (DtypeError, NoKernel):
+        return None
+
+    def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
+        return partial(plan, ins[0].reshape(sizes), out=outs[0].reshape(b, c, r))
+
+    return Built(bind, (plan,))
 
 
 class Transpose(View):
@@ -34,8 +57,11 @@ class Transpose(View):
         return found.reshape(found.shape) if found.flags.c_contiguous else None
 
     def build(self, node: Node, setting: Setting) -> Built:
-        """Return the copy; one channel after the other where there are few, as in a photograph."""
+        """Plan; numpy copies what is no transposition of matrices, few channels one by one."""
         order = _permutation(node, len(node.input(0).sizes))
+        planned = _planned(node, setting, permuted(node.input(0).sizes, order))
+        if planned is not None:
+            return planned
         if len(order) < 2 or not 2 <= node.output().sizes[-1] <= _FEW_CHANNELS:
             return super().build(node, setting)
 
@@ -67,9 +93,14 @@ class ChannelShuffle(NodeType):
         return [(node.input(0).sizes, node.input(0).kind)]
 
     def build(self, node: Node, setting: Setting) -> Built:
-        """Return one copy."""
+        """Plan where groups and channels are the last axes, otherwise return one copy."""
         groups = int(node.get("groups", 1))
         axis = 3 if node.get("layout", "nchw") == "nhwc" else 1
+        *places, channels = node.input(0).sizes
+        sizes = math.prod(places), groups, channels // groups
+        planned = _planned(node, setting, sizes if axis == 3 else None)
+        if planned is not None:
+            return planned
 
         def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
             shape = ins[0].shape
