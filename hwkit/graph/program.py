@@ -6,9 +6,11 @@ a step is bound once; only the steps that touch what a call brings or takes away
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,9 +71,10 @@ class Program:
         self.graph = graph
         self._lock = threading.Lock()
         self._inputs = {value: i for i, value in enumerate(graph.inputs)}
-        # A view has no memory of its own: its root has, and the node that makes it.
-        self._views: dict[Value, tuple[Value, Node]] = {}
+        # A view has no memory of its own: its root has, and what makes the view of an array.
+        self._views: dict[Value, tuple[Value, Callable[[Array], Array]]] = {}
         nodes = [node for node in graph.nodes if not self._is_view(node)]
+        self._join(nodes)
         self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         self._arrays: dict[Value, Array] = {}
         arena, bound = self._place(nodes, setting.limit)
@@ -99,8 +102,26 @@ class Program:
         found = guarded(node, lambda: kind_of(node).view(node, probe))
         if found is None or not found.flags.c_contiguous:
             return False
-        self._views[node.output()] = value, node
+        self._views[node.output()] = value, partial(_view, node)
         return True
+
+    def _join(self, nodes: list[Node]) -> None:
+        """Let what a Concat puts one behind the other be written there in the first place."""
+        made = {v for node in nodes for v in node.outputs if v is not None and v.data is None}
+        made -= set(self.graph.outputs) | {self._root(v) for v in self.graph.outputs}
+        for node in nodes:
+            if node.type != "Concat" or node.domain:
+                continue
+            whole, start = node.output(), 0
+            axis = int(node.get("axis", 1))
+            together = math.prod(whole.sizes[:axis]) == 1
+            for value in node.inputs:
+                assert value is not None
+                root, size = self._root(value), math.prod(value.sizes)
+                alike = root.nbytes == value.nbytes and root.kind == whole.kind
+                if together and alike and root in made and root is not self._root(whole):
+                    self._views[root] = whole, partial(_slice, start, size, root.sizes)
+                start += size
 
     def _root(self, value: Value) -> Value:
         while value in self._views:
@@ -124,7 +145,8 @@ class Program:
         for index, node in enumerate(nodes):
             for value in node.outputs:
                 if value is not None:
-                    first[value] = last[value] = index
+                    first.setdefault(self._root(value), index)
+                    last[self._root(value)] = index
             for value in node.inputs:
                 if value is not None and value.data is None:
                     last[self._root(value)] = index
@@ -167,10 +189,8 @@ class Program:
 
     def _find(self, value: Value, arrays: dict[Value, Array]) -> Array:
         if value in self._views:
-            source, node = self._views[value]
-            found = kind_of(node).view(node, self._find(source, arrays))
-            assert found is not None
-            return found
+            source, view = self._views[value]
+            return view(self._find(source, arrays))
         array = arrays.get(value)
         if array is None:
             array = self._arrays.get(value, value.data)
@@ -219,6 +239,16 @@ class Program:
 
 def _weight(node: Node) -> int:
     return max((v.nbytes for v in node.inputs if v is not None and v.data is not None), default=0)
+
+
+def _view(node: Node, array: Array) -> Array:
+    found = kind_of(node).view(node, array)
+    assert found is not None
+    return found
+
+
+def _slice(start: int, size: int, shape: tuple[int, ...], array: Array) -> Array:
+    return array.reshape(-1)[start : start + size].reshape(shape)
 
 
 def _strides(value: Value) -> tuple[int, ...]:

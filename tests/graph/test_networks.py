@@ -144,3 +144,43 @@ def test_a_network_needs_no_more_memory_than_in_onnxruntime(tmp_path: Path) -> N
         )  # fmt: skip
         peaks[library] = int(done.stdout)
     assert peaks["hwkit"] <= peaks["onnxruntime"], peaks
+
+
+def test_parts_of_a_concat_are_written_where_they_belong() -> None:
+    """Heads that lie one behind the other need no copy; the rest is copied."""
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("Exp", ["x"], ["a"]),
+        helper.make_node("Flatten", ["a"], ["f"], axis=0),
+        helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Flatten", ["b"], ["g"], axis=0),
+        helper.make_node("Flatten", ["x"], ["h"], axis=0),
+        helper.make_node("Concat", ["f", "g", "f", "h"], ["c"], axis=1),
+        helper.make_node("Concat", ["c", "g"], ["d"], axis=1),
+        helper.make_node("Concat", ["a", "b"], ["e"], axis=2),
+        helper.make_node("Abs", ["d"], ["y"]),
+        helper.make_node("Abs", ["e"], ["z"]),
+    ]
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 8, 9))
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "ycz"]
+    graph = helper.make_graph(nodes, "parts", [x], ends)
+    opset = [helper.make_opsetid("", 17)]
+    model = hwkit.load(helper.make_model(graph, opset_imports=opset, ir_version=8))
+    image = model.random_inputs()["x"]
+    a, b = np.exp(image), -np.exp(image)
+    c = np.concatenate([v.reshape(1, -1) for v in (a, b, a, image)], 1)
+    for _ in range(2):
+        found = model.run({"x": image})
+        assert np.allclose(found["c"], c, 1e-6)
+        assert np.allclose(found["y"], np.abs(np.concatenate([c, b.reshape(1, -1)], 1)), 1e-6)
+        assert np.allclose(found["z"], np.abs(np.concatenate([a, b], 2)), 1e-6)
+
+
+def test_the_heads_of_a_detector_are_not_copied() -> None:
+    """Each convolution of MobileNet-SSD's heads writes into the joined boxes and scores."""
+    model = hwkit.load(network("mobilenet-ssd"))
+    concats = [step for step in model.program().steps if step.node.type == "Concat"]
+    assert len(concats) == 2
+    program = model.program()
+    for step in concats:
+        assert all(program._root(v) is step.node.output() for v in step.node.inputs)

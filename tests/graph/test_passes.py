@@ -78,6 +78,24 @@ def test_dead_nodes_go() -> None:
     assert "Exp" in types(hwkit.load(proto, without=("dead", "dead_again")))
 
 
+def test_outputs_that_nobody_takes_are_left_away() -> None:
+    """A Dropout with a mask and a MaxPool with places are like those without."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        helper.make_node("Dropout", ["a"], ["b", "mask"]),
+        helper.make_node("MaxPool", ["b"], ["c", "places"], kernel_shape=[2, 2]),
+        conv("c", "y", pads=[1] * 4),
+    ]
+    proto = model_of(nodes, (1, 4, 6, 6), [weights((4, 4, 3, 3), "w")])
+    found, _ = compare(proto, "dead")
+    assert [t for t in found if t != "Transpose"] == ["Conv", "MaxPool", "Conv"]
+    assert found.count("Transpose") == 2
+    nodes[-1] = helper.make_node("Cast", ["mask"], ["y"], to=1)
+    assert "Dropout" in types(
+        hwkit.load(model_of(nodes, (1, 4, 6, 6), [weights((4, 4, 3, 3), "w")]))
+    )
+
+
 @pytest.mark.parametrize("grouped", [1, 2])
 @pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
 def test_batch_norm_is_folded(kind: str, grouped: int) -> None:

@@ -27,6 +27,8 @@ def _concat_into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Ca
         place[axis] = slice(start, start + array.shape[axis])
         parts.append((outs[0][tuple(place)], array))
         start += array.shape[axis]
+    # A Program may have had a part written where it belongs.
+    parts = [(t, s) for t, s in parts if t.ctypes.data != s.ctypes.data or not t.flags.c_contiguous]
 
     def run() -> None:
         for target, source in parts:
