@@ -103,6 +103,15 @@ class Field:
                 self._bury(self.candidates[lost.key], lost)
         return [found.get(key, Sample(math.inf)) for key in keys]
 
+    def recheck(self, key: int) -> bool:
+        """Whether the answer of a candidate is still right; if not, it is buried."""
+        candidate = self.candidates[key]
+        checked = self._runner.check(key, candidate.arm.kernel, candidate.config)
+        if checked.failure is not None:
+            self.leave(key)
+            self._bury(candidate, Lost(key, checked.failure, checked.reason))
+        return checked.failure is None
+
     def round(self, keys: Iterable[int]) -> float:
         """Return about how many seconds of wall time one sample of each takes."""
         # A warm run before each sample, and what sampling has cost so far beyond that.

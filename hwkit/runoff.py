@@ -143,8 +143,12 @@ class RunOff(Generic[K]):
             if math.isfinite(sample.seconds):
                 self.taken[key].append(sample)
             else:
-                self.taken.pop(key)
-        self._running = [key for key in self._running if key in self.taken]
+                self.leave(key)
+
+    def leave(self, key: K) -> None:
+        """Take one out, as one that failed."""
+        self.taken.pop(key, None)
+        self._running = [other for other in self._running if other != key]
 
     def _all_settled(self) -> bool:
         """Whether nothing is open; who is clearly not faster leaves."""

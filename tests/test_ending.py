@@ -14,7 +14,7 @@ from hwkit.measure import Sample
 from hwkit.records import Database
 from hwkit.records.record import Record
 from hwkit.registry import registry
-from hwkit.runner import Lost
+from hwkit.runner import Checked, Lost
 from hwkit.search import Search
 from hwkit.strategies import Random
 from hwkit.testing import FakeBackend
@@ -109,6 +109,26 @@ def test_who_fails_in_the_run_off_is_dropped(doomed_is_default: bool) -> None:
     assert result.stopped_by == "trials"
 
 
+def test_a_wrong_answer_after_the_run_off_is_no_winner() -> None:
+    """Who was proven faster is checked once more; one that is wrong by then is out."""
+    found = search(Database(None), 1, 0.9)
+    bench = found.runner
+    assert isinstance(bench, Bench)
+    run_off = found._ending.run_off
+
+    def begin() -> None:
+        wrong = Checked(1.0, failure="wrong", reason="it answers otherwise now")
+        bench.check = lambda key, kernel, config: wrong  # type: ignore[method-assign]
+        run_off()
+
+    found._ending.run_off = begin  # type: ignore[method-assign]
+    result = found.run()
+    assert result.best is not None
+    assert result.best.default
+    assert set(result.failures) == {"wrong"}
+    assert all(r.default for r in found.database.records() if r.race is not None)
+
+
 def interrupted(found: Search, after: int) -> Search:
     """Let Ctrl-C be pressed after so many rounds of the run-off."""
     run_off, bench = found._ending.run_off, found.runner
@@ -178,7 +198,7 @@ def test_a_budget_that_is_over_holds_no_run_off() -> None:
 
     def late(tried: int) -> None:
         final(tried)
-        found._ending.deadline = time.monotonic()
+        found._ending.began = found._ending.deadline = time.monotonic()
 
     found._ending.final = late  # type: ignore[method-assign]
     result = found.run()
