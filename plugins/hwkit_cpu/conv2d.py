@@ -264,8 +264,8 @@ def _vectors(tile: tuple[int, int]) -> int:
 def _first_layer_tile(known: tiles.Facts, channels: int) -> tuple[int, int]:
     """Return the tile for sums so short that they wait for the lines of the result.
 
-    Each panel passes by all of these lines, so AVX2 is faster with the tile that needs fewer panels:
-    1.0 to 1.6 times, at 24 to 96 channels in float32. Other tables were not measured.
+    Each panel passes by all of these lines, so AVX2 is faster with the tile of fewer panels: 1.0 to
+    1.6 times, at 24 to 96 channels in float32. Other tables were not measured.
     """
     some = known.tiles[:2] if known.isa == "avx2" else known.tiles[:1]
     return min(some, key=lambda tile: -(-channels // (tile[1] * known.vector)))
