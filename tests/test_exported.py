@@ -34,7 +34,8 @@ PUBLIC: dict[str, set[str]] = {
         "Built", "Glue", "Graph", "Model", "Node", "NodeType", "Pass", "Setting", "Value", "View",
         "hwkit_nodes", "hwkit_passes", "load",
     },
-    "hwkit.registry": {"GROUP", "LoadedPlugin", "Registry", "registry"},
+    "hwkit.loading": {"GROUP", "LoadedPlugin", "Plugins"},
+    "hwkit.registry": {"Registry", "registry"},
 }  # fmt: skip
 
 

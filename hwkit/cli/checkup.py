@@ -100,7 +100,8 @@ def _versions() -> Iterator[Check]:
 
 
 def _plugins() -> Iterator[Check]:
-    from ..registry import GROUP, registry
+    from ..loading import GROUP
+    from ..registry import registry
 
     known = registry()
     for name in ("hwkit_backends", "hwkit_ops", "hwkit_records"):
@@ -123,7 +124,7 @@ def _plugins() -> Iterator[Check]:
 
 def _compiled() -> Iterator[Check]:
     """Look for extension modules beside the modules that the entry points name."""
-    from ..registry import GROUP
+    from ..loading import GROUP
 
     packages = {e.module.partition(".")[0] for e in importlib.metadata.entry_points(group=GROUP)}
     for package in sorted(packages):

@@ -12,8 +12,9 @@ import pytest
 
 from hwkit import Backend, Unavailable, __version__, hookimpl
 from hwkit.cli import checkup
+from hwkit.loading import LoadedPlugin
 from hwkit.records import Database
-from hwkit.registry import LoadedPlugin, registry
+from hwkit.registry import registry
 from hwkit.settings import Settings
 
 from .conftest import Hwkit, record
