@@ -113,9 +113,14 @@ static void task(void *ctx, int64_t chunk)
 {
     job *j = ctx;
     const hwkit_depthwise *d = j->d;
-    /* Channels of the same rows are neighbours, so that tasks in turn share their cache lines. */
-    int64_t block = chunk % j->blocks, row = chunk / j->blocks % j->row_blocks;
-    int64_t image = chunk / j->blocks / j->row_blocks;
+    /* Channels of the same rows are neighbours, so that tasks in turn share their cache lines. The
+     * first chunk, which may be the only one, needs none of the slow divisions. */
+    int64_t block = 0, row = 0, image = 0;
+    if (chunk) {
+        block = chunk % j->blocks;
+        row = chunk / j->blocks % j->row_blocks;
+        image = chunk / j->blocks / j->row_blocks;
+    }
     int64_t p0 = row * d->rows, p1 = d->p - p0 < d->rows ? d->p : p0 + d->rows;
     int64_t k0 = block * d->block, k1 = d->k - k0 < d->block ? d->k : k0 + d->block;
     void *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, (int64_t)d->scratch_bytes);
@@ -132,9 +137,15 @@ static double estimate_ns(const hwkit_depthwise *d)
     return (double)d->n * (double)d->p * (double)d->q * (double)d->k * (double)(d->r * d->s) / 8;
 }
 
+/* ceil_div; a division takes longer than a small image. */
+static int64_t blocks_of(int64_t size, int64_t block)
+{
+    return block >= size ? 1 : ceil_div(size, block);
+}
+
 int hwkit_depthwise_run(const hwkit_depthwise *d)
 {
-    job j = {.d = d, .row_blocks = ceil_div(d->p, d->rows), .blocks = ceil_div(d->k, d->block)};
+    job j = {.d = d, .row_blocks = blocks_of(d->p, d->rows), .blocks = blocks_of(d->k, d->block)};
     if (d->n == 0 || d->p == 0 || d->q == 0 || d->k == 0)
         return 0;
     double ns = estimate_ns(d);
@@ -178,7 +189,7 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     hwkit_bind(&self->operands, KINDS, operands, all);
     if (d.half && !widen_constants(self, all))
         return HWKIT_NO_MEMORY;
-    if (!self->operands.held[W]) {
+    if (d.nhwc && !self->operands.held[W]) {
         void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, hwkit_depthwise_packed_bytes(&d));
         if (!packed)
             return HWKIT_NO_MEMORY;

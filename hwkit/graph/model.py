@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
 
-import numpy as np
-
-from ..arrays import host_view, like
-from ..errors import ArgumentError, DtypeError, HwkitError
+from ..arrays import like
+from ..errors import ArgumentError, HwkitError
 from ..op import Problem
 from ..registry import registry
 from ..settings import settings
 from .inference import deciding_inputs, infer
-from .ir import Array, Graph, Value, one_line
+from .inputs import by_name, checked, random_arrays
+from .ir import Array, Graph, one_line
 from .nodetype import Setting
 from .passes import Pass
 from .program import Memory, Program
@@ -121,7 +119,7 @@ class Model:
             ArgumentError: an input is missing, unknown, or of another shape than the model's.
             DtypeError: an input is of another dtype.
         """
-        found = self.run(self._by_name(arrays, named))
+        found = self.run(by_name(self.inputs, arrays, named))
         first = arrays[0] if arrays else next(iter(named.values()), None)
         if first is not None and hasattr(first, "dtype"):
             found = {name: like(first, array) for name, array in found.items()}
@@ -139,47 +137,13 @@ class Model:
                 f"the model takes {', '.join(self.inputs) or 'no inputs'}, not "
                 f"{', '.join(inputs) or 'none'}"
             )
-        arrays = [self._checked(value, inputs[value.name]) for value in self._inputs]
+        arrays = [checked(value, inputs[value.name]) for value in self._inputs]
         deciding = {
             value.name: array
             for value, array in zip(self._inputs, arrays, strict=True)
             if value.name in self._deciding
         }
         return arrays, self.program(tuple(a.shape for a in arrays), deciding)
-
-    def _by_name(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-        if len(arrays) > len(self.inputs):
-            raise ArgumentError(
-                f"the model takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), "
-                f"not {len(arrays)}"
-            )
-        found = dict(zip(self.inputs, arrays, strict=False))
-        twice = [name for name in named if name in found]
-        if twice:
-            raise ArgumentError(f"input {twice[0]!r} is given twice, by position and by name")
-        return {**found, **named}
-
-    def _checked(self, value: Value, array: Any) -> Array:
-        view = host_view(array)
-        given = view.dtype if view.dtype.isnative else view.dtype.newbyteorder("=")
-        if given != value.dtype:
-            raise DtypeError(
-                f"input {value.name!r} has dtype {view.dtype.name}, but the model takes "
-                f"{value.kind.name}: convert it, as in x.astype('{value.kind.name}')"
-            )
-        fits = value.shape is None or (
-            len(value.shape) == view.ndim
-            and all(
-                not isinstance(want, int) or want == got
-                for want, got in zip(value.shape, view.shape, strict=True)
-            )
-        )
-        if not fits:
-            raise ArgumentError(
-                f"input {value.name!r} has shape {view.shape}, but the model takes {value.shape}"
-            )
-        found: Array = np.require(view, value.dtype, ("C", "A")).reshape(view.shape)
-        return found
 
     def program(
         self, shapes: tuple[Shape, ...] | None = None, deciding: Mapping[str, Array] | None = None
@@ -291,25 +255,12 @@ class Model:
         """
         from .profile import profile
 
-        given = self._by_name(arrays, named) if arrays or named else self.random_inputs()
+        given = by_name(self.inputs, arrays, named) if arrays or named else self.random_inputs()
         return profile(self, given, rounds)
 
     def random_inputs(self, seed: int = 0, batch: int = 1) -> dict[str, Array]:
         """Return inputs to try the model with; open sizes are 1, the first is ``batch``."""
-        rng = np.random.default_rng(seed)
-        found = {}
-        for value in self._inputs:
-            shape = tuple(
-                n if isinstance(n, int) else (batch if i == 0 else 1)
-                for i, n in enumerate(value.shape or ())
-            )
-            if math.prod(shape) * value.kind.itemsize > self._setting.limit:
-                raise ArgumentError(f"input {value.name!r} of shape {shape} is too large")
-            if value.kind.kind in "iub":
-                found[value.name] = rng.integers(0, 2, shape).astype(value.kind)
-            else:
-                found[value.name] = rng.standard_normal(shape, np.float32).astype(value.kind)
-        return found
+        return random_arrays(self._inputs, self._setting.limit, seed, batch)
 
     @property
     def memory(self) -> Memory:
@@ -329,8 +280,8 @@ class Model:
             records: a Database, or ``False`` for every kernel's default config.
         """
         arrays, _ = self.prepared(inputs)
-        by_name = {v.name: a for v, a in zip(self._inputs, arrays, strict=True)}
-        deciding = {name: a for name, a in by_name.items() if name in self._deciding}
+        named = {v.name: a for v, a in zip(self._inputs, arrays, strict=True)}
+        deciding = {name: a for name, a in named.items() if name in self._deciding}
         graph = self.rewritten(tuple(a.shape for a in arrays), deciding)
         return Program(graph, self._setting._replace(records=records))
 

@@ -1,0 +1,85 @@
+"""Inputs of a call of a model: by name, checked, or made up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays import host_view
+from ..errors import ArgumentError, DtypeError
+from .ir import Array, Value
+
+__all__ = ["by_name", "checked", "random_arrays"]
+
+
+def by_name(
+    names: Sequence[str], arrays: tuple[Any, ...], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the inputs of a call by name.
+
+    Raises:
+        ArgumentError: there are too many, or one is given twice.
+    """
+    if len(arrays) > len(names):
+        raise ArgumentError(
+            f"the model takes {len(names)} inputs ({', '.join(names)}), not {len(arrays)}"
+        )
+    found = dict(zip(names, arrays, strict=False))
+    twice = [name for name in named if name in found]
+    if twice:
+        raise ArgumentError(f"input {twice[0]!r} is given twice, by position and by name")
+    return {**found, **named}
+
+
+def checked(value: Value, array: Any) -> Array:
+    """Return an input as a contiguous numpy array.
+
+    Raises:
+        ArgumentError: it has another shape than the model takes.
+        DtypeError: it has another dtype.
+    """
+    view = host_view(array)
+    given = view.dtype if view.dtype.isnative else view.dtype.newbyteorder("=")
+    if given != value.dtype:
+        raise DtypeError(
+            f"input {value.name!r} has dtype {view.dtype.name}, but the model takes "
+            f"{value.kind.name}: convert it, as in x.astype('{value.kind.name}')"
+        )
+    fits = value.shape is None or (
+        len(value.shape) == view.ndim
+        and all(
+            not isinstance(want, int) or want == got
+            for want, got in zip(value.shape, view.shape, strict=True)
+        )
+    )
+    if not fits:
+        raise ArgumentError(
+            f"input {value.name!r} has shape {view.shape}, but the model takes {value.shape}"
+        )
+    found: Array = np.require(view, value.dtype, ("C", "A")).reshape(view.shape)
+    return found
+
+
+def random_arrays(values: Sequence[Value], limit: int, seed: int, batch: int) -> dict[str, Array]:
+    """Return inputs to try a model with; open sizes are 1, the first is ``batch``.
+
+    Raises:
+        ArgumentError: one would have more than ``limit`` bytes.
+    """
+    rng = np.random.default_rng(seed)
+    found = {}
+    for value in values:
+        shape = tuple(
+            n if isinstance(n, int) else (batch if i == 0 else 1)
+            for i, n in enumerate(value.shape or ())
+        )
+        if math.prod(shape) * value.kind.itemsize > limit:
+            raise ArgumentError(f"input {value.name!r} of shape {shape} is too large")
+        if value.kind.kind in "iub":
+            found[value.name] = rng.integers(0, 2, shape).astype(value.kind)
+        else:
+            found[value.name] = rng.standard_normal(shape, np.float32).astype(value.kind)
+    return found
