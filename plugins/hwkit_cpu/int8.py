@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
-from . import tiles
+from . import int8_shape, tiles
 from .amx import unavailable
 from .device import compiled
 from .tiles import Value
@@ -84,7 +84,7 @@ class _Int8(tiles.ProductKernel):
             run: Run = compiled().int8_product(
                 operands,
                 output,
-                **_shape(problem),
+                **int8_shape.as_convolution(problem),
                 bias="bias" in problem.epilogue,
                 scales=problem.dtypes.output != "int32",
                 zeros=quantised,
@@ -126,10 +126,10 @@ class Int8Product(_Int8):
 
     def space(self, problem: Problem) -> Space:
         """Return tile, blocks, width of the panels, and threads."""
-        shape = _shape(problem)
-        deep = tiles.covering(KC, _depth(shape))
-        many = tiles.covering(self._PIXELS, _pixels(shape))
-        wide = tiles.covering(CHANNELS, _channels(shape))
+        shape = int8_shape.as_convolution(problem)
+        deep = tiles.covering(KC, int8_shape.depth(shape))
+        many = tiles.covering(self._PIXELS, int8_shape.pixels(shape))
+        wide = tiles.covering(CHANNELS, int8_shape.channels(shape))
         return Space(
             {
                 "tile": [self._text(tile) for tile in self._shapes().shapes],
@@ -148,13 +148,13 @@ class Int8Product(_Int8):
 
     def default(self, problem: Problem) -> Config:
         """Return blocks for the caches found here."""
-        shape, known = _shape(problem), tiles.facts(False)
+        shape, known = int8_shape.as_convolution(problem), tiles.facts(False)
         threads = tiles.threads_for(problem, False)
-        pixels, channels = _pixels(shape), _channels(shape)
-        others = _images(shape)
+        pixels, channels = int8_shape.pixels(shape), int8_shape.channels(shape)
+        others = int8_shape.images(shape)
         # Pixels of a chunk, as int16, have half of the second cache.
         _, c, *_ = shape["sizes"]
-        stride_y, stride_x = shape["stride"] if _taps(shape) > 1 else (1, 1)
+        stride_y, stride_x = shape["stride"] if int8_shape.taps(shape) > 1 else (1, 1)
         pixel_bytes = 2 * c // shape["groups"] * stride_y * stride_x
         block = tiles.balanced(self._PIXELS, pixels, others, threads, known.l2 / 2 / pixel_bytes)
         chunks = -(-pixels // block) * others
@@ -164,7 +164,7 @@ class Int8Product(_Int8):
         values: dict[str, Value] = {
             "tile": self._text(self._shapes().shapes[0]),
             "narrow": True,
-            "kc": min(1024, tiles.covering(KC, _depth(shape))),
+            "kc": min(1024, tiles.covering(KC, int8_shape.depth(shape))),
             "pixels": block,
             "channels": width,
             "threads": threads,
@@ -200,8 +200,8 @@ class Int8Tiles(Int8Product):
 
     def rank(self, problem: Problem) -> int:
         """First where rows and depth fill a tile."""
-        shape = _shape(problem)
-        return 2 if _pixels(shape) >= 16 and _depth(shape) >= 64 else 0
+        shape = int8_shape.as_convolution(problem)
+        return 2 if int8_shape.pixels(shape) >= 16 and int8_shape.depth(shape) >= 64 else 0
 
 
 class Int8Depthwise(_Int8):
@@ -217,8 +217,8 @@ class Int8Depthwise(_Int8):
 
     def space(self, problem: Problem) -> Space:
         """Return the chunk and threads."""
-        shape = _shape(problem)
-        many = tiles.covering(PIXELS, _pixels(shape))
+        shape = int8_shape.as_convolution(problem)
+        many = tiles.covering(PIXELS, int8_shape.pixels(shape))
         wide = tiles.covering(CHANNELS, problem["c"])
         return Space(
             {"pixels": PIXELS, "channels": CHANNELS, "threads": tiles.thread_ladder(False)},
@@ -230,9 +230,9 @@ class Int8Depthwise(_Int8):
 
     def default(self, problem: Problem) -> Config:
         """Return many rows of as many channels as leave the strip in the second cache."""
-        shape, known = _shape(problem), tiles.facts(False)
+        shape, known = int8_shape.as_convolution(problem), tiles.facts(False)
         threads = tiles.threads_for(problem, False)
-        pixels, images = _pixels(shape), problem["n"]
+        pixels, images = int8_shape.pixels(shape), problem["n"]
         stride_y, stride_x = problem["stride"]
         channels = min(tiles.covering(CHANNELS, problem["c"]), 256)
         most = known.l2 / 2 / (2 * channels * stride_y * stride_x)
@@ -247,60 +247,3 @@ class Int8Depthwise(_Int8):
     def rank(self, problem: Problem) -> int:
         """First where it can run."""
         return 3
-
-
-def _shape(problem: Problem) -> dict[str, Any]:
-    """Return the problem as a convolution: a matrix product is one of 1 x 1."""
-    if problem.op.name.endswith("conv2d"):
-        nhwc = problem.layout == "nhwc"
-        out = problem.output.shape
-        top, _, left, _ = problem["pad"]
-        return {
-            "sizes": [problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
-            "out_size": out[1:3] if nhwc else out[2:4],
-            "pad": (top, left),
-            "stride": problem["stride"],
-            "dilation": problem["dilation"],
-            "groups": problem["groups"],
-            "x_planes": not nhwc,
-            "y_planes": not nhwc,
-            "w_order": "krsc" if nhwc else "kcrs",
-        }
-    m, n, k = (problem[name] for name in "mnk")
-    layout = problem.layout or "nn"
-    shape = {
-        "sizes": [1, k, 1, m, n, 1, 1],
-        "out_size": (1, m),
-        "stride": (1, 1),
-        "groups": 1,
-        "x_planes": layout[0] == "t",
-        "y_planes": False,
-        "w_order": "ck" if layout[1] == "n" else "krsc",
-    }
-    if problem.op.name != "gemm":
-        shared = problem["shared"]
-        shape |= {"batch": problem["b"], "x_shared": shared == "a", "w_shared": shared == "b"}
-    return shape
-
-
-def _depth(shape: dict[str, Any]) -> int:
-    return int(shape["sizes"][1] // shape["groups"] * _taps(shape))
-
-
-def _taps(shape: dict[str, Any]) -> int:
-    return int(shape["sizes"][5] * shape["sizes"][6])
-
-
-def _channels(shape: dict[str, Any]) -> int:
-    return int(shape["sizes"][4] // shape["groups"])
-
-
-def _pixels(shape: dict[str, Any]) -> int:
-    """Return the output pixels of an image; those of a batch with one matrix are one image."""
-    p, q = shape["out_size"]
-    return int(p * q) * (shape["batch"] if shape.get("w_shared") else 1)
-
-
-def _images(shape: dict[str, Any]) -> int:
-    batch = 1 if shape.get("w_shared") else shape.get("batch", 1)
-    return int(shape["sizes"][0] * shape["groups"] * batch)
