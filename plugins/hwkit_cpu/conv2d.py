@@ -183,6 +183,9 @@ class DirectConv2d(_Conv2d):
             # Threads share the channels, so that each reads only its part of the weights.
             pixels = tiles.covering(PIXELS, p * q)
             channels = tiles.balanced(CHANNELS, kg, images * groups, threads, 1e9)
+            parts = -(-kg // channels) * images * groups
+            if parts < threads:  # too few channels to share
+                pixels = tiles.balanced(PIXELS, p * q, parts, threads, most)
         else:
             pixels = tiles.balanced(PIXELS, p * q, images * groups, threads, most)
         # Pixels that start a multiple of 2 KiB apart fight for the same sets of the first cache.
