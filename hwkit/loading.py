@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pluggy
 
-from . import discovery, hookspecs
+from . import hookspecs
 from .errors import HwkitWarning, PluginError
 from .lookup import check_kind, import_path
 from .settings import settings
@@ -55,9 +55,11 @@ class Plugins:
         """Forget what plugins brought: there is one more, or one less."""
 
     def _load_entry_points(self) -> None:
+        import importlib.metadata  # late: it takes longer than all that hwkit imports
+
         seen: set[tuple[str, str]] = set()
-        for point in discovery.entry_points(GROUP):
-            distribution = point.distribution
+        for point in importlib.metadata.entry_points(group=GROUP):
+            distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
             # An editable install beside a regular one lists the same point twice.
             if (point.name, point.value) in seen:
                 continue

@@ -23,7 +23,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "space": ("space", "errors"),
     "backend": ("backend", BASE),
     "hookspecs": ("hookspecs", ""),
-    "registry": ("registry loading discovery lookup", f"hookspecs backend settings {BASE}"),
+    "registry": ("registry loading lookup", f"hookspecs backend settings {BASE}"),
     "measure": ("measure runoff", "backend errors"),
     "records": (
         "records",

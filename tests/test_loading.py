@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,21 +10,17 @@ from typing import Any
 import pytest
 from racks import RackBackend, made, no_backends, plugin, rack_plugin
 
-from hwkit import (
-    HwkitWarning,
-    PluginError,
-    discovery,
-)
+from hwkit import HwkitWarning, PluginError
 from hwkit.registry import Registry
 from hwkit.settings import settings
 
 
 class Point:
-    """An entry point as ``hwkit.discovery`` has it."""
+    """An entry point as ``importlib.metadata`` has it."""
 
     def __init__(self, name: str, load: Any, value: str = "", dist: str = "acme") -> None:
         self.name, self.value, self._load = name, value or name, load
-        self.distribution = f"{dist} 1.0"
+        self.dist = type("Dist", (), {"name": dist, "version": "1.0"})()
 
     def load(self) -> Any:
         return self._load() if callable(self._load) else self._load
@@ -33,7 +30,7 @@ class Point:
 def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Point]]:
     """Entry points that the next registry finds."""
     found: list[Point] = []
-    monkeypatch.setattr(discovery, "entry_points", lambda group: found)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: found)
     settings.cache_clear()
     yield found
     settings.cache_clear()
