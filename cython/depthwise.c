@@ -2,6 +2,7 @@
 #include "depthwise.h"
 
 #include "isa.h"
+#include "sizes.h"
 #include "run.h"
 #include "threads.h"
 
@@ -11,11 +12,6 @@
 #include <string.h>
 
 static const size_t MOST_SCRATCH = (size_t)1 << 30;
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
 
 static int64_t item_size(const hwkit_depthwise *d)
 {
@@ -50,9 +46,9 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     if (d->half && d->is_double)
         return -1;
     if (d->half) /* a piece has all outputs of its channels */
-        d->block = ceil_div(d->block, d->k / d->c) * (d->k / d->c);
+        d->block = hwkit_parts(d->block, d->k / d->c) * (d->k / d->c);
     if (d->nhwc && d->block < d->k) /* whole vectors */
-        d->block = ceil_div(d->block, vl) * vl;
+        d->block = hwkit_parts(d->block, vl) * vl;
     /* Sizes can be anything below 2**63, so the bound is checked in floating point first. */
     double reach = (double)(d->rows - 1) * (double)d->sy + (double)(d->r - 1) * (double)d->dy + 1;
     if (d->nhwc) {
@@ -68,18 +64,18 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         d->scratch_bytes = d->pointer_bytes + (size_t)spread * item;
         return prepare_half(d);
     }
-    double phase = (double)((ceil_div(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
+    double phase = (double)((hwkit_parts(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
     if ((phase + 1) * (double)d->sx * reach * (double)item > (double)MOST_SCRATCH)
         return -1;
     d->fn = kernels->depthwise->nchw;
-    d->phase = (ceil_div(d->q, vl) + 1) * vl + (d->s - 1) * d->dx / d->sx;
+    d->phase = (hwkit_parts(d->q, vl) + 1) * vl + (d->s - 1) * d->dx / d->sx;
     d->scratch_bytes = (size_t)(d->phase * d->sx) * (size_t)reach * item;
     return prepare_half(d);
 }
 
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d)
 {
-    return (d->nhwc ? ceil_div(d->k, d->vl) * d->vl : d->k) * d->r * d->s * item_size(d);
+    return (d->nhwc ? hwkit_parts(d->k, d->vl) * d->vl : d->k) * d->r * d->s * item_size(d);
 }
 
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
@@ -140,7 +136,7 @@ static double estimate_ns(const hwkit_depthwise *d)
 /* ceil_div; a division takes longer than a small image. */
 static int64_t blocks_of(int64_t size, int64_t block)
 {
-    return block >= size ? 1 : ceil_div(size, block);
+    return block >= size ? 1 : hwkit_parts(size, block);
 }
 
 int hwkit_depthwise_run(const hwkit_depthwise *d)

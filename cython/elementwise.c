@@ -2,6 +2,7 @@
 #include "elementwise.h"
 
 #include "isa.h"
+#include "sizes.h"
 #include "threads.h"
 
 #include <stdlib.h>
@@ -21,24 +22,14 @@ typedef struct {
     char *out;
 } job;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void task(void *ctx, int64_t chunk)
 {
     const job *j = ctx;
     const plan *p = j->p;
-    const int64_t across = ceil_div(p->length, p->wide), down = ceil_div(p->rows, p->high);
+    const int64_t across = hwkit_parts(p->length, p->wide), down = hwkit_parts(p->rows, p->high);
     const int64_t column = chunk % across * p->wide, row = chunk / across % down * p->high;
     const int64_t plane = chunk / across / down;
-    const int64_t rows = least(p->high, p->rows - row), length = least(p->wide, p->length - column);
+    const int64_t rows = hwkit_min(p->high, p->rows - row), length = hwkit_min(p->wide, p->length - column);
     const int64_t size = p->d.is_double ? sizeof(double) : sizeof(float);
     const int64_t at = ((plane * p->rows + row) * p->length + column) * size;
     const char *from = j->x + at;
@@ -70,7 +61,7 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
 {
     const plan *p = (const plan *)base;
     job j = {.p = p, .x = operands[0], .other = p->join ? operands[1] : NULL, .out = out};
-    const int64_t chunks = p->planes * ceil_div(p->rows, p->high) * ceil_div(p->length, p->wide);
+    const int64_t chunks = p->planes * hwkit_parts(p->rows, p->high) * hwkit_parts(p->length, p->wide);
     const double ns = 1e9 * base->seconds;
     hwkit_parallel_work(chunks, task, &j, p->d.threads, ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
     return HWKIT_OK;
@@ -97,8 +88,8 @@ hwkit_plan *hwkit_elementwise_plan(const hwkit_elementwise *d)
     p->rows = d->l > 1 ? d->c : d->n;
     p->length = d->l > 1 ? d->l : d->c;
     /* Whole rows, or a part of one in whole cache lines: either way what a task writes lies together. */
-    p->high = p->length < d->block ? least(d->block / p->length, p->rows) : 1;
-    p->wide = p->length < d->block ? p->length : ceil_div(d->block, 64) * 64;
+    p->high = p->length < d->block ? hwkit_min(d->block / p->length, p->rows) : 1;
+    p->wide = p->length < d->block ? p->length : hwkit_parts(d->block, 64) * 64;
     p->base.run = plan_run;
     p->base.destroy = plan_destroy;
     p->base.seconds = 1e-9 * estimate_ns(d);

@@ -5,6 +5,7 @@
 #include "epilogue.h"
 #include "isa.h"
 #include "run.h"
+#include "sizes.h"
 
 #include <stdint.h>
 
@@ -50,19 +51,6 @@ void hwkit_pack_panels(const hwkit_kernels *kernels, int size, void *dst, const 
                        int transposed, int64_t columns, int64_t depth, int width, int64_t from,
                        int64_t to);
 
-static inline int64_t hwkit_min(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t hwkit_max(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t hwkit_parts(int64_t whole, int64_t part)
-{
-    return whole / part + (whole % part != 0);
-}
-static inline int64_t hwkit_round_up(int64_t x, int64_t unit) { return hwkit_parts(x, unit) * unit; }
-/* The block nearest to `block` that cuts `whole` into equal parts of whole units, and no more parts:
- * what is left over for a last part would leave a thread waiting. */
-static inline int64_t hwkit_even(int64_t whole, int64_t block, int64_t unit)
-{
-    return hwkit_round_up(hwkit_parts(whole, hwkit_parts(whole, hwkit_min(block, whole))), unit);
-}
 /* Rows of the next tile, of which there are `left` until the end: full tiles, and the last two alike,
  * because a tile of a row or two takes hardly less time than a full one. */
 static inline int hwkit_tile_rows(int64_t left, int rows)

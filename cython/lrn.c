@@ -2,6 +2,7 @@
 #include "lrn.h"
 
 #include "isa.h"
+#include "sizes.h"
 #include "threads.h"
 
 #include <stdlib.h>
@@ -20,19 +21,14 @@ typedef struct {
     char *out;
 } job;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 static void task(void *ctx, int64_t chunk)
 {
     const job *j = ctx;
     const plan *p = j->p;
-    const int64_t shares = ceil_div(p->pixels, p->share), size = p->d.is_double ? 8 : 4;
+    const int64_t shares = hwkit_parts(p->pixels, p->share), size = p->d.is_double ? 8 : 4;
     const int64_t from = chunk % shares * p->share, left = p->pixels - from;
     const int64_t at = chunk / shares * p->pixels * p->d.c * size;
-    p->fn(&p->d, j->x + at, j->out + at, from, from + (left < p->share ? left : p->share));
+    p->fn(&p->d, j->x + at, j->out + at, from, from + hwkit_min(left, p->share));
 }
 
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
@@ -40,7 +36,7 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     const plan *p = (const plan *)base;
     job j = {p, operands[0], out};
     const double ns = 1e9 * base->seconds;
-    hwkit_parallel_work(p->images * ceil_div(p->pixels, p->share), task, &j, p->d.threads,
+    hwkit_parallel_work(p->images * hwkit_parts(p->pixels, p->share), task, &j, p->d.threads,
                         ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
     return HWKIT_OK;
 }
@@ -62,7 +58,7 @@ hwkit_plan *hwkit_lrn_plan(const hwkit_lrn *d)
     p->images = d->l == 1 ? 1 : d->n;
     p->pixels = d->l == 1 ? d->n : d->l;
     p->share = d->block / d->c;
-    p->share = p->share < 1 ? 1 : d->l == 1 ? p->share : ceil_div(p->share, 64) * 64;
+    p->share = p->share < 1 ? 1 : d->l == 1 ? p->share : hwkit_round_up(p->share, 64);
     p->base.run = plan_run;
     p->base.destroy = plan_destroy;
     p->base.seconds = 1e-9 * (double)d->n * (double)d->c * (double)d->l *

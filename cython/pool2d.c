@@ -2,6 +2,7 @@
 #include "pool2d.h"
 
 #include "isa.h"
+#include "sizes.h"
 #include "run.h"
 #include "threads.h"
 
@@ -14,11 +15,6 @@ static const size_t MOST_SCRATCH = (size_t)1 << 30;
 static const int64_t LINES = 16384;
 /* Beyond this stride, most windows at stride 1 would be for nothing. */
 static const int64_t MOST_STRIDE = 4;
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
 
 static void *counts_as_reals(const hwkit_pool *d, int64_t length)
 {
@@ -67,14 +63,14 @@ int hwkit_pool_prepare(hwkit_pool *d)
         d->fn = kernels->pool->nhwc;
         return prepare_half(d);
     }
-    int64_t across = ceil_div(d->q, vl) * vl;
+    int64_t across = hwkit_parts(d->q, vl) * vl;
     double length = (double)(across + vl) * (double)d->sx + (double)(d->s - 1) * (double)d->dx;
     if ((length + (double)d->left + (double)d->w + 64) * (double)item > (double)MOST_SCRATCH)
         return -1;
     if (d->sx <= MOST_STRIDE && d->r <= HWKIT_POOL_SMALL / d->s) {
         int64_t read = (across + vl) * d->sx + (d->s - 1) * d->dx;
-        int64_t written = d->left + ceil_div(d->w, vl) * vl + vl;
-        d->phase = ceil_div(read > written ? read : written, vl) * vl;
+        int64_t written = d->left + hwkit_parts(d->w, vl) * vl + vl;
+        d->phase = hwkit_parts(read > written ? read : written, vl) * vl;
         d->lines = LINES / (d->phase * (int64_t)item);
         d->lines = d->lines < 1 ? 1 : d->lines > d->rows ? d->rows : d->lines;
         d->fn = kernels->pool->nchw_small;
@@ -82,9 +78,9 @@ int hwkit_pool_prepare(hwkit_pool *d)
     } else {
         d->phase = across + vl + (d->s - 1) * d->dx / d->sx;
         d->fn = kernels->pool->nchw;
-        d->scratch_bytes = (size_t)(d->phase * d->sx + ceil_div(d->w, vl) * vl) * item;
+        d->scratch_bytes = (size_t)(d->phase * d->sx + hwkit_parts(d->w, vl) * vl) * item;
     }
-    d->counts = counts_as_reals(d, ceil_div(d->q, vl) * vl);
+    d->counts = counts_as_reals(d, hwkit_parts(d->q, vl) * vl);
     return d->counts ? prepare_half(d) : -1;
 }
 
@@ -142,11 +138,11 @@ static double estimate_ns(const hwkit_pool *d)
 
 int hwkit_pool_run(const hwkit_pool *d)
 {
-    job j = {.d = d, .row_blocks = 1, .blocks = ceil_div(d->c, d->block)};
+    job j = {.d = d, .row_blocks = 1, .blocks = hwkit_parts(d->c, d->block)};
     if (d->n == 0 || d->c == 0 || (!d->global && (d->p == 0 || d->q == 0)))
         return 0;
     if (!d->global)
-        j.row_blocks = ceil_div(d->p, d->rows);
+        j.row_blocks = hwkit_parts(d->p, d->rows);
     double ns = estimate_ns(d);
     hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
                         ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);

@@ -2,6 +2,7 @@
 #include "transpose.h"
 
 #include "isa.h"
+#include "sizes.h"
 #include "threads.h"
 
 #include <stdlib.h>
@@ -20,26 +21,16 @@ typedef struct {
     char *out;
 } job;
 
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void task(void *ctx, int64_t chunk)
 {
     const job *j = ctx;
     const plan *p = j->p;
     const int64_t r = p->d.rows, c = p->d.columns, size = p->d.size;
-    const int64_t across = ceil_div(c, p->wide), down = ceil_div(r, p->high);
+    const int64_t across = hwkit_parts(c, p->wide), down = hwkit_parts(r, p->high);
     const int64_t column = chunk % across * p->wide, row = chunk / across % down * p->high;
     const int64_t first = chunk / across / down * p->deep;
-    const int64_t columns = least(p->wide, c - column), rows = least(p->high, r - row);
-    for (int64_t i = first; i < least(first + p->deep, p->d.batch); i++)
+    const int64_t columns = hwkit_min(p->wide, c - column), rows = hwkit_min(p->high, r - row);
+    for (int64_t i = first; i < hwkit_min(first + p->deep, p->d.batch); i++)
         p->turn(j->out + (i * r * c + column * r + row) * size, r,
                 j->x + (i * r * c + row * c + column) * size, c, rows, columns);
 }
@@ -48,8 +39,8 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
 {
     const plan *p = (const plan *)base;
     job j = {p, operands[0], out};
-    const int64_t chunks = ceil_div(p->d.batch, p->deep) * ceil_div(p->d.columns, p->wide) *
-                           ceil_div(p->d.rows, p->high);
+    const int64_t chunks = hwkit_parts(p->d.batch, p->deep) * hwkit_parts(p->d.columns, p->wide) *
+                           hwkit_parts(p->d.rows, p->high);
     const double ns = 1e9 * base->seconds;
     hwkit_parallel_work(chunks, task, &j, p->d.threads, ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
     return HWKIT_OK;
@@ -77,9 +68,9 @@ hwkit_plan *hwkit_transpose_plan(const hwkit_transpose *d)
     if (d->rows * d->columns <= d->block)
         p->deep = d->block / (d->rows * d->columns);
     else if (d->rows < d->columns) /* whole cache lines of what is cut */
-        p->wide = ceil_div(ceil_div(d->block, d->rows), 64) * 64;
+        p->wide = hwkit_parts(hwkit_parts(d->block, d->rows), 64) * 64;
     else
-        p->high = ceil_div(ceil_div(d->block, d->columns), 64) * 64;
+        p->high = hwkit_parts(hwkit_parts(d->block, d->columns), 64) * 64;
     p->base.run = plan_run;
     p->base.destroy = plan_destroy;
     /* Some elements a nanosecond: the memory speed of one core. */
