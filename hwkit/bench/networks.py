@@ -74,9 +74,9 @@ def compare_network(
 
 
 def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:
-    """Return a model with batch norms folded and activations fused, images as the file has them.
+    """Return a model with batch norms folded and activations fused, all else as the file has it.
 
     For libraries that read no ONNX: their own converters would do as much.
     """
-    loaded = load(model, without=("layout",))
+    loaded = load(model, without=("layout", "lift"))
     return loaded.rewritten(tuple(np.shape(inputs[name]) for name in loaded.inputs))
