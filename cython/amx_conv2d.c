@@ -407,7 +407,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     else if (pack(&x) != HWKIT_OK)
         return HWKIT_NO_MEMORY;
     hwkit_parallel_work(hwkit_parts(p->flat, c->pixels) * hwkit_parts(c->k, c->channels),
-                        product_chunk, &x, c->threads, (int64_t)(base->seconds * 1e9 / 2));
+                        product_chunk, &x, c->threads, 1e9 * base->seconds / 2);
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 

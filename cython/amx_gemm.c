@@ -286,7 +286,7 @@ int hwkit_amx_product(const hwkit_amx_gemm *g, const void *a, const void *b, con
         const double seconds = hwkit_product_seconds(
             (double)g->m * (double)x.columns * (double)g->k, g->maker.vl);
         hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(x.columns, g->nc), product_chunk,
-                            &x, g->threads, (int64_t)(seconds * 1e9 / 2));
+                            &x, g->threads, 1e9 * seconds / 2);
     }
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }

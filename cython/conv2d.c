@@ -484,7 +484,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     const int64_t chunks = c->n * c->groups * hwkit_parts(p->out_area, c->pixels) *
                            hwkit_parts(p->kg, c->channels);
     hwkit_parallel_work(chunks, direct ? direct_chunk : packed_chunk, &x, c->threads,
-                        (int64_t)(base->seconds * 1e9));
+                        1e9 * base->seconds);
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 

@@ -144,9 +144,8 @@ int hwkit_depthwise_run(const hwkit_depthwise *d)
     job j = {.d = d, .row_blocks = blocks_of(d->p, d->rows), .blocks = blocks_of(d->k, d->block)};
     if (d->n == 0 || d->p == 0 || d->q == 0 || d->k == 0)
         return 0;
-    double ns = estimate_ns(d);
     hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
-                        ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+                        estimate_ns(d));
     return atomic_load(&j.failed) ? -1 : 0;
 }
 

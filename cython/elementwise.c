@@ -62,14 +62,8 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     const plan *p = (const plan *)base;
     job j = {.p = p, .x = operands[0], .other = p->join ? operands[1] : NULL, .out = out};
     const int64_t chunks = p->planes * hwkit_parts(p->rows, p->high) * hwkit_parts(p->length, p->wide);
-    const double ns = 1e9 * base->seconds;
-    hwkit_parallel_work(chunks, task, &j, p->d.threads, ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+    hwkit_parallel_work(chunks, task, &j, p->d.threads, 1e9 * base->seconds);
     return HWKIT_OK;
-}
-
-static void plan_destroy(hwkit_plan *base)
-{
-    free(base);
 }
 
 hwkit_plan *hwkit_elementwise_plan(const hwkit_elementwise *d)
@@ -89,9 +83,9 @@ hwkit_plan *hwkit_elementwise_plan(const hwkit_elementwise *d)
     p->length = d->l > 1 ? d->l : d->c;
     /* Whole rows, or a part of one in whole cache lines: either way what a task writes lies together. */
     p->high = p->length < d->block ? hwkit_min(d->block / p->length, p->rows) : 1;
-    p->wide = p->length < d->block ? p->length : hwkit_parts(d->block, 64) * 64;
+    p->wide = p->length < d->block ? p->length : hwkit_round_up(d->block, 64);
     p->base.run = plan_run;
-    p->base.destroy = plan_destroy;
+    p->base.destroy = hwkit_plan_free;
     p->base.seconds = 1e-9 * estimate_ns(d);
     return &p->base;
 }

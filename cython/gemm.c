@@ -162,9 +162,8 @@ static int packed_product(product *x)
     const plan *p = x->p;
     const hwkit_gemm *g = &p->g;
     int64_t step = g->n;
-    const int64_t nanoseconds =
-        (int64_t)(1e9 * hwkit_product_seconds((double)g->m * (double)g->n * (double)g->k,
-                                              p->kernels->vl));
+    const double nanoseconds =
+        1e9 * hwkit_product_seconds((double)g->m * (double)g->n * (double)g->k, p->kernels->vl);
     if (!p->b_packed) {
         int64_t most = hwkit_max(PACK_BYTES / (g->k * p->size), p->width) / p->width * p->width;
         step = hwkit_min(step, hwkit_max(most, p->width));
@@ -364,7 +363,7 @@ static int run_one(const plan *p, const void *const *operands, char *out, int64_
     e.residual = offset(operands[RESIDUAL], at);
     const int any = e.alpha != 1 || e.addend || e.bias || e.residual || e.act.kind != HWKIT_IDENTITY;
     x.epilogue = any ? &e : NULL;
-    const int64_t nanoseconds = (int64_t)(p->base.seconds * 1e9) / g->batch;
+    const double nanoseconds = 1e9 * p->base.seconds / (double)g->batch;
     if (g->algorithm == HWKIT_GEMM_PACKED)
         return packed_product(&x);
     if (g->algorithm == HWKIT_GEMM_TILES)
@@ -396,7 +395,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     hwkit_bind(&p->operands, KINDS, operands, b.operands);
     if (g->batch >= 2 * (int64_t)g->threads && g->threads > 1) {
         /* whole products for each thread: what they run in parallel inside runs inline */
-        hwkit_parallel_work(g->batch, batch_chunk, &b, g->threads, (int64_t)(base->seconds * 1e9));
+        hwkit_parallel_work(g->batch, batch_chunk, &b, g->threads, 1e9 * base->seconds);
         return b.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
     }
     for (int64_t i = 0; i < g->batch; i++)

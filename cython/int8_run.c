@@ -98,7 +98,7 @@ static int run_one(const plan *p, const void *const *all, char *out)
                            hwkit_parts(channels, g->channels);
     hwkit_parallel_work(chunks,
                         g->depthwise ? hwkit_int8_depthwise_chunk : hwkit_int8_product_chunk, &x,
-                        g->threads, (int64_t)(p->base.seconds * 1e9) / g->batch);
+                        g->threads, 1e9 * p->base.seconds / (double)g->batch);
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 
@@ -137,7 +137,7 @@ int hwkit_int8_run(const hwkit_plan *base, const void *const *operands, void *ou
     if (p->g.batch >= 2 * (int64_t)p->g.threads && p->g.threads > 1)
         /* whole products for each thread: what they run in parallel inside runs inline */
         hwkit_parallel_work(p->g.batch, batch_chunk, &b, p->g.threads,
-                            (int64_t)(base->seconds * 1e9));
+                            1e9 * base->seconds);
     else
         for (int64_t i = 0; i < p->g.batch; i++)
             batch_chunk(&b, i);

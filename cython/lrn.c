@@ -35,15 +35,9 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
 {
     const plan *p = (const plan *)base;
     job j = {p, operands[0], out};
-    const double ns = 1e9 * base->seconds;
     hwkit_parallel_work(p->images * hwkit_parts(p->pixels, p->share), task, &j, p->d.threads,
-                        ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+                        1e9 * base->seconds);
     return HWKIT_OK;
-}
-
-static void plan_destroy(hwkit_plan *base)
-{
-    free(base);
 }
 
 hwkit_plan *hwkit_lrn_plan(const hwkit_lrn *d)
@@ -60,7 +54,7 @@ hwkit_plan *hwkit_lrn_plan(const hwkit_lrn *d)
     p->share = d->block / d->c;
     p->share = p->share < 1 ? 1 : d->l == 1 ? p->share : hwkit_round_up(p->share, 64);
     p->base.run = plan_run;
-    p->base.destroy = plan_destroy;
+    p->base.destroy = hwkit_plan_free;
     p->base.seconds = 1e-9 * (double)d->n * (double)d->c * (double)d->l *
                       (0.5 + 0.1 * (double)(d->before + d->after)) * (d->is_double ? 2 : 1);
     return &p->base;

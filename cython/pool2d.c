@@ -143,9 +143,8 @@ int hwkit_pool_run(const hwkit_pool *d)
         return 0;
     if (!d->global)
         j.row_blocks = hwkit_parts(d->p, d->rows);
-    double ns = estimate_ns(d);
     hwkit_parallel_work(d->n * j.row_blocks * j.blocks, task, &j, d->threads,
-                        ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+                        estimate_ns(d));
     return atomic_load(&j.failed) ? -1 : 0;
 }
 

@@ -157,6 +157,11 @@ static int hold_run(const hwkit_plan *plan, const void *const *operands, void *o
     return h->inner->run(h->inner, all, out);
 }
 
+void hwkit_plan_free(hwkit_plan *plan)
+{
+    free(plan);
+}
+
 static void hold_destroy(hwkit_plan *plan)
 {
     holding *h = (holding *)plan;

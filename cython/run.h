@@ -31,6 +31,9 @@ struct hwkit_plan {
     double seconds;    /* rough estimate; the GIL is released above 2 us */
 };
 
+/* What destroys a plan that is one piece of memory and holds nothing else. */
+void hwkit_plan_free(hwkit_plan *plan);
+
 /* A plan that keeps plain copies of some operands and hands them to `inner`, which must outlive it
  * and takes `total` operands. */
 hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, const hwkit_constants *constants);

@@ -472,7 +472,7 @@ int hwkit_parallel(int64_t chunks, chunk_fn fn, void *ctx, int max_threads)
     return parallel(chunks, fn, ctx, max_threads, 1);
 }
 
-int hwkit_parallel_work(int64_t chunks, chunk_fn fn, void *ctx, int max_threads, int64_t nanoseconds)
+int hwkit_parallel_work(int64_t chunks, chunk_fn fn, void *ctx, int max_threads, double nanoseconds)
 {
     return parallel(chunks, fn, ctx, nanoseconds < INLINE_NS ? 1 : max_threads,
                     nanoseconds >= WAKE_NS);

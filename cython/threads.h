@@ -13,7 +13,7 @@ int hwkit_parallel(int64_t chunks, void (*fn)(void *ctx, int64_t chunk), void *c
 /* The same for callers who know how long the loop takes on one thread: below 5 us it runs inline,
  * below 50 us only threads that are awake are used, since waking one costs about as much. */
 int hwkit_parallel_work(int64_t chunks, void (*fn)(void *ctx, int64_t chunk), void *ctx,
-                        int max_threads, int64_t nanoseconds);
+                        int max_threads, double nanoseconds);
 
 /* Most threads a region may use: HWKIT_THREADS, or the CPUs that affinity and cgroup leave us. */
 int hwkit_threads_max(void);

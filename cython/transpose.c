@@ -41,14 +41,8 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     job j = {p, operands[0], out};
     const int64_t chunks = hwkit_parts(p->d.batch, p->deep) * hwkit_parts(p->d.columns, p->wide) *
                            hwkit_parts(p->d.rows, p->high);
-    const double ns = 1e9 * base->seconds;
-    hwkit_parallel_work(chunks, task, &j, p->d.threads, ns > 1e15 ? (int64_t)1e15 : (int64_t)ns);
+    hwkit_parallel_work(chunks, task, &j, p->d.threads, 1e9 * base->seconds);
     return HWKIT_OK;
-}
-
-static void plan_destroy(hwkit_plan *base)
-{
-    free(base);
 }
 
 hwkit_plan *hwkit_transpose_plan(const hwkit_transpose *d)
@@ -68,11 +62,11 @@ hwkit_plan *hwkit_transpose_plan(const hwkit_transpose *d)
     if (d->rows * d->columns <= d->block)
         p->deep = d->block / (d->rows * d->columns);
     else if (d->rows < d->columns) /* whole cache lines of what is cut */
-        p->wide = hwkit_parts(hwkit_parts(d->block, d->rows), 64) * 64;
+        p->wide = hwkit_round_up(hwkit_parts(d->block, d->rows), 64);
     else
-        p->high = hwkit_parts(hwkit_parts(d->block, d->columns), 64) * 64;
+        p->high = hwkit_round_up(hwkit_parts(d->block, d->columns), 64);
     p->base.run = plan_run;
-    p->base.destroy = plan_destroy;
+    p->base.destroy = hwkit_plan_free;
     /* Some elements a nanosecond: the memory speed of one core. */
     p->base.seconds = 1e-9 * (double)d->batch * (double)d->rows * (double)d->columns *
                       (d->size > 4 ? 0.5 : 0.25);

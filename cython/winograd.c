@@ -353,7 +353,7 @@ static int run_blocks(job *x, char *tiles)
     const plan *p = x->p;
     const int64_t blocks = hwkit_parts(p->every, p->c.tiles) * p->c.groups;
     if (!p->c.stages) {
-        hwkit_parallel_work(blocks, block_chunk, x, p->c.threads, (int64_t)(p->base.seconds * 1e9));
+        hwkit_parallel_work(blocks, block_chunk, x, p->c.threads, 1e9 * p->base.seconds);
         return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
     }
     for (int64_t i = 0; i < blocks && !x->failed; i++) {
