@@ -6,7 +6,7 @@ from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
 from .tasks import ladder, most_threads, on_ladder, part, thread_counts
-from .tiles import facts
+from .tiles import facts, operand_arguments
 
 __all__ = ["Depthwise", "kernels"]
 
@@ -79,8 +79,7 @@ class Depthwise(Kernel):
         p, q, k = _output(problem)
         try:
             run: Run = compiled().depthwise(
-                [(o.shape, o.dtype) for o in problem.operands],
-                (problem.output.shape, problem.output.dtype),
+                *operand_arguments(problem),
                 **{name: problem[name] for name in ("n", "c", "h", "w", "r", "s")},
                 k=k, p=p, q=q, stride=problem["stride"], dilation=problem["dilation"],
                 top=problem["pad"][0], left=problem["pad"][2], nhwc=problem.layout == "nhwc",

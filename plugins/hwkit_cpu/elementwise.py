@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from hwkit import Config, Kernel, Problem, Run, Space
+from hwkit import Config, Kernel, Problem, Run
 
+from .block_kernel import BlockKernel
 from .device import compiled
-from .tasks import most_threads, thread_counts
+from .tiles import operand_arguments
 
 __all__ = ["ElementwiseKernel", "kernels"]
-
-# Elements of a task: what an operator leaves for the activation is still in the first cache.
-_BLOCKS = (1024, 2048, 4096, 8192, 16384, 65536)
-_BLOCK = 4096
 
 
 def kernels() -> list[Kernel]:
@@ -19,11 +16,14 @@ def kernels() -> list[Kernel]:
     return [ElementwiseKernel()]
 
 
-class ElementwiseKernel(Kernel):
+class ElementwiseKernel(BlockKernel):
     """One pass over memory. Tunables: ``block`` elements are one task, ``threads`` share them."""
 
     op = "elementwise"
     name = "elementwise"
+    # What an operator leaves for the activation is still in the first cache.
+    blocks = (1024, 2048, 4096, 8192, 16384, 65536)
+    block = 4096
 
     def supports(self, problem: Problem) -> bool | str:
         """Floats, something to compute."""
@@ -31,27 +31,14 @@ class ElementwiseKernel(Kernel):
             return "it computes in float32 or float64 only"
         return problem.output.nbytes > 0 or "there is nothing to compute"
 
-    def space(self, problem: Problem) -> Space:
-        """Return the blocks and numbers of threads."""
-        return Space({"block": _BLOCKS, "threads": thread_counts()})
-
-    def default(self, problem: Problem) -> Config:
-        """All threads."""
-        return Config({"block": _BLOCK, "threads": most_threads()})
-
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the compiled run."""
         name, _, numbers = problem["activation"].partition(":")
         activation = (name, tuple(float(p) for p in numbers.split(",") if p))
         run: Run = compiled().elementwise(
-            [(o.shape, o.dtype) for o in problem.operands],
-            (problem.output.shape, problem.output.dtype),
+            *operand_arguments(problem),
             **problem.sizes, operator=problem["operator"],
             activation=None if name == "none" else activation,
             is_double=problem.dtypes.input == "float64", **config,
         )  # fmt: skip
         return run
-
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """No element depends on another."""
-        return True

@@ -11,6 +11,7 @@ from .depthwise import Depthwise
 from .device import compiled
 from .pool2d import Pool
 from .tasks import most_threads
+from .tiles import operand_arguments
 
 __all__ = ["HalfKernel", "PiecewiseHalfKernel", "kernels"]
 
@@ -70,8 +71,7 @@ class HalfKernel(Kernel):
         """Return the inner kernel's run between two conversions."""
         run: Run = compiled().half(
             self.inner.build(widened(problem), config),
-            [(o.shape, o.dtype) for o in problem.operands],
-            (problem.output.shape, problem.output.dtype),
+            *operand_arguments(problem),
             threads=most_threads(),
         )
         return run

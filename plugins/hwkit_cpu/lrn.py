@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from hwkit import Config, Kernel, Problem, Run, Space
+from hwkit import Config, Kernel, Problem, Run
 
+from .block_kernel import BlockKernel
 from .device import compiled
-from .tasks import most_threads, thread_counts
+from .tiles import operand_arguments
 
 __all__ = ["LrnKernel", "kernels"]
-
-_BLOCKS = (1024, 4096, 16384, 65536)
-_BLOCK = 4096
 
 
 def kernels() -> list[Kernel]:
@@ -18,11 +16,12 @@ def kernels() -> list[Kernel]:
     return [LrnKernel()]
 
 
-class LrnKernel(Kernel):
+class LrnKernel(BlockKernel):
     """Roots instead of a power. Tunables: ``block`` elements are one task for ``threads``."""
 
     op = "local_response_norm"
     name = "lrn"
+    block = 4096
 
     def supports(self, problem: Problem) -> bool | str:
         """Floats, and a power of quarters, as networks have it (0.75)."""
@@ -34,14 +33,6 @@ class LrnKernel(Kernel):
             return "it takes no roots of numbers below 0"
         return problem.output.nbytes > 0 or "there is nothing to compute"
 
-    def space(self, problem: Problem) -> Space:
-        """Return the blocks and numbers of threads."""
-        return Space({"block": _BLOCKS, "threads": thread_counts()})
-
-    def default(self, problem: Problem) -> Config:
-        """All threads."""
-        return Config({"block": _BLOCK, "threads": most_threads()})
-
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the compiled run."""
         n, c, h, w = problem.sizes.values()
@@ -49,15 +40,10 @@ class LrnKernel(Kernel):
         # Beyond the channels that there are, a window has none.
         before, after = min((size - 1) // 2, c), min(size // 2, c)
         run: Run = compiled().lrn(
-            [(o.shape, o.dtype) for o in problem.operands],
-            (problem.output.shape, problem.output.dtype),
+            *operand_arguments(problem),
             n=n * h * w if last else n, c=c, l=1 if last else h * w, before=before, after=after,
             factor=problem["alpha"] / size, bias=problem["bias"],
             quarters=round(4 * problem["beta"]), is_double=problem.dtypes.input == "float64",
             **config,
         )  # fmt: skip
         return run
-
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Each output is one sum in a fixed order."""
-        return True

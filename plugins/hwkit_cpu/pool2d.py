@@ -10,6 +10,7 @@ from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
 from .tasks import ladder, most_threads, on_ladder, part, thread_counts
+from .tiles import operand_arguments
 
 __all__ = ["GlobalPool", "WindowPool", "kernels"]
 
@@ -55,9 +56,10 @@ class Pool(Kernel):
         return True
 
     def _common(self, problem: Problem) -> dict[str, Any]:
+        operands, output = operand_arguments(problem)
         return {
-            "operands": [(o.shape, o.dtype) for o in problem.operands],
-            "output": (problem.output.shape, problem.output.dtype),
+            "operands": operands,
+            "output": output,
             **{name: problem[name] for name in ("n", "c", "h", "w")},
             "nhwc": problem.layout == "nhwc",
             "mean": self.mean,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from hwkit import Config, Kernel, Problem, Run, Space
+from hwkit import Config, Kernel, Problem, Run
 
+from .block_kernel import BlockKernel
 from .device import compiled
-from .tasks import most_threads, thread_counts
+from .tiles import operand_arguments
 
 __all__ = ["TransposeKernel", "kernels"]
-
-_BLOCKS = (1024, 4096, 16384, 65536)
-_BLOCK = 16384
 
 
 def kernels() -> list[Kernel]:
@@ -18,11 +16,12 @@ def kernels() -> list[Kernel]:
     return [TransposeKernel()]
 
 
-class TransposeKernel(Kernel):
+class TransposeKernel(BlockKernel):
     """One pass. Tunables: ``block`` elements are one task, ``threads`` share the tasks."""
 
     op = "transpose"
     name = "transpose"
+    block = 16384
 
     def supports(self, problem: Problem) -> bool | str:
         """Whatever there is to move: elements are not looked at."""
@@ -30,23 +29,10 @@ class TransposeKernel(Kernel):
             return "it converts nothing"
         return problem.output.nbytes > 0 or "there is nothing to move"
 
-    def space(self, problem: Problem) -> Space:
-        """Return the blocks and numbers of threads."""
-        return Space({"block": _BLOCKS, "threads": thread_counts()})
-
-    def default(self, problem: Problem) -> Config:
-        """All threads."""
-        return Config({"block": _BLOCK, "threads": most_threads()})
-
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the compiled run."""
         run: Run = compiled().transpose(
-            [(o.shape, o.dtype) for o in problem.operands],
-            (problem.output.shape, problem.output.dtype),
+            *operand_arguments(problem),
             **problem.sizes, **config,
         )  # fmt: skip
         return run
-
-    def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Nothing is computed."""
-        return True
