@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import host_view, like, writable_view
-from ..dispatch import call
+from ..arrays import host_view
 from ..errors import ArgumentError
 from ..op import Attribute, Dtypes, Op, Operand, Problem, numpy_dtype
 from .activations import activation_word, formula
 from .checks import check_rank, check_shape, common_dtype
 from .epilogue import Activation, compute_dtype, result_dtype
+from .reshaped import call_reshaped
 
 __all__ = ["ELEMENTWISE", "OPERATORS", "Elementwise", "elementwise", "folded"]
 
@@ -236,16 +236,10 @@ def elementwise(
         assert sizes is not None
     b, _, c, _ = sizes
     operands = (x.reshape(sizes), None if other is None else other.reshape(b, 1, c, 1))
-    view = None if out is None else _view(out, shape)
-    # A reshape that copies would lose the result; it goes there in a second step instead.
-    into = view.reshape(sizes) if view is not None and view.flags.c_contiguous else None
-    result = call(ELEMENTWISE, operands, (operator, activation), into, device, tolerance)
-    if view is not None:
-        if into is None:
-            np.copyto(view, result.reshape(shape), casting="same_kind")
-        return out
-    y = result.reshape(shape)
-    return y if type(given) is np.ndarray or not hasattr(given, "dtype") else like(given, y)
+    arguments = (operator, activation)
+    return call_reshaped(
+        ELEMENTWISE, operands, arguments, sizes, shape, given, out, device, tolerance
+    )
 
 
 def _spread(other: Array, shape: tuple[int, ...]) -> Array:
@@ -255,10 +249,3 @@ def _spread(other: Array, shape: tuple[int, ...]) -> Array:
         raise ArgumentError(
             f"other has shape {other.shape}, which does not broadcast to that of x, {shape}"
         ) from None
-
-
-def _view(out: Any, shape: tuple[int, ...]) -> Array:
-    view = writable_view(out)
-    if view.shape != shape:
-        raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
-    return view

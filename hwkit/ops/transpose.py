@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import host_view, like, writable_view
-from ..dispatch import call
+from ..arrays import host_view
 from ..errors import ArgumentError
 from ..op import Dtypes, Op, Operand, Problem, dtype_name, numpy_dtype
 from .checks import check_rank
+from .reshaped import call_reshaped
 
 __all__ = ["TRANSPOSE", "Transpose", "permuted", "transpose"]
 
@@ -140,14 +140,14 @@ def transpose(
         raise ArgumentError(f"x has shape {x.shape}, but must have at least 2 dimensions (r, c)")
     *lead, r, c = x.shape
     b = math.prod(lead)
-    view = None if out is None else writable_view(out)
-    if view is not None and view.shape != (*lead, c, r):
-        raise ArgumentError(f"out has shape {view.shape}, but the result has {(*lead, c, r)}")
-    # A reshape that copies would lose the result; it goes there in a second step instead.
-    into = view.reshape(b, c, r) if view is not None and view.flags.c_contiguous else None
-    y = call(TRANSPOSE, (x.reshape(b, r, c),), (), into, device, tolerance).reshape(*lead, c, r)
-    if view is not None:
-        if into is None:
-            np.copyto(view, y, casting="same_kind")
-        return out
-    return y if type(given) is np.ndarray or not hasattr(given, "dtype") else like(given, y)
+    return call_reshaped(
+        TRANSPOSE,
+        (x.reshape(b, r, c),),
+        (),
+        (b, c, r),
+        (*lead, c, r),
+        given,
+        out,
+        device,
+        tolerance,
+    )
