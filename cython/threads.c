@@ -1,8 +1,11 @@
-/* One job at a time lives in a static pool. Its state is one word: generation (40 bits) and the
- * next unit to claim (24 bits). A successful compare-and-swap on the word proves that the job which
- * was read before it is still running, so its function and context are valid; a thread that comes
- * late finds the generation closed (all unit bits set) or another one, and leaves without harm.
- * The fields of the job are stored with release after the word is closed and loaded with acquire
+/* One job at a time lives in a static pool. Its units are cut into ranges, one for each thread: who
+ * works on the same part of every layer finds it in its own cache. A thread that is done with its
+ * range goes on with the others'.
+ * The state of a range is one word: generation (40 bits) and the next unit to claim (24 bits). A
+ * successful compare-and-swap on the word proves that the job which was read before it is still
+ * running, so its function and context are valid; a thread that comes late finds the generation
+ * closed (all unit bits set) or another one, and leaves without harm.
+ * The fields of the job are stored with release after all words are closed and loaded with acquire
  * before the swap, so that whoever sees a field of the next job also sees the old one closed. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -26,9 +29,11 @@
 
 enum {
     MAX_WORKERS = 255,
+    MAX_RANGES = 32,
     UNIT_BITS = 24,
     FAN_OUT = 8,           /* each thread wakes at most so many others, so waking 255 is 3 steps */
-    SPIN_NS = 50 * 1000,   /* then park: longer spinning steals the CPU from other libraries */
+    SPIN_NS = 50 * 1000,   /* then park: longer spinning steals the CPU from other libraries, */
+    SPIN_MOST_NS = 1000 * 1000, /* unless the thread has just worked as long */
     PAUSES_PER_CLOCK = 32,
     INLINE_NS = 5 * 1000,
     WAKE_NS = 50 * 1000,
@@ -51,12 +56,16 @@ typedef struct {
     _Alignas(64) bed bed;
 } worker;
 
-static struct {
+typedef struct {
     _Alignas(64) _Atomic uint64_t word;
-    _Atomic(chunk_fn) fn;
+} range;
+
+static struct {
+    range ranges[MAX_RANGES]; /* whoever sees a generation in the first one sees it in all */
+    _Alignas(64) _Atomic(chunk_fn) fn;
     _Atomic(void *) ctx;
     _Atomic int64_t chunks, per_unit;
-    _Atomic uint32_t units;
+    _Atomic uint32_t units, cut; /* into so many ranges */
     _Atomic int admitted; /* workers that may take part in this job */
     _Atomic int wake;     /* whether workers may wake others for it */
     _Alignas(64) _Atomic uint32_t busy;
@@ -260,34 +269,48 @@ void hwkit_threads_limit(int threads)
 
 /* ---- the pool -------------------------------------------------------------------------------- */
 
-/* Spinning is only worth it while every thread has a CPU of its own. */
-static int64_t spin_ns(void)
+/* How long to spin after so much work. Where a thread spins no longer than it has worked, a
+ * neighbour loses at most as much again; and it is only worth it while every thread has a CPU. */
+static int64_t spin_ns(int64_t worked)
 {
     int threads = 1 + atomic_load_explicit(&pool.started, memory_order_relaxed);
-    return threads <= hwkit_cpus_available() ? SPIN_NS : 0;
+    if (threads > hwkit_cpus_available())
+        return 0;
+    return worked < SPIN_NS ? SPIN_NS : worked > SPIN_MOST_NS ? SPIN_MOST_NS : worked;
 }
 
-/* Claim units of the job whose word is `word` until none is left or the job is another one. */
-static void take_part(uint64_t word)
+static uint32_t range_start(uint32_t units, uint32_t cut, uint32_t at)
 {
-    uint64_t generation = word >> UNIT_BITS;
+    return (uint32_t)((uint64_t)units * at / cut);
+}
+
+/* Claim units of one job until none is left or the job is another one. */
+static void take_part(uint64_t generation, uint32_t thread)
+{
     chunk_fn fn = atomic_load_explicit(&pool.fn, memory_order_acquire);
     void *ctx = atomic_load_explicit(&pool.ctx, memory_order_acquire);
     int64_t chunks = atomic_load_explicit(&pool.chunks, memory_order_acquire);
     int64_t per_unit = atomic_load_explicit(&pool.per_unit, memory_order_acquire);
     uint32_t units = atomic_load_explicit(&pool.units, memory_order_acquire);
-    while (word >> UNIT_BITS == generation && (word & UNIT_MASK) < units) {
-        if (!atomic_compare_exchange_weak_explicit(&pool.word, &word, word + 1,
-                                                   memory_order_acq_rel, memory_order_acquire))
-            continue;
-        int64_t first = (int64_t)(word & UNIT_MASK) * per_unit;
-        int64_t last = chunks - first < per_unit ? chunks : first + per_unit;
-        for (int64_t chunk = first; chunk < last; chunk++)
-            fn(ctx, chunk);
-        uint32_t before = atomic_fetch_add(&pool.done.word, 1);
-        if (before + 1 == units && atomic_load(&pool.done.asleep))
+    uint32_t cut = atomic_load_explicit(&pool.cut, memory_order_acquire);
+    for (uint32_t k = 0; k < cut; k++) {
+        uint32_t at = (thread + k) % cut, end = range_start(units, cut, at + 1), mine = 0;
+        _Atomic uint64_t *place = &pool.ranges[at].word;
+        uint64_t word = atomic_load_explicit(place, memory_order_acquire);
+        while (word >> UNIT_BITS == generation && (word & UNIT_MASK) < end) {
+            if (!atomic_compare_exchange_weak_explicit(place, &word, word + 1, memory_order_acq_rel,
+                                                       memory_order_acquire))
+                continue;
+            int64_t first = (int64_t)(word & UNIT_MASK) * per_unit;
+            int64_t last = chunks - first < per_unit ? chunks : first + per_unit;
+            for (int64_t chunk = first; chunk < last; chunk++)
+                fn(ctx, chunk);
+            mine++;
+            word = atomic_load_explicit(place, memory_order_acquire);
+        }
+        if (mine && atomic_fetch_add(&pool.done.word, mine) + mine == units &&
+            atomic_load(&pool.done.asleep))
             bed_wake(&pool.done);
-        word = atomic_load_explicit(&pool.word, memory_order_acquire);
     }
 }
 
@@ -305,29 +328,29 @@ static void wake_others(int thread)
     }
 }
 
-/* Wait for a generation other than `seen`: spin for a while, then sleep. */
-static uint64_t next_job(bed *b, uint64_t seen)
+/* Wait for a generation other than `seen`: spin for at most `limit` nanoseconds, then sleep. */
+static uint64_t next_job(bed *b, uint64_t seen, int64_t start, int64_t limit)
 {
-    int64_t limit = spin_ns(), start = limit ? now_ns() : 0;
-    uint64_t word;
+    _Atomic uint64_t *place = &pool.ranges[0].word;
+    uint64_t generation;
     do {
         for (int i = 0; i < PAUSES_PER_CLOCK; i++) {
-            word = atomic_load_explicit(&pool.word, memory_order_acquire);
-            if (word >> UNIT_BITS != seen)
-                return word;
+            generation = atomic_load_explicit(place, memory_order_acquire) >> UNIT_BITS;
+            if (generation != seen)
+                return generation;
             relax();
         }
     } while (limit && now_ns() - start < limit);
     for (;;) {
         uint32_t value = atomic_load(&b->word);
         atomic_store(&b->asleep, 1);
-        word = atomic_load(&pool.word);
-        if (word >> UNIT_BITS == seen)
+        generation = atomic_load(place) >> UNIT_BITS;
+        if (generation == seen)
             bed_sleep(b, value);
         atomic_store(&b->asleep, 0);
-        word = atomic_load(&pool.word);
-        if (word >> UNIT_BITS != seen)
-            return word;
+        generation = atomic_load(place) >> UNIT_BITS;
+        if (generation != seen)
+            return generation;
     }
 }
 
@@ -336,22 +359,35 @@ static void *work(void *argument)
     worker *me = argument;
     int index = (int)(me - pool.workers);
     uint64_t seen = 0;
+    int64_t worked = 0; /* more than spun, in nanoseconds */
+    int64_t idle = now_ns();
     for (;;) {
-        uint64_t word = next_job(&me->bed, seen);
-        seen = word >> UNIT_BITS;
+        seen = next_job(&me->bed, seen, idle, spin_ns(worked));
+        int64_t start = now_ns();
+        worked = start - idle < worked ? worked - (start - idle) : 0;
+        idle = start;
         if (index >= atomic_load_explicit(&pool.admitted, memory_order_acquire))
             continue;
         if (atomic_load_explicit(&pool.wake, memory_order_acquire))
             wake_others(index + 1);
-        take_part(word);
+        take_part(seen, (uint32_t)index + 1);
+        idle = now_ns();
+        worked += idle - start;
+        worked = worked < SPIN_MOST_NS ? worked : SPIN_MOST_NS;
     }
     return NULL;
+}
+
+static void close_ranges(uint64_t generation, uint32_t cut)
+{
+    for (uint32_t at = 0; at < cut; at++)
+        atomic_store(&pool.ranges[at].word, generation << UNIT_BITS | UNIT_MASK);
 }
 
 /* A child of fork() has none of the threads, and perhaps half a job: begin afresh. */
 static void fresh(void)
 {
-    atomic_store(&pool.word, UINT64_C(1) << UNIT_BITS | UNIT_MASK);
+    close_ranges(1, MAX_RANGES);
     atomic_store(&pool.busy, 0);
     atomic_store(&pool.started, 0);
     bed_init(&pool.done);
@@ -404,9 +440,9 @@ static int run_inline(int64_t chunks, chunk_fn fn, void *ctx)
     return 1;
 }
 
-static void wait_for_the_rest(uint32_t units)
+static void wait_for_the_rest(uint32_t units, int64_t worked)
 {
-    int64_t limit = spin_ns(), start = limit ? now_ns() : 0;
+    int64_t limit = spin_ns(worked), start = limit ? now_ns() : 0;
     do {
         for (int i = 0; i < PAUSES_PER_CLOCK; i++) {
             if (atomic_load_explicit(&pool.done.word, memory_order_acquire) == units)
@@ -430,23 +466,32 @@ static int run_job(int64_t chunks, chunk_fn fn, void *ctx, int threads, int wake
     int64_t most = (int64_t)UNIT_MASK - 1;
     int64_t per_unit = chunks / most + (chunks % most != 0);
     uint32_t units = (uint32_t)(chunks / per_unit + (chunks % per_unit != 0));
-    uint64_t generation = (atomic_load_explicit(&pool.word, memory_order_relaxed) >> UNIT_BITS) + 1;
+    uint32_t cut = (uint32_t)(workers < MAX_RANGES ? workers + 1 : MAX_RANGES);
+    cut = cut < units ? cut : units;
+    _Atomic uint64_t *place = &pool.ranges[0].word;
+    uint64_t generation = (atomic_load_explicit(place, memory_order_relaxed) >> UNIT_BITS) + 1;
     atomic_store_explicit(&pool.fn, fn, memory_order_release);
     atomic_store_explicit(&pool.ctx, ctx, memory_order_release);
     atomic_store_explicit(&pool.chunks, chunks, memory_order_release);
     atomic_store_explicit(&pool.per_unit, per_unit, memory_order_release);
     atomic_store_explicit(&pool.units, units, memory_order_release);
+    atomic_store_explicit(&pool.cut, cut, memory_order_release);
     atomic_store_explicit(&pool.admitted, workers, memory_order_release);
     atomic_store_explicit(&pool.wake, wake, memory_order_release);
     atomic_store_explicit(&pool.done.word, 0, memory_order_relaxed);
+    for (uint32_t at = cut - 1; at > 0; at--)
+        atomic_store_explicit(&pool.ranges[at].word,
+                              generation << UNIT_BITS | range_start(units, cut, at),
+                              memory_order_release);
     /* Sequentially consistent, as are the sleeper's store of `asleep` and its look at the word:
      * either it sees the job or we see it asleep. */
-    atomic_store(&pool.word, generation << UNIT_BITS);
+    atomic_store(place, generation << UNIT_BITS);
     if (wake)
         wake_others(0);
-    take_part(generation << UNIT_BITS);
-    wait_for_the_rest(units);
-    atomic_store(&pool.word, generation << UNIT_BITS | UNIT_MASK);
+    int64_t start = now_ns();
+    take_part(generation, 0);
+    wait_for_the_rest(units, now_ns() - start);
+    close_ranges(generation, cut);
     return workers + 1;
 }
 

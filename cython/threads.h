@@ -1,5 +1,6 @@
-/* Thread pool: the caller takes part, chunks are claimed one by one, nobody waits for a thread that
- * is not running. No OpenMP: its pools do not survive fork() and fight with those of other libraries. */
+/* Thread pool: the caller takes part, chunks are claimed one by one, each thread begins with a part
+ * of its own, and nobody waits for a thread that is not running. No OpenMP: its pools do not survive
+ * fork() and fight with those of other libraries. */
 #ifndef HWKIT_THREADS_H
 #define HWKIT_THREADS_H
 
