@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
@@ -28,7 +29,8 @@ _FIRST_LAYER = 32
 # Deepest sums of pointwise convolutions that are still best done in one go.
 _DEEP = 1152
 
-# So few pixels are copied for so many channels in next to no time.
+# So few pixels are copied for so many channels in next to no time, unless each thread does it for
+# its own channels.
 _PACKED_PIXELS, _PACKED_CHANNELS = 64, 512
 # Panels of three vectors leave too much of fewer channels over.
 _WIDE_CHANNELS = 64
@@ -137,9 +139,7 @@ class DirectConv2d(_Conv2d):
         """Return blocks for the caches found here."""
         double = problem.dtypes.input == "float64"
         known, size = tiles.facts(double), 8 if double else 4
-        p, q = tiles.out_size(problem)
-        groups, images = problem["groups"], problem["n"]
-        kg = problem["k"] // groups
+        kg, area = problem["k"] // problem["groups"], math.prod(tiles.out_size(problem))
         threads = tiles.threads_for(problem, double)
         if _pointwise(problem):
             return self._pointwise_default(problem)
@@ -150,12 +150,12 @@ class DirectConv2d(_Conv2d):
         kc = min(kc, tiles.covering(KC, _depth(problem)))
         # Transposed blocks of the result must fit the second cache beside the weights' panels.
         most = known.l2 / 4 / (size * min(kg, CHANNELS[-1])) if problem.layout == "nchw" else 1e9
-        most = min(most, known.l2 / 4 / (min(kc, _depth(problem)) * size) if not merge else 1e9)
-        pixels = tiles.balanced(PIXELS, p * q, images * groups, threads, max(most, 4 * rows))
-        chunks = -(-p * q // pixels) * images * groups
-        channels = tiles.covering(CHANNELS, kg)
-        while chunks * -(-kg // channels) < threads and channels > CHANNELS[0]:
-            channels = CHANNELS[CHANNELS.index(channels) - 1]
+        if merge:  # a few channels: all of the weights are in the first cache
+            pixels = tiles.balanced(PIXELS, area, problem["n"], threads, max(most, 4 * rows))
+            channels = tiles.covering(CHANNELS, kg)
+        else:
+            most = min(most, known.l2 / 4 / (min(kc, _depth(problem)) * size))
+            pixels, channels = _blocks(problem, threads, max(most, 4 * rows))
         values: dict[str, Value] = {
             "tile": tiles.tile_text((rows, vectors), double),
             "kc": kc,
@@ -171,26 +171,16 @@ class DirectConv2d(_Conv2d):
         """Return blocks for one tap and channels last: a product of rows that lie together."""
         double = problem.dtypes.input == "float64"
         known, size = tiles.facts(double), 8 if double else 4
-        p, q = tiles.out_size(problem)
-        groups, images = problem["groups"], problem["n"]
-        kg, depth = problem["k"] // groups, _depth(problem)
+        kg, area = problem["k"] // problem["groups"], math.prod(tiles.out_size(problem))
+        depth = _depth(problem)
         threads = tiles.threads_for(problem, double)
         kc = min(_DEEP, tiles.covering(KC, depth))
         # Each panel of weights passes by all pixels of a block, which stay in the second cache.
         most = 0.8 * known.l2 / (min(kc, depth) * size)
-        channels = tiles.covering(CHANNELS, kg)
-        if p * q <= most:
-            # Threads share the channels, so that each reads only its part of the weights.
-            pixels = tiles.covering(PIXELS, p * q)
-            channels = tiles.balanced(CHANNELS, kg, images * groups, threads, 1e9)
-            parts = -(-kg // channels) * images * groups
-            if parts < threads:  # too few channels to share
-                pixels = tiles.balanced(PIXELS, p * q, parts, threads, most)
-        else:
-            pixels = tiles.balanced(PIXELS, p * q, images * groups, threads, most)
+        pixels, channels = _blocks(problem, threads, most)
         # Pixels that start a multiple of 2 KiB apart fight for the same sets of the first cache.
         clash = problem["c"] * size % 2048 == 0
-        packed = clash and p * q <= _PACKED_PIXELS and kg >= _PACKED_CHANNELS
+        packed = clash and area <= _PACKED_PIXELS and kg >= _PACKED_CHANNELS and threads == 1
         # Pixel by pixel, AVX2 is faster with fewer rows and more columns at once, most of all where
         # the result comes from memory: 1.02 to 1.45 times. Other tables were not measured.
         wide = known.isa == "avx2" and not double and not packed and kg >= _WIDE_CHANNELS
@@ -272,6 +262,21 @@ def _first_layer_tile(known: tiles.Facts, channels: int) -> tuple[int, int]:
     """
     some = known.tiles[:2] if known.isa == "avx2" else known.tiles[:1]
     return min(some, key=lambda tile: -(-channels // (tile[1] * known.vector)))
+
+
+def _blocks(problem: Problem, threads: int, most: float) -> tuple[int, int]:
+    """Return pixels, ``most`` at once, and channels of the blocks that the threads share."""
+    area = math.prod(tiles.out_size(problem))
+    others, channels = problem["n"] * problem["groups"], problem["k"] // problem["groups"]
+    if area > most:
+        pixels = tiles.balanced(PIXELS, area, others, threads, most)
+        return pixels, tiles.covering(CHANNELS, channels)
+    # Of so few pixels the weights are what is large: each thread reads only its part of them.
+    block = tiles.balanced(CHANNELS, channels, others, threads, 1e9)
+    parts = -(-channels // block) * others
+    if parts < threads:
+        return tiles.balanced(PIXELS, area, parts, threads, most), block
+    return tiles.covering(PIXELS, area), block
 
 
 def _depth(problem: Problem) -> int:

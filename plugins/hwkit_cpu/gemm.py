@@ -17,6 +17,9 @@ MC = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
 _FEW_ROWS = 64
 # Up to so many rows of a are copied even if they lie well.
 _ROWS_TO_COPY = 16
+
+# Copying a costs as much as multiplying it by so many columns.
+_COPIES = 16.0
 # The rounding of sums of positive terms grows with their number; 8e-7 in float32 for these.
 _DEEPEST = 1 << 14
 # Up to this size both operands lie in the first cache, and nothing is gained by moving them.
@@ -78,12 +81,13 @@ class PackedGemm(GemmKernel):
         # A few rows are copied in next to no time.
         pack = transposed or (n >= 128 and (clash or m <= _ROWS_TO_COPY))
         most = known.l2 / 2 / (kc * size)
-        # Threads share the columns of few rows: each reads only its part of b, and copies all of a.
-        mc = tiles.balanced(MC, m, batch, threads if m > _ROWS_TO_COPY else 1, most)
+        # Threads share the columns of few rows: each reads only its part of b.
+        mc = tiles.balanced(MC, m, batch, threads if m > _FEW_ROWS else 1, most)
         chunks = -(-m // mc) * batch
         nc = NC[-1]
         if chunks < threads:
-            nc = tiles.balanced(NC, n, chunks, threads, n)
+            # Each chunk copies all of a, if it is copied.
+            nc = tiles.balanced(NC, n, chunks, threads, n, _COPIES if pack else 4.0)
         cover = tiles.covering(NC, n)
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tile, double),

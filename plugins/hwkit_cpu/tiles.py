@@ -40,7 +40,7 @@ _THREAD_MULTIPLY_ADDS = 400_000
 _FEW_TILES = 4
 
 # Of a block, what threads that share them wait for the last one: they are never equally fast.
-_LATE = 0.25
+_LATE = 1.0
 
 
 Value = Union[bool, int, float, str]
@@ -131,7 +131,9 @@ def covering(ladder: Sequence[int], size: int) -> int:
     return next((rung for rung in ladder if rung >= size), ladder[-1])
 
 
-def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: float) -> int:
+def balanced(
+    ladder: Sequence[int], size: int, others: int, threads: int, most: float, again: float = 4.0
+) -> int:
     """Return the block of ``size`` that keeps ``threads`` evenly busy, the larger the better.
 
     Args:
@@ -140,6 +142,7 @@ def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: 
         others: how many such cuts there are beside this one.
         threads: who share the blocks.
         most: largest block that fits the cache.
+        again: what each block costs beside its size, in units of ``size``: what it reads again.
     """
     found, best = ladder[0], 0.0
     for rung in ladder:
@@ -147,10 +150,9 @@ def balanced(ladder: Sequence[int], size: int, others: int, threads: int, most: 
         block, chunks = -(-size // parts), parts * others
         if block > most and rung != ladder[0]:
             break
-        # What a block reads again costs as much as a few of its rows or columns; rounds that are
-        # not full leave threads idle.
+        # Rounds that are not full leave threads idle.
         rounds = -(-chunks // threads) + (_LATE if threads > 1 else 0.0)
-        used = size * others / (rounds * threads * (block + 4.0))
+        used = size * others / (rounds * threads * (block + again))
         if used >= best:
             found, best = rung, used
         if rung >= size:
