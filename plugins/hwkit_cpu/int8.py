@@ -156,7 +156,8 @@ class Int8Product(_Int8):
         _, c, *_ = shape["sizes"]
         stride_y, stride_x = shape["stride"] if int8_shape.taps(shape) > 1 else (1, 1)
         pixel_bytes = 2 * c // shape["groups"] * stride_y * stride_x
-        block = tiles.balanced(self._PIXELS, pixels, others, threads, known.l2 / 2 / pixel_bytes)
+        most, again = known.l2 / 2 / pixel_bytes, 4.0 + int8_shape.halo(shape)
+        block = tiles.balanced(self._PIXELS, pixels, others, threads, most, again)
         chunks = -(-pixels // block) * others
         width = tiles.covering(CHANNELS, channels)
         while chunks * -(-channels // width) < threads and width > CHANNELS[0]:
@@ -237,7 +238,8 @@ class Int8Depthwise(_Int8):
         channels = min(tiles.covering(CHANNELS, problem["c"]), 256)
         most = known.l2 / 2 / (2 * channels * stride_y * stride_x)
         columns = -(-problem["c"] // channels)
-        block = tiles.balanced(PIXELS, pixels, images * columns, threads, most)
+        again = 4.0 + int8_shape.halo(shape)
+        block = tiles.balanced(PIXELS, pixels, images * columns, threads, most, again)
         values: dict[str, Value] = {"pixels": block, "channels": channels, "threads": threads}
         return Config(values)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hwkit import Problem
 
-__all__ = ["as_convolution", "channels", "depth", "images", "pixels", "taps"]
+__all__ = ["as_convolution", "channels", "depth", "halo", "images", "pixels", "taps"]
 
 
 def as_convolution(problem: Problem) -> dict[str, Any]:
@@ -51,6 +51,11 @@ def depth(shape: dict[str, Any]) -> int:
 def taps(shape: dict[str, Any]) -> int:
     """Return the elements of the window."""
     return int(shape["sizes"][5] * shape["sizes"][6])
+
+
+def halo(shape: dict[str, Any]) -> int:
+    """Return the pixels that a block of pixels widens beside those of its neighbours."""
+    return int((shape["sizes"][5] - 1) * shape["out_size"][1])
 
 
 def channels(shape: dict[str, Any]) -> int:
