@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 from ..errors import ArgumentError, HwkitWarning
 from . import connection as files
 from . import quarantine, rows, schema
-from .connection import ERRORS, Damaged, Later, SqliteFile, Stranger
+from .connection import SqliteFile
 from .record import Record
 from .repair import salvage, set_aside
+from .tables import ERRORS, Damaged, Later, Stranger
 
 __all__ = ["ADVICE", "Access", "NotKept", "insert"]
 

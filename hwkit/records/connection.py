@@ -1,4 +1,4 @@
-"""One SQLite file: opened, told apart from damage and strangers, shared by threads and processes.
+"""One SQLite file: opened to read and to write, shared by threads and processes.
 
 Every write is one committed transaction with a full sync: kill -9 and a power cut lose at most the
 one that was under way. Readers use their own connection and wait for no writer of this process.
@@ -11,21 +11,17 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system
-    fcntl = None  # type: ignore[assignment]
-
-from . import schema
+from . import schema, tables
+from .folder_lock import holding_folder
 from .journal import journal_mode
+from .tables import ERRORS, Damaged, is_damage
 
-__all__ = ["Damaged", "ERRORS", "Later", "SqliteFile", "Stranger", "holding_folder"]
+__all__ = ["SqliteFile"]
 
 T = TypeVar("T")
 
@@ -37,70 +33,10 @@ _READING_PATIENCE = 5.0
 _left_to_parent: list[object] = []
 
 
-class Damaged(Exception):
-    """The file is not what it says it is."""
-
-
-class Stranger(Exception):
-    """The file belongs to another program."""
-
-
-class Later(Exception):
-    """The file was made by a later hwkit; the argument says whether this one can read it."""
-
-
 class _Open(NamedTuple):
     connection: sqlite3.Connection
     inode: int | None
     version: int = schema.SCHEMA
-
-
-ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError, OverflowError)
-"""What sqlite3 raises: a message may quote a damaged schema, a damaged size be absurd."""
-
-
-@contextmanager
-def holding_folder(path: Path | None, *, alone: bool = False) -> Iterator[None]:
-    """Hold the folder of a database: together to open or to write the file, alone to rename it.
-
-    Otherwise a file could be renamed between its opening and the look at its inode, and the new one
-    in its place be taken for damaged; or a trial be written into the one that was set aside.
-    """
-    try:
-        if fcntl is None or path is None:
-            raise OSError
-        folder = os.open(path.parent, os.O_RDONLY)
-    except OSError:  # it will be made, or refused, by whoever opens the file
-        yield
-        return
-    try:
-        with suppress(OSError):  # a file system without such locks
-            fcntl.flock(folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    """Return the version of the tables of a file."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _is_strict(connection: sqlite3.Connection) -> bool:
-    found = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'trials'").fetchone()
-    return str(found[0]).endswith("STRICT")
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether an error says that the file itself is broken."""
-    if not isinstance(error, sqlite3.Error):
-        return True
-    text = str(error)
-    if "malformed database schema" in text and sqlite3.sqlite_version_info < (3, 37):
-        return False  # STRICT tables of a newer SQLite
-    signs = ("malformed", "not a database", "no such table", "no such column", "corrupt",
-             "unsupported file format", "too big")  # fmt: skip
-    return any(sign in text for sign in signs)
 
 
 class SqliteFile:
@@ -174,7 +110,7 @@ class SqliteFile:
             try:
                 return work(self._reader.connection)
             except ERRORS as error:
-                raise (Damaged(str(error)) if _is_damage(error) else error) from error
+                raise (Damaged(str(error)) if is_damage(error) else error) from error
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return ``work(connection)``, committed, or undone if it raises."""
@@ -192,7 +128,7 @@ class SqliteFile:
                 self._undo(connection)
                 if "readonly" in str(error) and self._is_marked_read_only():
                     raise Damaged("its header says that it may only be read") from error
-                if isinstance(error, ERRORS) and _is_damage(error):
+                if isinstance(error, ERRORS) and is_damage(error):
                     raise Damaged(str(error)) from error
                 raise
             return result
@@ -221,7 +157,8 @@ class SqliteFile:
         except OSError:
             return opened.inode is not None
         # What was read as an older version may have been upgraded since then.
-        return opened.version != schema.SCHEMA and opened.version != _version(opened.connection)
+        seen = opened.version
+        return seen != schema.SCHEMA and seen != tables.version_of(opened.connection)
 
     @staticmethod
     def _close(opened: _Open | None) -> None:
@@ -259,26 +196,27 @@ class SqliteFile:
     def _open_reader(self) -> _Open:
         if self.path is None or not self.path.exists():
             return self._empty()
-        # A folder that cannot be written has no room for the shared memory of WAL: immutable.
-        modes = ["mode=ro" if self.read_only else "mode=rw", "mode=ro&immutable=1"]
-        for mode in modes:
-            opened = self._connect(mode)
-            try:
-                if version := self._check(opened.connection):
-                    if version < schema.SCHEMA:
-                        opened.connection.execute(schema.OLD_TRIALS)
-                    opened.connection.execute("PRAGMA query_only = ON")
-                    return opened._replace(version=version)
-                self._close(opened)
-                return self._empty()
-            except sqlite3.OperationalError:
-                self._close(opened)
-                if mode == modes[-1]:
-                    raise
-            except BaseException:
-                self._close(opened)
-                raise
-        raise AssertionError("unreachable")
+        try:
+            return self._readable("mode=ro" if self.read_only else "mode=rw")
+        except sqlite3.OperationalError:
+            # A folder that cannot be written has no room for the shared memory of WAL.
+            return self._readable("mode=ro&immutable=1")
+
+    def _readable(self, mode: str) -> _Open:
+        """Return the file opened to be read, or an empty database for an empty file."""
+        opened = self._connect(mode)
+        try:
+            version = tables.check(opened.connection, read_only=self.read_only)
+            if version:
+                if version < schema.SCHEMA:
+                    opened.connection.execute(schema.OLD_TRIALS)
+                opened.connection.execute("PRAGMA query_only = ON")
+                return opened._replace(version=version)
+        except BaseException:
+            self._close(opened)
+            raise
+        self._close(opened)
+        return self._empty()
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is not None and self._moved(self._writer):
@@ -299,8 +237,12 @@ class SqliteFile:
     def _prepare(self, connection: sqlite3.Connection, path: Path) -> None:
         """Make the tables of a new file, or check those of an old one and bring them up to date."""
         connection.execute(f"PRAGMA busy_timeout = {int(self.patience * 1000)}")
-        if 0 <= self._check(connection) < schema.SCHEMA:
-            self._make(connection)
+        if tables.check(connection) < schema.SCHEMA:
+            tables.make(connection)
+        self._choose_journal(connection, path)
+        connection.execute("PRAGMA synchronous = FULL")
+
+    def _choose_journal(self, connection: sqlite3.Connection, path: Path) -> None:
         # Several processes that switch at once get "locked" without a wait.
         deadline = time.monotonic() + self.patience
         mode = journal_mode(path)
@@ -312,55 +254,3 @@ class SqliteFile:
                 if "locked" not in str(error):
                     mode = "delete"
                 time.sleep(0.02)
-        connection.execute("PRAGMA synchronous = FULL")
-
-    def _make(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            version = self._check(connection)
-            if not version:
-                for statement in schema.statements():
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {schema.APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {schema.SCHEMA}")
-            elif version < schema.SCHEMA:
-                for statement in schema.upgrade(_is_strict(connection)):
-                    connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-    def _check(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the tables that are there; 0 for an empty file.
-
-        Raises:
-            Damaged, Stranger, Later: it is something else.
-        """
-        try:
-            found = {
-                (kind, name): sql
-                for kind, name, sql in connection.execute(
-                    "SELECT type, name, sql FROM sqlite_master"
-                )
-                if not str(name).startswith("sqlite_")
-            }
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = _version(connection)
-        except ERRORS as error:
-            raise (Damaged(str(error)) if _is_damage(error) else error) from error
-        if not found and application in (0, schema.APPLICATION):
-            return 0
-        known = ("table", "trials") in found and ("table", "devices") in found
-        if application != schema.APPLICATION and not known:
-            raise Stranger("it is a database of another program")
-        if application == schema.APPLICATION and version > schema.SCHEMA:
-            if self.read_only and known:
-                return version
-            raise Later(known)
-        ours = [set(schema.statements(strict, version)) for strict in (True, False)]
-        exact = version > 0 and set(found.values()) in ours
-        if not exact or application != schema.APPLICATION:
-            raise Damaged("its tables are not those of a tuning database")
-        return version

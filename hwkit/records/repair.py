@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from ..errors import ArgumentError
 from . import rows, schema
-from .connection import ERRORS, holding_folder
+from .folder_lock import holding_folder
 from .record import Record
+from .tables import ERRORS
 
 __all__ = ["salvage", "set_aside"]
 
