@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from dataclasses import field as attribute
 
 from .field import Field
-from .measure import MARGINS, Measurement, Sample, level
+from .measure import Measurement, Sample
+from .race import MARGINS, level
 from .records import Database
 from .records.ranking import pick
 from .runoff import FEWEST, LOOKS, RunOff

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from .candidate import Candidate
-from .measure import Race, Sample
+from .measure import Sample
+from .race import Race
 from .runner import Lost, Runner
 
 __all__ = ["Field"]

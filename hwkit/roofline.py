@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .backend import Device
-from .measure import on_host_clock
+from .contention import on_host_clock
 from .op import Problem
 
 __all__ = ["Roofline"]

@@ -99,7 +99,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 class RunOff(Generic[K]):
     """A run-off of some challengers against a base.
 
-    It knows candidates by their keys and time by ``sample``, as :class:`hwkit.measure.Race` does.
+    It knows candidates by their keys and time by ``sample``, as :class:`hwkit.race.Race` does.
 
     Args:
         sample: takes one sample of each key, in the order given; infinity for one that failed.

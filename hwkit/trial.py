@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, Kernel, Run
+from .contention import Contention, on_host_clock
 from .errors import KernelFailure
 from .guard import Guarded, checksum, poison
-from .measure import Contention, Sample, on_host_clock
+from .measure import Sample
 from .op import Problem, relative_error
 from .runner import Checked, Lost
 from .space import Config

@@ -24,7 +24,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "backend": ("backend", BASE),
     "hookspecs": ("hookspecs", ""),
     "registry": ("registry loading lookup", f"hookspecs backend settings {BASE}"),
-    "measure": ("measure runoff", "backend errors"),
+    "measure": ("measure race runoff contention", "backend errors"),
     "records": (
         "records",
         f"measure backend {BASE}",
