@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .backend import Backend, Device, Fingerprint, Kernel, Run
+from .config import Config
 from .errors import (
     ArgumentError,
     DatabaseError,
@@ -18,7 +19,7 @@ from .errors import (
 )
 from .hookspecs import hookimpl
 from .op import Op, Operand, Problem
-from .space import Config, Space
+from .space import Space
 
 __version__ = "0.1.0"
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from .backend import Device, Kernel
+from .config import Config
 from .op import Problem
 from .records import Database
 from .records.ranking import stage, standings
 from .records.record import Record
 from .selection import Tolerance
-from .space import Config, Space
+from .space import Space
 from .strategies import Strategy, portfolio
 
 __all__ = ["Arm", "Arms", "may_win"]

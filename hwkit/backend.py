@@ -16,9 +16,10 @@ from typing import Any, Protocol, Union, runtime_checkable
 
 import numpy as np
 
+from .config import Config
 from .errors import ArgumentError, Unavailable
 from .op import Problem
-from .space import Config, Space
+from .space import Space
 
 __all__ = ["Backend", "Device", "Fingerprint", "Kernel", "Run"]
 

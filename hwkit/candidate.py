@@ -8,12 +8,12 @@ from typing import Any
 
 from .arms import Arm, may_win
 from .backend import Device, Kernel
+from .config import Config
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
 from .runoff import Paired
 from .selection import Tolerance, over_limit
-from .space import Config
 
 __all__ = ["Candidate"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from .arrays import as_operand, like, writable_view
 from .backend import Device, Kernel, Run
 from .calls import Call
+from .config import Config
 from .errors import ArgumentError, DtypeError, HwkitError, KernelFailure, Unavailable
 from .op import Operand, Problem
 from .records import Match
-from .space import Config
 
 __all__ = ["Plan"]
 

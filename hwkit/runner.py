@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .backend import Kernel
+from .config import Config
 from .measure import Sample
 from .op import Problem
-from .space import Config
 
 __all__ = ["Checked", "Lost", "Runner"]
 

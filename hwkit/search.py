@@ -18,6 +18,7 @@ from dataclasses import field as attribute
 from .arms import Arm, Arms
 from .backend import Device, Kernel
 from .candidate import Candidate
+from .config import Config
 from .ending import Ending
 from .errors import HwkitError
 from .events import Event, Note, TrialFinished, TuneResult
@@ -30,7 +31,6 @@ from .records.record import Record
 from .roofline import Roofline
 from .runner import Lost, Runner
 from .selection import Tolerance
-from .space import Config
 from .strategies import Strategy
 from .worker import Worker
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .backend import Device, Kernel
+from .config import Config
 from .errors import ArgumentError, KernelFailure, NoKernel
 from .op import Problem
 from .records import Match, Record
 from .settings import settings
-from .space import Config
 
 __all__ = ["Selection", "Tolerance", "check_tolerance", "over_limit", "select"]
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from .backend import Device, Kernel
 from .candidate import Candidate
+from .config import Config
 from .errors import ArgumentError, DatabaseError
 from .op import Problem
-from .space import Config
 
 __all__ = ["Entry", "Shortlist", "compile_only"]
 

@@ -1,123 +1,23 @@
-"""Config: one choice of tunables. Space: the legal Configs, by named values and constraints."""
+"""Space: the legal Configs of a Kernel, by the values of its tunables and constraints."""
 
 from __future__ import annotations
 
 import inspect
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .config import Config, Value, checked_value, value_text
 from .errors import ArgumentError
 
-__all__ = ["Config", "Constraint", "Space", "Value"]
+__all__ = ["Constraint", "Space"]
 
-Value = Union[bool, int, float, str]
-
-_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-_TEXT_VALUE = re.compile(r"[A-Za-z0-9_./+x:-]+\Z")
 _SAMPLE_TRIES = 2000
 _ROWS_LIMIT = 200_000
 _KEY_LIMIT = 2**62
-
-
-class Config(Mapping[str, Value]):
-    """One choice of tunables: a frozen, hashable mapping that prints as ``kc=256 tile=6x16``.
-
-    Names are kept in sorted order, so equal Configs print alike. ``Config.parse(str(c)) == c``.
-    """
-
-    __slots__ = ("_hash", "_items")
-
-    def __init__(self, values: Mapping[str, Value] | Iterable[tuple[str, Value]] = ()) -> None:
-        given = sorted(dict(values).items())
-        self._items: dict[str, Value] = {name: _checked(name, value) for name, value in given}
-        # type() keeps apart what == does not: True, 1 and 1.0.
-        self._hash = hash(tuple((n, type(v), v) for n, v in self._items.items()))
-
-    def __getitem__(self, name: str) -> Value:
-        return self._items[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Config):
-            return NotImplemented
-        return self._items == other._items and all(
-            type(value) is type(other._items[name]) for name, value in self._items.items()
-        )
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}={_print(value)}" for name, value in self._items.items())
-
-    def __repr__(self) -> str:
-        return f"Config.parse({str(self)!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Config, (dict(self._items),)
-
-    def replace(self, **changes: Value) -> Config:
-        """Return this Config with some values changed."""
-        return Config({**self._items, **changes})
-
-    @classmethod
-    def parse(cls, text: str) -> Config:
-        """Read what ``str`` prints.
-
-        Raises:
-            ArgumentError: the text is not ``name=value name=value ...``.
-        """
-        values: dict[str, Value] = {}
-        for word in text.split():
-            name, equals, value = word.partition("=")
-            if not equals or name in values:
-                raise ArgumentError(
-                    f"config {text!r} cannot be read at {word!r}: write a name once, as name=value"
-                )
-            values[name] = _read(value)
-        return cls(values)
-
-
-def _checked(name: str, value: Value) -> Value:
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise ArgumentError(f"tunable name {name!r} must be lower-case letters, digits and _")
-    # Exact types: a numpy float64 prints alike, but would not equal what is read back.
-    if type(value) is str:
-        if not _TEXT_VALUE.match(value) or not isinstance(_read(value), str):
-            raise ArgumentError(
-                f"tunable {name} has the text value {value!r}, which would not read back as text"
-            )
-    elif type(value) not in (bool, int, float) or value != value:  # noqa: PLR0124  (NaN)
-        raise ArgumentError(f"tunable {name} is {value!r}, but must be a bool, int, float or str")
-    # -0.0 is equal to 0.0, and equal Configs print alike.
-    return 0.0 if value == 0 and type(value) is float else value
-
-
-def _print(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _read(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        if _print(number) == text:
-            return number
-    return text
 
 
 class Constraint(NamedTuple):
@@ -145,7 +45,7 @@ class Space:
         constraints: Iterable[Callable[..., bool] | tuple[Callable[..., bool], str]] = (),
     ) -> None:
         self.values: dict[str, tuple[Value, ...]] = {
-            name: tuple(_checked(name, value) for value in choices)
+            name: tuple(checked_value(name, value) for value in choices)
             for name, choices in values.items()
         }
         for name, choices in self.values.items():
@@ -180,7 +80,8 @@ class Space:
             return f"tunables are {sorted(config)}, not {sorted(self.values)}"
         for name, value in config.items():
             if not any(value == v and type(value) is type(v) for v in self.values[name]):
-                return f"{name}={_print(value)} is not one of {[*map(_print, self.values[name])]}"
+                legal = [*map(value_text, self.values[name])]
+                return f"{name}={value_text(value)} is not one of {legal}"
         for names, test, reason in self.constraints:
             if not test(**{name: config[name] for name in names}):
                 return reason or f"a constraint over {', '.join(names)} fails"
@@ -290,7 +191,7 @@ class Space:
         for position, choice in enumerate(self.values[name]):
             if choice == value and type(choice) is type(value):
                 return position
-        raise ArgumentError(f"{name}={_print(value)} is not a value of the space")
+        raise ArgumentError(f"{name}={value_text(value)} is not a value of the space")
 
     def sample(self, rng: random.Random) -> Config:
         """Return one legal Config, uniformly at random.

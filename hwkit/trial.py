@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, Kernel, Run
+from .config import Config
 from .contention import Contention, on_host_clock
 from .errors import KernelFailure
 from .guard import Guarded, checksum, poison
 from .measure import Sample
 from .op import Problem, relative_error
 from .runner import Checked, Lost
-from .space import Config
 
 __all__ = ["WIDEST", "Bench"]
 

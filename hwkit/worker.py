@@ -19,12 +19,12 @@ from typing import Any
 
 from . import errors
 from .backend import Device, Kernel
+from .config import Config
 from .errors import HwkitError
 from .measure import Sample
 from .nursery import Child, Died, Limits, Nursery
 from .op import Problem
 from .runner import Checked, Lost
-from .space import Config
 
 __all__ = ["Limits", "Worker"]
 

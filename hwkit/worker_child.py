@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Kernel
+from .config import Config
 from .errors import HwkitError
 from .registry import registry
 from .runner import Lost
-from .space import Config
 from .trial import Bench
 
 __all__ = ["BOARD", "NUMBER", "PHASES", "nursery"]

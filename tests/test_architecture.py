@@ -20,7 +20,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
     "settings": ("settings", "errors"),
     "op": ("op problem words dtypes accuracy", "errors"),
-    "space": ("space", "errors"),
+    "space": ("space config", "errors"),
     "backend": ("backend", BASE),
     "hookspecs": ("hookspecs", ""),
     "registry": ("registry loading lookup", f"hookspecs backend settings {BASE}"),

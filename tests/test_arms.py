@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 
 from hwkit.arms import Arm, Arms, may_win
+from hwkit.config import Config
 from hwkit.measure import Measurement
 from hwkit.op import Problem
 from hwkit.records import Database
 from hwkit.records.record import Record
 from hwkit.registry import registry
-from hwkit.space import Config
 from hwkit.strategies import Random
 from hwkit.testing import FakeBackend
 from hwkit.testing.fake import FakeDevice, FakeKernel

@@ -11,12 +11,12 @@ from statistics import fmean
 import pytest
 
 from hwkit import Problem
+from hwkit.config import Config
 from hwkit.records import Database
 from hwkit.records.record import Record
 from hwkit.registry import registry
 from hwkit.runner import Lost
 from hwkit.search import Search
-from hwkit.space import Config
 from hwkit.strategies import Random
 from hwkit.testing import FakeBackend, ReplayBackend
 from hwkit.testing.fake import FakeDevice, FakeKernel

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from hwkit.backend import Kernel, Run
+from hwkit.config import Config
 from hwkit.errors import KernelFailure
 from hwkit.guard import Guarded
 from hwkit.op import Problem
 from hwkit.registry import registry
 from hwkit.runner import Lost
-from hwkit.space import Config
 from hwkit.testing import FAULTS, FakeBackend
 from hwkit.testing.fake import FakeDevice
 from hwkit.testing.faulty import FaultyKernel

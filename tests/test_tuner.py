@@ -18,12 +18,12 @@ import pytest
 
 from hwkit import dispatch
 from hwkit.backend import Kernel
+from hwkit.config import Config
 from hwkit.errors import ArgumentError, HwkitError, NoKernel
 from hwkit.op import Problem
 from hwkit.records import Database
 from hwkit.registry import registry
 from hwkit.search import Search
-from hwkit.space import Config
 from hwkit.testing import FAULTS, FakeBackend, FaultyBackend, fake, faulty
 from hwkit.testing.fake import FakeDevice, FakeKernel
 from hwkit.testing.faulty import FaultyKernel

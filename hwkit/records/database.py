@@ -26,9 +26,9 @@ from itertools import islice
 from pathlib import Path
 
 from ..backend import Fingerprint
+from ..config import Config
 from ..errors import ArgumentError, DatabaseError, HwkitWarning
 from ..op import Problem
-from ..space import Config
 from .access import ADVICE
 from .cleaning import clean, counts, verify
 from .layered import Layered

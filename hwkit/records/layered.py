@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..backend import Fingerprint
+from ..config import Config
 from ..measure import Measurement
 from ..op import Problem
-from ..space import Config
 from . import quarantine
 from .access import ADVICE
 from .lines import Shipped

@@ -25,8 +25,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from ..config import Config
 from ..measure import median
-from ..space import Config
 from .record import Record
 
 __all__ = [

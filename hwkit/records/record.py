@@ -20,10 +20,10 @@ except ImportError:
     from hashlib import blake2b
 
 from ..backend import Fingerprint
+from ..config import Config
 from ..errors import ArgumentError
 from ..measure import Measurement
 from ..runoff import Paired
-from ..space import Config
 from .legal import (
     MAX_CONFIG,
     MAX_PROBLEM,

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, Union
 
+from ..config import Config
 from ..errors import ArgumentError
-from ..space import Config, Space
+from ..space import Space
 
 __all__ = ["Option", "Strategy"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..space import Config, Space
+from ..config import Config
+from ..space import Space
 
 __all__ = ["Candidates", "Row", "Rows"]
 

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..space import Config, Space
+from ..config import Config
+from ..space import Space
 from .base import Number, Option, Strategy
 from .candidates import Candidates, Row, Rows
 from .others import Others

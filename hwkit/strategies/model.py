@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..config import Config
 from ..errors import Unavailable
-from ..space import Config, Space
+from ..space import Space
 from .base import Number, Option, Strategy
 from .candidates import Candidates, Row
 from .surrogate import Features

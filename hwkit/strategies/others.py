@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..space import Config, Space
+from ..config import Config
+from ..space import Space
 from .candidates import Row, Rows
 from .surrogate import Array, Features, Surrogate
 

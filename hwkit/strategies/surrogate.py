@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..space import Space, Value
+from ..config import Value
+from ..space import Space
 from .candidates import Rows
 
 __all__ = ["Features", "Surrogate"]

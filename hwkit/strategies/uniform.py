@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from ..space import Config, Space
+from ..config import Config
+from ..space import Space
 from .base import Number, Strategy
 from .candidates import Candidates
 

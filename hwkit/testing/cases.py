@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..backend import Device, Kernel, Run
+from ..config import Config
 from ..dtypes import FLOATS
 from ..errors import ArgumentError
 from ..op import Dtypes, Op, Operand, Problem
-from ..space import Config
 
 __all__ = [
     "Guarded",

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from ..backend import Backend, Device, Fingerprint, Kernel, Run
+from ..config import Config, Value
 from ..hookspecs import hookimpl
 from ..op import Problem
-from ..space import Config, Space, Value
+from ..space import Space
 
 __all__ = ["OPS", "RATE", "FakeBackend", "FakeDevice", "FakeKernel", "FakeRun", "fake"]
 

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..backend import Device, Kernel, Run
+from ..config import Config, Value
 from ..errors import KernelFailure
 from ..hookspecs import hookimpl
 from ..op import Problem
-from ..space import Config, Space, Value
+from ..space import Space
 from .fake import OPS, RATE, FakeBackend, FakeDevice, FakeKernel, FakeRun
 
 __all__ = ["FAULTS", "FaultyBackend", "FaultyKernel", "faulty"]

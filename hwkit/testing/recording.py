@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..config import Config, Value
 from ..errors import ArgumentError
-from ..space import Config, Space, Value
+from ..space import Space
 from .expression import constraint
 
 __all__ = ["RecordedSpace", "Recording"]

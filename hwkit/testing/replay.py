@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..backend import Backend, Device, Fingerprint, Kernel, Run
+from ..config import Config
 from ..errors import ArgumentError, KernelFailure
 from ..hookspecs import hookimpl
 from ..op import Attribute, Dtypes, Op, Operand, Problem, dtype_name, numpy_dtype
 from ..problem import Array
-from ..space import Config, Space
+from ..space import Space
 from .recording import Recording
 
 __all__ = ["RECORDED", "Recorded", "ReplayBackend", "ReplayDevice", "ReplayKernel"]
