@@ -14,6 +14,7 @@ cdef extern from "run.h" nogil:
         const int64_t *bytes
     ctypedef struct hwkit_plan:
         int (*run)(const hwkit_plan *, const void *const *, void *) noexcept nogil
+        int (*run_apart)(const hwkit_plan *, const void *const *, void *, int64_t) noexcept nogil
         hwkit_plan *(*prepack)(const hwkit_plan *, const hwkit_constants *) noexcept nogil
         void (*destroy)(hwkit_plan *) noexcept nogil
         int64_t workspace
@@ -44,6 +45,11 @@ cdef class Run:
         return self.plan.workspace
 
     @property
+    def apart(self):
+        """Whether ``direct`` takes an ``out`` that is part of a wider array."""
+        return self.plan.run_apart != NULL
+
+    @property
     def seconds(self):
         """A rough estimate of how long a run takes."""
         return self.plan.seconds
@@ -53,7 +59,8 @@ cdef class Run:
 
         Args:
             operands: numpy arrays in order.
-            out: array for the result, or ``None`` for a new one.
+            out: array for the result, ``None`` for a new one, or, if the run is ``apart``, part of
+                a wider array: ``wide[..., 8:24]``.
         """
         cdef const void *pointers[HWKIT_MAX_OPERANDS]
         cdef char *data
@@ -73,7 +80,7 @@ cdef class Run:
             result = hwkit_fitting(out, &self.output,
                                    HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED | HWKIT_WRITEABLE)
             if result == NULL:
-                return NotImplemented
+                return self.into(operands, out)
             for i in range(self.count):
                 data = hwkit_fitting(operands[i], &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
                 if data == NULL or (data < result + self.output.bytes
@@ -83,6 +90,29 @@ cdef class Run:
         self.go(pointers, result)
         return out
 
+    cdef into(self, tuple operands, out):
+        """Run into part of a wider array, whose rows begin further apart, if the plan can."""
+        cdef const void *pointers[HWKIT_MAX_OPERANDS]
+        cdef char *data
+        cdef char *result = NULL
+        cdef int64_t row, reach
+        cdef int i, status
+        if self.plan.run_apart != NULL:
+            result = hwkit_fitting(out, &self.output, HWKIT_ALIGNED | HWKIT_WRITEABLE)
+        row = 0 if result == NULL else hwkit_row_step(out, &self.output)
+        if row == 0:
+            return NotImplemented
+        reach = self.output.bytes // self.output.dims[self.output.nd - 1] * row
+        for i in range(self.count):
+            data = hwkit_fitting(operands[i], &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
+            if data == NULL or (data < result + reach and result < data + self.specs[i].bytes):
+                return NotImplemented
+            pointers[i] = data
+        with nogil:
+            status = self.plan.run_apart(self.plan, pointers, result, row)
+        self.check(status)
+        return out
+
     cdef int go(self, const void **operands, void *out) except -1:
         cdef int status
         if self.plan.seconds > RELEASE_SECONDS:
@@ -90,6 +120,9 @@ cdef class Run:
                 status = self.plan.run(self.plan, operands, out)
         else:
             status = self.plan.run(self.plan, operands, out)
+        return self.check(status)
+
+    cdef int check(self, int status) except -1:
         if status != HWKIT_OK:
             raise MemoryError(f"{self.plan.workspace} bytes of scratch memory cannot be had: "
                               "use fewer threads or a smaller problem")

@@ -35,6 +35,7 @@ typedef struct {
     const char *w;
     char *out, *pack_to;
     int64_t share; /* of a chunk when packing */
+    int64_t row;   /* nhwc: elements from pixel to pixel of the result */
     hwkit_epilogue epilogue;
     int any;       /* whether there is an epilogue at all */
     _Atomic int failed;
@@ -313,9 +314,9 @@ static void direct_chunk(void *ctx, int64_t chunk)
 
     const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
     hwkit_epilogue e = x->epilogue;
-    hwkit_tile t = {.ldc = c->k, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
+    hwkit_tile t = {.ldc = x->row, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
     if (c->nhwc) {
-        char *out = x->out + ((image * p->out_area + i0) * c->k + channel) * p->size;
+        char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->size;
         direct_parts(x, &s, weights, &t, count, columns, out);
         return;
     }
@@ -455,13 +456,13 @@ static int64_t weights_bytes(const plan *p)
     return p->c.groups * p->group_bytes;
 }
 
-static int run(const hwkit_plan *base, const void *const *operands, void *out)
+static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t row)
 {
     const plan *p = (const plan *)base;
     const hwkit_conv2d *c = &p->c;
     const void *all[KINDS];
     hwkit_bind(&p->operands, KINDS, operands, all);
-    job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out};
+    job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out, .row = row};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
     x.epilogue.bias_per_row = c->algorithm == HWKIT_CONV_PACKED;
@@ -486,6 +487,11 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     hwkit_parallel_work(chunks, direct ? direct_chunk : packed_chunk, &x, c->threads,
                         1e9 * base->seconds);
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+static int run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    return run_apart(base, operands, out, ((const plan *)base)->c.k);
 }
 
 static void destroy(hwkit_plan *base)
@@ -584,6 +590,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
     p->operands = (hwkit_operands){
         .kinds = KINDS, .present = {1, 1, given->has_bias, given->has_residual}};
     p->base.run = run;
+    /* A residual is laid out like the result. */
+    p->base.run_apart = given->nhwc && !given->has_residual ? run_apart : NULL;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
     p->base.workspace = workspace(p);

@@ -83,4 +83,21 @@ static inline char *hwkit_fitting(PyObject *object, const hwkit_spec *spec, int 
     return a->data;
 }
 
+/* Elements from row to row along the last axis, where these are evenly apart and whole; otherwise 0.
+ * The array is one that fits. */
+static inline int64_t hwkit_row_step(PyObject *object, const hwkit_spec *spec)
+{
+    const hwkit_ndarray *a = hwkit_as_ndarray(object);
+    int64_t item = spec->bytes;
+    for (int i = 0; i < spec->nd; i++)
+        item = spec->dims[i] ? item / spec->dims[i] : 0;
+    if (spec->nd < 2 || !item || a->strides[spec->nd - 1] != item)
+        return 0;
+    for (int i = 0; i < spec->nd - 2; i++)
+        if (a->strides[i] != a->strides[i + 1] * a->dimensions[i + 1])
+            return 0;
+    const int64_t step = a->strides[spec->nd - 2];
+    return step % item || step < item * spec->dims[spec->nd - 1] ? 0 : step / item;
+}
+
 #endif

@@ -22,6 +22,7 @@ cdef extern from "ndarray.h":
     hwkit_ndarray *hwkit_as_ndarray(object)
     hwkit_ndarray *hwkit_exactly(object)
     char *hwkit_fitting(object, const hwkit_spec *, int)
+    int64_t hwkit_row_step(object, const hwkit_spec *)
     object hwkit_new_array(int, const Py_ssize_t *, object)
 
 try:

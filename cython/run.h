@@ -23,6 +23,9 @@ struct hwkit_plan {
     /* Write all of `out`, which overlaps no operand; operands are contiguous and aligned. Returns
      * HWKIT_OK, or HWKIT_NO_MEMORY with `out` in any state. */
     int (*run)(const hwkit_plan *plan, const void *const *operands, void *out);
+    /* The same, but the rows of the result along its last axis begin `row` elements apart: it is
+     * part of a wider array, of which nothing else is written. NULL: this plan cannot. */
+    int (*run_apart)(const hwkit_plan *plan, const void *const *operands, void *out, int64_t row);
     /* A new, independent plan that keeps its own copy of the constants and takes the other operands
      * in order; NULL if memory is short. The function may be NULL: see hwkit_plan_hold. */
     hwkit_plan *(*prepack)(const hwkit_plan *plan, const hwkit_constants *constants);

@@ -46,6 +46,7 @@ typedef struct {
     char *out, *pack_to;
     int64_t share;         /* of a chunk */
     int64_t column_share;  /* stages: columns of a chunk of the product */
+    int64_t row;           /* nhwc: elements from pixel to pixel of the result */
     hwkit_epilogue epilogue;
     block b;               /* stages: what all threads work on */
     _Atomic int failed;
@@ -232,9 +233,9 @@ static void finish_run(const job *x, const block *b, const space *s, int64_t fro
     int64_t pixel = columns, line = RUN_PIXELS * columns;
     char *plane = x->out + ((image * c->k + channel) * p->out_area + y0 * c->q + x0) * p->size;
     if (c->nhwc) {
-        pixel = c->k;
-        line = c->q * c->k;
-        first = x->out + ((image * p->out_area + y0 * c->q + x0) * c->k + channel) * p->size;
+        pixel = x->row;
+        line = c->q * x->row;
+        first = x->out + ((image * p->out_area + y0 * c->q + x0) * x->row + channel) * p->size;
     } else {
         e.out = s->results;
         if (e.residual) {
@@ -367,13 +368,13 @@ static int run_blocks(job *x, char *tiles)
 
 /* ---- runs -------------------------------------------------------------------------------------- */
 
-static int run(const hwkit_plan *base, const void *const *operands, void *out)
+static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t row)
 {
     const plan *p = (const plan *)base;
     const hwkit_winograd *c = &p->c;
     const void *all[KINDS];
     hwkit_bind(&p->operands, KINDS, operands, all);
-    job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out};
+    job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out, .row = row};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
     const int64_t u = p->packed ? 0 : hwkit_round_up(weights_bytes(p), 64);
@@ -396,6 +397,11 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
             return HWKIT_NO_MEMORY;
     }
     return x.failed ? HWKIT_NO_MEMORY : run_blocks(&x, shared ? shared + u : NULL);
+}
+
+static int run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    return run_apart(base, operands, out, ((const plan *)base)->c.k);
 }
 
 static void destroy(hwkit_plan *base)
@@ -483,6 +489,8 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
     p->operands =
         (hwkit_operands){.kinds = KINDS, .present = {1, 1, c->has_bias, c->has_residual}};
     p->base.run = run;
+    /* A residual is laid out like the result. */
+    p->base.run_apart = c->nhwc && !c->has_residual ? run_apart : NULL;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
     p->base.workspace = weights_bytes(p) + c->threads * lay_out(p, start) +

@@ -225,6 +225,11 @@ class Plan(Call):
         )  # fmt: skip
 
     @property
+    def apart(self) -> bool:
+        """Whether ``out`` may be part of a wider array, ``wide[..., 8:24]``, without a copy."""
+        return bool(getattr(self._run, "apart", False))
+
+    @property
     def workspace(self) -> int:
         """Bytes of scratch memory that a run needs."""
         return self.kernel.workspace(self.problem, self.config)

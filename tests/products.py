@@ -1,4 +1,4 @@
-"""What the tests of gemm and conv2d share: one kernel, one Config, one problem against float64."""
+"""What tests of kernels share: one kernel, one Config, one problem against float64."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ def check(kernel: Kernel, problem: Problem, config: Config, seed: int = 0) -> No
     out = np.full(problem.output.shape, np.nan, problem.output.dtype)
     run(*operands, out=out)
     assert relative_error(out, wanted) < limit, (problem, kernel, config)
+    check_apart(run, operands, out)
     constants = {
         i: operands[i].copy()
         for i, operand in enumerate(problem.operands)
@@ -62,6 +63,18 @@ def check(kernel: Kernel, problem: Problem, config: Config, seed: int = 0) -> No
     out.fill(np.nan)
     packed(*[a for i, a in enumerate(operands) if i not in constants], out=out)
     assert relative_error(out, wanted) < limit, (problem, kernel, config, "packed")
+
+
+def check_apart(run: Any, operands: Sequence[Any], result: np.ndarray[Any, Any]) -> None:
+    """Check that a run writes the same into part of a wider array, and nothing beside it."""
+    wide = np.full((*result.shape[:-1], result.shape[-1] + 9), 7, result.dtype)
+    part = wide[..., 4:-5]
+    if part.flags.c_contiguous or not run.apart:
+        return
+    assert run.direct(tuple(operands), part) is part
+    assert np.array_equal(part, result, equal_nan=True)
+    part.fill(7)
+    assert (wide == 7).all()
 
 
 def run_again(path: str, isa: str, only: str = "test", **environment: str) -> None:

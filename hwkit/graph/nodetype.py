@@ -105,11 +105,13 @@ class Built(NamedTuple):
         plans: the Plans it runs, for reports and tuning.
         packed: positions of inputs that a Plan holds packed; ``bind`` does not look at them, and
             their memory is given back.
+        apart: whether the first output may be part of an array that is wider along the last axis.
     """
 
     bind: Bind
     plans: tuple[Plan, ...] = ()
     packed: tuple[int, ...] = ()
+    apart: bool = False
 
 
 class NodeType(ABC):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,15 +75,15 @@ class Program:
         # A view has no memory of its own: its root has, and what makes the view of an array.
         self._views: dict[Value, tuple[Value, Callable[[Array], Array]]] = {}
         nodes = [node for node in graph.nodes if not self._is_view(node)]
-        self._join(nodes)
-        self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         self._arrays: dict[Value, Array] = {}
-        arena, bound = self._place(nodes, setting.limit)
         built: dict[int, Built] = {}
         setting = setting._replace(made={})
         # Those with the largest weights first: packing needs both forms for a moment.
         for index in sorted(range(len(nodes)), key=lambda i: -_weight(nodes[i])):
             built[index] = self._built(nodes[index], setting)
+        self._join(nodes, {node.outputs[0] for i, node in enumerate(nodes) if built[i].apart})
+        self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
+        arena, bound = self._place(nodes, setting.limit)
         self.memory = Memory(arena, bound, self._hold(nodes))
         self.steps = [self._step(node, built[index]) for index, node in enumerate(nodes)]
         self._calls = [step.fixed for step in self.steps]
@@ -105,23 +106,34 @@ class Program:
         self._views[node.output()] = value, partial(_view, node)
         return True
 
-    def _join(self, nodes: list[Node]) -> None:
-        """Let what a Concat puts one behind the other be written there in the first place."""
+    def _join(self, nodes: list[Node], apart: Collection[Value | None]) -> None:
+        """Let what a Concat puts together be written where it belongs in the first place.
+
+        Args:
+            nodes: all that run.
+            apart: values that may be part of an array that is wider along the last axis.
+        """
         made = {v for node in nodes for v in node.outputs if v is not None and v.data is None}
         made -= set(self.graph.outputs) | {self._root(v) for v in self.graph.outputs}
+        readers = Counter(v for node in self.graph.nodes for v in node.inputs)
         for node in nodes:
             if node.type != "Concat" or node.domain:
                 continue
-            whole, start = node.output(), 0
-            axis = int(node.get("axis", 1))
+            whole, start, column = node.output(), 0, 0
+            axis = int(node.get("axis", 1)) % len(whole.sizes)
             together = math.prod(whole.sizes[:axis]) == 1
             for value in node.inputs:
                 assert value is not None
-                root, size = self._root(value), math.prod(value.sizes)
+                root, size, columns = self._root(value), math.prod(value.sizes), value.sizes[axis]
                 alike = root.nbytes == value.nbytes and root.kind == whole.kind
-                if together and alike and root in made and root is not self._root(whole):
+                if not alike or root not in made or root is self._root(whole):
+                    pass
+                elif together:
                     self._views[root] = whole, partial(_slice, start, size, root.sizes)
+                elif axis == len(whole.sizes) - 1 and value in apart and readers[value] == 1:
+                    self._views[root] = whole, partial(_columns, column, columns)
                 start += size
+                column += columns
 
     def _root(self, value: Value) -> Value:
         while value in self._views:
@@ -249,6 +261,10 @@ def _view(node: Node, array: Array) -> Array:
 
 def _slice(start: int, size: int, shape: tuple[int, ...], array: Array) -> Array:
     return array.reshape(-1)[start : start + size].reshape(shape)
+
+
+def _columns(start: int, count: int, array: Array) -> Array:
+    return array[..., start : start + count]
 
 
 def _strides(value: Value) -> tuple[int, ...]:

@@ -176,6 +176,40 @@ def test_parts_of_a_concat_are_written_where_they_belong() -> None:
         assert np.allclose(found["z"], np.abs(np.concatenate([a, b], 2)), 1e-6)
 
 
+def test_branches_are_written_into_the_channels_of_their_concat() -> None:
+    """With channels last, what only a Concat reads is not copied, and nothing is overwritten."""
+    rng, helper = np.random.default_rng(3), onnx.helper
+    sizes = {"w": (16, 8, 1, 1), "u": (24, 8, 3, 3), "v": (9, 72, 1, 1)}
+    weights = [
+        onnx.numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n)
+        for n, s in sizes.items()
+    ]
+    around = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["x", "u"], ["b"], **around),
+        helper.make_node("MaxPool", ["x"], ["p"], **around),
+        helper.make_node("Concat", ["p", "r", "b", "b"], ["c"], axis=1),
+        helper.make_node("Conv", ["c", "v"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", (2, 8, 14, 13)), ("y", None))
+    ]
+    graph = helper.make_graph(nodes, "branches", ends[:1], ends[1:], weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = hwkit.load(proto)
+    inputs = model.random_inputs()
+    want = runtime.InferenceSession(proto.SerializeToString()).run(None, inputs)[0]
+    for _ in range(2):
+        assert relative_error(model.run(inputs)["y"], want) < 1e-5
+    program = model.program()
+    step = next(step for step in program.steps if step.node.type == "Concat")
+    places = [program._root(v) is step.node.output() for v in step.node.inputs]
+    assert places == [True, True, False, False], "b is read twice"
+
+
 def test_the_heads_of_a_detector_are_not_copied() -> None:
     """Each convolution of MobileNet-SSD's heads writes into the joined boxes and scores."""
     model = hwkit.load(network("mobilenet-ssd"))

@@ -47,6 +47,29 @@ def random_text(rng: random.Random) -> str:
     )
 
 
+def test_out_may_be_part_of_a_wider_array() -> None:
+    """With channels last and no residual; what overlaps, or is laid out otherwise, is copied."""
+    kernel = next(k for k in KERNELS if k.name == "direct_conv2d")
+    p = problem("float32 nhwc n=2 c=8 h=6 w=5 k=8 r=3 s=3 pad=1 stride=1 +bias")
+    x, w, bias = p.random_operands(0)
+    run: Any = kernel.build(p, kernel.default(p))
+    assert run.apart
+    want = run.direct((x, w, bias), None)
+    wide = np.zeros((2, 6, 5, 24), np.float32)
+    assert run.direct((x, w, bias), wide[..., 8:16]) is not NotImplemented
+    assert np.array_equal(wide[..., 8:16], want)
+    assert not wide[..., :8].any()
+    assert not wide[..., 16:].any()
+    for out in (wide[..., 1:17:2], wide[..., 15:7:-1], wide[:, ::-1, :, :8]):
+        assert run.direct((x, w, bias), out) is NotImplemented
+    inside = wide.reshape(-1)[20 : 20 + x.size].reshape(x.shape)
+    assert run.direct((inside, w, bias), wide[..., 8:16]) is NotImplemented
+    for more in ("nchw n=2 c=8 h=6 w=5", "nhwc n=2 c=8 h=6 w=5"):
+        other = problem(f"float32 {more} k=8 r=3 s=3 pad=1 stride=1 +residual")
+        built: Any = kernel.build(other, kernel.default(other))
+        assert not built.apart
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_random_problems_and_configs(seed: int) -> None:
     """Any Config of the space gives the right answer for any geometry and epilogue."""

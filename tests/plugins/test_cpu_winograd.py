@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from products import EPILOGUES, LIMITS, candidates, run_again
+from products import EPILOGUES, LIMITS, candidates, check_apart, run_again
 
 from hwkit import Problem
 from hwkit.op import relative_error
@@ -55,6 +55,7 @@ def both_ways(kernel: Any, p: Problem, config: Any, operands: tuple[Array, ...])
     run = kernel.build(p, config)
     results = [np.full(p.output.shape, np.nan, p.output.dtype) for _ in range(2)]
     run(*operands, out=results[0])
+    check_apart(run, operands, results[0])
     held = {i: operands[i].copy() for i in p.constants}
     packed = run.prepack(held)
     for array in held.values():

@@ -20,7 +20,7 @@ from ..ir import Array, Node, check_bytes
 from ..nodetype import Built, NodeType, Setting, Spec2
 from .windows import Window, taps_of, window_of
 
-__all__ = ["Conv", "ConvTranspose", "call_plan", "node_types", "spatial"]
+__all__ = ["Conv", "ConvTranspose", "apart", "call_plan", "node_types", "spatial"]
 
 
 def spatial(node: Node, shape: Sequence[int]) -> tuple[int, ...]:
@@ -41,6 +41,11 @@ def call_plan(
         return partial(plan, *given, out=outs[0].reshape(result))
 
     return bind
+
+
+def apart(node: Node, plan: Plan) -> bool:
+    """Whether :func:`call_plan` takes part of a wider array for the result of a node."""
+    return plan.apart and plan.problem.output.shape == node.output().sizes
 
 
 class Conv(NodeType):
@@ -81,7 +86,8 @@ class Conv(NodeType):
             packed=all(node.input(i).data is not None for i in (1, 2) if node.has(i)),
             **self._arguments(node, window),
         )
-        return _packed(node, plan, [1, 2], shapes[1])
+        built = _packed(node, plan, [1, 2], shapes[1])
+        return built._replace(apart=apart(node, built.plans[0]))
 
     def _arguments(self, node: Node, window: Window) -> dict[str, Any]:
         return {

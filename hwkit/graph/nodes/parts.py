@@ -28,13 +28,19 @@ def _concat_into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Ca
         parts.append((outs[0][tuple(place)], array))
         start += array.shape[axis]
     # A Program may have had a part written where it belongs.
-    parts = [(t, s) for t, s in parts if t.ctypes.data != s.ctypes.data or not t.flags.c_contiguous]
+    parts = [(t, s) for t, s in parts if not _same(t, s)]
 
     def run() -> None:
         for target, source in parts:
             np.copyto(target, source)
 
     return run
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Whether arrays of one shape are the same elements in memory."""
+    apart = a.strides != b.strides and not (a.flags.c_contiguous and b.flags.c_contiguous)
+    return a.ctypes.data == b.ctypes.data and not apart
 
 
 def _concat_shape(node: Node, limit: int) -> list[Spec2]:

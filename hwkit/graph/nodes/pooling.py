@@ -12,7 +12,7 @@ from ...arrays import Spec
 from ...errors import ArgumentError
 from ..ir import Array, Node
 from ..nodetype import Built, Glue, NodeType, Setting, Spec2
-from .convolution import _flat, call_plan, spatial
+from .convolution import _flat, apart, call_plan, spatial
 from .windows import Window, padded, taps_of, window_of
 
 __all__ = ["node_types"]
@@ -69,7 +69,7 @@ class Pool(NodeType):
             layout=node.get("layout", "nchw"),
             **more,
         )
-        return Built(call_plan(plan), (plan,))
+        return Built(call_plan(plan), (plan,), apart=apart(node, plan))
 
 
 def _max(node: Node, window: Window, x: Array, outs: Sequence[Array]) -> None:
