@@ -14,9 +14,7 @@ cannot take it down (emulators, recorded times). A candidate is never timed befo
 from __future__ import annotations
 
 import math
-import os
 import time
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,20 +22,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .backend import Device, Kernel, Run
 from .config import Config
 from .contention import Contention, on_host_clock
 from .errors import KernelFailure
-from .guard import Guarded, checksum, poison
+from .guard import Guarded, poison
 from .measure import Sample
 from .op import Problem, relative_error
 from .runner import Checked, Lost
+from .trial_inputs import TrialInput, trial_inputs
 
 __all__ = ["WIDEST", "Bench"]
-
-Array = np.ndarray[Any, Any]
 
 WIDEST = 5e-2
 """The widest error that any tolerance could ask for; beyond it an answer is wrong."""
@@ -47,18 +42,6 @@ _SHORT, _BATCH, _MOST_REPEATS = 50e-6, 100e-6, 1000
 
 # Where the caches are emptied, each run of a batch is timed by itself, and that takes longer.
 _MOST_COLD = 16
-
-# Checksums of larger operands would cost more than they could show.
-_MOST_CHECKSUM = 64 * 2**20
-
-
-@dataclass
-class _Input:
-    """Operands on the device, their checksums, and the float64 answer."""
-
-    buffers: list[Any]
-    checksums: list[int | None]
-    reference: Array
 
 
 @dataclass
@@ -101,7 +84,7 @@ class Bench:
         self._folder = folder
         self._built: dict[int, _Built] = {}
         self._ahead: dict[tuple[str, Config], _Ahead] = {}
-        self._inputs: list[_Input] = []
+        self._inputs: list[TrialInput] = []
         self._taken = 0.0  # seconds of the last run of a check
         self._contention = Contention() if on_host_clock(device) else None
 
@@ -119,29 +102,8 @@ class Bench:
         self._progress("idle", -1)
         return seconds
 
-    def _make_inputs(self) -> list[_Input]:
-        return [self._input(2 * self._seed + number) for number in range(2)]
-
-    def _input(self, seed: int) -> _Input:
-        operands = self.problem.random_operands(seed)
-        checksums = [checksum(a) if a.nbytes <= _MOST_CHECKSUM else None for a in operands]
-        reference = self._reference(seed, operands)
-        return _Input([self.device.put(a) for a in operands], checksums, reference)
-
-    def _reference(self, seed: int, operands: Sequence[Array]) -> Array:
-        name = f"{zlib.crc32(self.problem.text.encode()):08x}-{seed}.npy"
-        file = None if self._folder is None else self._folder / name
-        if file is not None and file.exists():
-            return _load(file)
-        wide = [a if a.dtype.kind in "iub" else a.astype(np.float64) for a in operands]
-        with np.errstate(all="ignore"):
-            reference: Array = np.asarray(self.problem.reference(*wide))
-        if file is not None:
-            partial = file.with_suffix(".part.npy")
-            np.save(partial, reference)
-            os.replace(partial, file)
-            return _load(file)
-        return reference
+    def _make_inputs(self) -> list[TrialInput]:
+        return trial_inputs(self.problem, self.device, self._seed, self._folder)
 
     def check(self, key: int, kernel: Kernel, config: Config) -> Checked:
         """Build a candidate, check it, and keep it under ``key`` if it is right."""
@@ -171,7 +133,7 @@ class Bench:
         self._built[key] = _Built(call, repeats)
         return Checked(error, build, run, repeats)
 
-    def _bound(self, run: Run, given: _Input) -> partial[Any]:
+    def _bound(self, run: Run, given: TrialInput) -> partial[Any]:
         """Return ``run`` on these operands, the constants packed if the problem says so."""
         pack = getattr(run, "prepack", None)
         if not self.problem.packed or pack is None:
@@ -222,13 +184,11 @@ class Bench:
             outside = self._out.broken()
             if outside:
                 raise KernelFailure("wrong", f"it wrote {outside} its output")
-            for operand, buffer, before in zip(
-                self.problem.operands, given.buffers, given.checksums, strict=True
-            ):
-                if before is not None and checksum(self.device.get(buffer)) != before:
-                    # What follows must not be judged by inputs that are spoilt.
-                    self._inputs = self._make_inputs()
-                    raise KernelFailure("wrong", f"it changed its operand {operand.name}")
+            changed = given.changed()
+            if changed is not None:
+                # What follows must not be judged by inputs that are spoilt.
+                self._inputs = self._make_inputs()
+                raise KernelFailure("wrong", f"it changed its operand {changed}")
             yield relative_error(self._out.result(), given.reference)
 
     @staticmethod
@@ -327,9 +287,3 @@ def _failure(caught: BaseException, phase: str) -> tuple[str, str]:
     if isinstance(caught, SystemExit):
         return "crash", f"it called sys.exit({caught.code!r})"
     return phase, f"{type(caught).__name__}: {caught}"
-
-
-def _load(file: Path) -> Array:
-    # Mapped: a reference is as large as two float32 outputs, and every process needs it.
-    mapped: Array = np.load(file, mmap_mode="r")
-    return mapped

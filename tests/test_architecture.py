@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[str, str]] = {
         f"registry records measure backend settings {BASE}",
     ),
     "worker": (
-        "worker worker_child nursery runner trial guard",
+        "worker worker_child nursery runner trial trial_inputs guard",
         f"measure registry backend settings {BASE}",
     ),
     "tuner": (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -326,20 +325,6 @@ def test_empty_output(problem: Problem) -> None:
     bench.prepare(empty, 0)
     assert bench.check(0, Given(multiply), Config()).failure is None
     assert bench.sample([0])[0].seconds >= 0
-
-
-def test_references_are_kept_in_the_folder(problem: Problem, tmp_path: Path) -> None:
-    """A process that takes over finds the references, and they are the same."""
-    first, second = (Bench(FakeBackend().open(0), folder=tmp_path) for _ in range(2))
-    first.prepare(problem, 1)
-    files = sorted(tmp_path.iterdir())
-    assert len(files) == 2
-    second.prepare(problem, 1)
-    assert sorted(tmp_path.iterdir()) == files
-    for mine, theirs in zip(first._inputs, second._inputs, strict=True):
-        assert np.array_equal(mine.reference, theirs.reference)
-        assert mine.reference.dtype == np.float64
-    assert not np.array_equal(first._inputs[0].reference, first._inputs[1].reference)
 
 
 def test_progress_is_told_before_anything_dangerous(problem: Problem) -> None:
