@@ -354,3 +354,30 @@ def test_a_pass_of_a_plugin_runs_and_can_be_left_out() -> None:
         assert types(hwkit.load(proto, without=("negate",))) == ["Neg"]
     finally:
         registry().unregister("negate")
+
+
+def test_layout_takes_scales_of_an_attribute_along() -> None:
+    """Operator set 7 has the scales of an Upsample as an attribute, in the order of the axes."""
+    nodes = [
+        conv("x", "a"),
+        helper.make_node("Upsample", ["a"], ["y"], scales=[1.0, 1.0, 2.0, 3.0]),
+    ]
+    proto = model_of(nodes, (1, 3, 5, 6), [weights((4, 3, 1, 1), "w")], opset=7)
+    assert compare(proto, "layout")[0] == ["Transpose", "Conv", "Upsample", "Transpose"]
+
+
+def test_layout_takes_a_small_operand_along() -> None:
+    """A factor for each channel, made by products, does not turn the image back."""
+    nodes = [
+        conv("x", "a"),
+        helper.make_node("GlobalAveragePool", ["a"], ["b"]),
+        helper.make_node("Flatten", ["b"], ["c"]),
+        helper.make_node("MatMul", ["c", "m"], ["d"]),
+        helper.make_node("Reshape", ["d", "s"], ["e"]),
+        helper.make_node("Mul", ["a", "e"], ["f"]),
+        conv("f", "y", "v"),
+    ]
+    constants = [weights((8, 3, 1, 1), "w"), weights((8, 8), "m"), weights((4, 8, 1, 1), "v")]
+    constants.append(onnx.numpy_helper.from_array(np.array([1, 8, 1, 1]), "s"))
+    found, _ = compare(model_of(nodes, (1, 3, 9, 9), constants), "layout")
+    assert found.count("Transpose") == 2

@@ -208,7 +208,7 @@ class ConvTranspose(NodeType):
             return tuple(sizes), tuple(pads[:rank])
         wanted = list(wanted)[-rank:]
         total = [max(f - s, 0) for f, s in zip(full, wanted, strict=True)]
-        before = [t - t // 2 if mode == "SAME_LOWER" else t // 2 for t in total]
+        before = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in total]
         return tuple(wanted), tuple(before)
 
     def build(self, node: Node, setting: Setting) -> Built:

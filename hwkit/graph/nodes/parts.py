@@ -12,7 +12,7 @@ from ..ir import Array, Node, check_bytes
 from ..nodetype import Glue, NodeType, Spec2, dummy
 from .axes import axis_of
 
-__all__ = ["node_types"]
+__all__ = ["node_types", "within", "wrapped"]
 
 
 def _concat(node: Node, *arrays: Any) -> Any:
@@ -94,19 +94,19 @@ def _slices(node: Node, rank: int) -> tuple[slice, ...]:
         step = steps[i] if steps else 1
         if not -rank <= axis < rank or step == 0:
             raise ArgumentError(f"node {node} slices the axis {axis} of {rank} in steps of {step}")
-        # An end far before the beginning means down to the first element, which None says.
-        stop = None if step < 0 and end < -(2**31) + 1 else end
-        found[axis] = slice(start, stop, step)
+        found[axis] = slice(start, end, step)
     return tuple(found)
 
 
 def _slice(node: Node, x: Array, *_: Any) -> Any:
     found = list(_slices(node, x.ndim))
     for axis, part in enumerate(found):
-        downward = part.step is not None and part.step < 0 and part.stop is not None
-        # Python reads -1 as the last element, ONNX as well, but below -size there is none.
-        if downward and part.stop < -x.shape[axis]:
-            found[axis] = slice(part.start, None, part.step)
+        if part.step is not None and part.step < 0:
+            # Below -size there is nothing: from there means from the first element, to there means
+            # down to it, which None says.
+            size = x.shape[axis]
+            stop = None if part.stop < -size else part.stop
+            found[axis] = slice(max(part.start, -size), stop, part.step)
     return x[tuple(found)]
 
 
@@ -134,7 +134,7 @@ class Slice(Glue):
 
 def _gather(node: Node, x: Array, indices: Array) -> Any:
     axis = axis_of(node, x.ndim)
-    return np.take(x, _wrapped(node, indices, x.shape[axis]), axis)
+    return np.take(x, wrapped(node, indices, x.shape[axis]), axis)
 
 
 def _gather_shape(node: Node, limit: int) -> list[Spec2]:
@@ -142,12 +142,17 @@ def _gather_shape(node: Node, limit: int) -> list[Spec2]:
     axis = axis_of(node, len(x.sizes))
     shape = (*x.sizes[:axis], *indices.sizes, *x.sizes[axis + 1 :])
     if indices.data is not None:
-        _wrapped(node, dummy(indices), x.sizes[axis])
+        wrapped(node, dummy(indices), x.sizes[axis])
     check_bytes(shape, x.kind.itemsize, limit, f"the result of node {node}")
     return [(shape, x.kind)]
 
 
-def _wrapped(node: Node, indices: Array, size: int) -> Array:
+def wrapped(node: Node, indices: Array, size: int) -> Array:
+    """Return indices of an axis as not negative.
+
+    Raises:
+        ArgumentError: one is outside its size.
+    """
     if indices.size and (indices.min() < -size or indices.max() >= size):
         raise ArgumentError(f"node {node} asks for an element outside the {size} that there are")
     return np.where(indices < 0, indices + size, indices)
@@ -155,7 +160,22 @@ def _wrapped(node: Node, indices: Array, size: int) -> Array:
 
 def _gather_elements(node: Node, x: Array, indices: Array) -> Any:
     axis = axis_of(node, x.ndim)
-    return np.take_along_axis(x, _wrapped(node, indices, x.shape[axis]), axis)
+    part = x[within(node, x, indices, axis)]
+    return np.take_along_axis(part, wrapped(node, indices, x.shape[axis]), axis)
+
+
+def within(node: Node, x: Array, indices: Array, axis: int) -> tuple[slice, ...]:
+    """Return the part of ``x`` that indices by element speak of: they may be fewer than ``x`` has.
+
+    Raises:
+        ArgumentError: there are more of them along another axis.
+    """
+    sizes = [*indices.shape[:axis], *x.shape[axis : axis + 1], *indices.shape[axis + 1 :]]
+    if x.ndim != indices.ndim or any(n > s for n, s in zip(sizes, x.shape, strict=True)):
+        raise ArgumentError(
+            f"node {node} has indices of shape {indices.shape} for an array of {x.shape}"
+        )
+    return tuple(slice(0, size) for size in sizes)
 
 
 def _gather_nd(node: Node, x: Array, indices: Array) -> Any:

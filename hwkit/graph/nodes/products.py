@@ -13,7 +13,7 @@ from ...arrays import Spec
 from ...errors import ArgumentError
 from ...ops import matmul
 from ..ir import Array, Node, Value, check_bytes
-from ..nodetype import Built, NodeType, Setting, Spec2
+from ..nodetype import Built, Glue, NodeType, Setting, Spec2
 from .convolution import call_plan
 
 __all__ = ["Gemm", "MatMul", "node_types"]
@@ -168,6 +168,14 @@ def _product_shape(a: Value, b: Value) -> tuple[int, ...]:
     return (*batch, *rows, *(right[-1:] if len(right) > 1 else ()))
 
 
+def _einsum(node: Node, *arrays: Array) -> Any:
+    equation = str(node.get("equation", "")).replace(" ", "")
+    kind = arrays[0].dtype
+    if kind.kind == "V":  # bfloat16, which numpy does not sum
+        arrays = tuple(a.astype(np.float32) for a in arrays)
+    return np.einsum(equation, *arrays, optimize=True).astype(kind, copy=False)
+
+
 def node_types() -> list[NodeType]:
     """Return the node types of this module."""
-    return [Gemm(), MatMul()]
+    return [Gemm(), MatMul(), Glue("Einsum", function=_einsum)]

@@ -79,6 +79,8 @@ def _source(node: Node, n: int, m: int, scale: float, roi: tuple[float, float]) 
         return x * (n - 1) / (scale * n - 1) if m > 1 else x * 0
     if mode == "half_pixel":
         return (x + 0.5) / scale - 0.5
+    if mode == "tf_half_pixel_for_nn":  # until operator set 12
+        return (x + 0.5) / scale
     if mode == "pytorch_half_pixel":
         return (x + 0.5) / scale - 0.5 if m > 1 else x * 0
     if mode == "half_pixel_symmetric":
@@ -95,7 +97,8 @@ def _source(node: Node, n: int, m: int, scale: float, roi: tuple[float, float]) 
 def _nearest(node: Node, places: Array, n: int) -> Array:
     mode = node.get("nearest_mode", "round_prefer_floor")
     if node.type == "Upsample" or node.version < 11:
-        mode = "floor"
+        # Operator set 10 leaves it open; onnxruntime, and onnx's own test, round up to shrink.
+        mode = "ceil" if len(places) < n else "floor"
     rounded = {
         "round_prefer_floor": np.ceil(places - 0.5),
         "round_prefer_ceil": np.floor(places + 0.5),
@@ -164,8 +167,8 @@ def _target(node: Node, shape: tuple[int, ...]) -> tuple[list[int], list[float],
             if not 0 < scale < 2**31:
                 raise ArgumentError(f"node {node} has the scale {scale}")
             scales[axis] = scale
-            span = region[rank + axis] - region[axis] if _crops(node) else 1.0
-            wanted[axis] = math.floor(shape[axis] * span * scale)
+            # Scales are of the whole axis, whatever is cropped: onnxruntime and onnx agree.
+            wanted[axis] = math.floor(shape[axis] * scale)
     else:
         raise ArgumentError(f"node {node} has neither scales nor sizes")
     return wanted, scales, region

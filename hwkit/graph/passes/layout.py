@@ -100,9 +100,9 @@ def _follows(node: Node, twins: dict[Value, Value]) -> bool:
     if node.type in _FOLLOW:
         if node.type in ("Clip", "Dropout"):
             return len(outputs) == 1
-        # The others must be images as well, or the same for every place.
+        # The others must be images as well, the same for every place, or small.
         others = [v for v in values if v not in images]
-        return all(v.data is not None and _spread(v) for v in others)
+        return all(_spread(v) if v.data is not None else _small(v, outputs[0]) for v in others)
     if node.type in ("Resize", "Upsample"):
         return _scales(node)
     if node.type not in _AXES:
@@ -115,6 +115,12 @@ def _spread(value: Value) -> bool:
     return math.prod(value.sizes) == 1 or len(value.sizes) <= 4
 
 
+def _small(value: Value, result: Value) -> bool:
+    """Whether a value is soon transposed beside the work that is to be done with it."""
+    few = math.prod(value.sizes) * 8 <= math.prod(result.sizes)
+    return len(value.sizes) == 4 and few and value.kind.name in _FLOATS
+
+
 def _scales(node: Node) -> bool:
     """Resizing whose parameters name all four axes, with no axes attribute to translate."""
     known = [node.inputs[i] for i in range(1, len(node.inputs)) if node.has(i)]
@@ -124,15 +130,18 @@ def _scales(node: Node) -> bool:
 
 def _follow(node: Node, twins: dict[Value, Value]) -> list[Node]:
     attributes = dict(node.attributes)
+    made: list[Node] = []
     inputs: list[Value | None] = []
     parameters = node.type in ("Clip", "Split", "Dropout", "Resize", "Upsample")
     for index, value in enumerate(node.inputs):
         if value is None or (parameters and index > 0):
             inputs.append(_permuted(node, value))
-        elif value in twins:
-            inputs.append(twins[value])
+        elif value.data is None:
+            inputs.append(_last(value, twins, made))
         else:
-            inputs.append(_constant(node, value))
+            inputs.append(twins[value] if value in twins else _constant(node, value))
+    if node.type == "Upsample" and len(attributes.get("scales") or ()) == 4:
+        attributes["scales"] = [attributes["scales"][axis] for axis in _LAST]
     if node.type in _AXES:
         axis = int(attributes.get("axis", 1 if node.type in ("Concat", "LRN") else 0)) % 4
         # Axis 1 of the image is the last of its twin.
@@ -142,7 +151,7 @@ def _follow(node: Node, twins: dict[Value, Value]) -> list[Node]:
         if value is not None:
             twins[value] = _twin(value)
         outputs.append(None if value is None else twins[value])
-    return [Node(node.type, inputs, outputs, attributes, node.name, "", node.version)]
+    return [*made, Node(node.type, inputs, outputs, attributes, node.name, "", node.version)]
 
 
 def _permuted(node: Node, value: Value | None) -> Value | None:
