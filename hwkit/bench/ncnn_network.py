@@ -10,7 +10,7 @@ from ..errors import KernelFailure
 from ..graph import Node, Value
 from ..graph.nodes.windows import window_of
 from .libraries import Array
-from .ncnn_library import FUSED, LAYERS, Network, Parameter
+from .ncnn_model import FUSED, LAYERS, Network, Parameter, activation_values
 from .networks import folded
 
 __all__ = ["written"]
@@ -166,8 +166,7 @@ def _activation(node: Node) -> dict[str, dict[int, float]]:
         return {}
     name, _, numbers = text.partition(":")
     values = [float(number) for number in numbers.split(",") if number]
-    values = {"relu6": [0.0, 6.0], "hard_swish": [1 / 6, 0.5]}.get(name, values)
-    return {LAYERS[name]: dict(enumerate(values))}
+    return {LAYERS[name]: dict(enumerate(activation_values(name, values)))}
 
 
 def _unwritten(node: Node) -> KernelFailure:
