@@ -123,7 +123,7 @@ def _budget(problem: str, tolerance: float | str | None) -> float:
 
 def gathered(records: Iterable[Record], tolerance: float | str | None = None) -> list[Group]:
     """Return groups in the order of their device, then of their problem."""
-    from ..records.record import canonical
+    from ..records.digest import canonical
 
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:

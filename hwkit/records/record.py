@@ -14,16 +14,12 @@ from datetime import datetime, timezone
 from functools import cached_property, lru_cache
 from typing import Any
 
-try:  # what hashlib has, without OpenSSL, which takes milliseconds to load
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
-
 from ..backend import Fingerprint
 from ..config import Config
 from ..errors import ArgumentError
 from ..measure import Measurement
 from ..runoff import Paired
+from .digest import blake2b, canonical, device_digest
 from .legal import (
     MAX_CONFIG,
     MAX_PROBLEM,
@@ -38,16 +34,7 @@ from .legal import (
     require,
 )
 
-__all__ = [
-    "FORMAT",
-    "MAX_LINE",
-    "RACED",
-    "Record",
-    "blake2b",
-    "canonical",
-    "device_digest",
-    "now",
-]
+__all__ = ["FORMAT", "MAX_LINE", "RACED", "Record", "now"]
 
 FORMAT = 1
 """Version of a line without a run-off, as all were at first."""
@@ -64,19 +51,7 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _config = lru_cache(4096)(Config.parse)
-
-
-def canonical(value: object) -> str:
-    """Return the one JSON text of plain data: sorted names, no spaces, ASCII, no NaN."""
-    return _encode(value)
-
-
-def device_digest(arch: str, fingerprint: Fingerprint) -> str:
-    """Return the hash of a device and its environment, 32 hexadecimal digits."""
-    content = [arch, dict(fingerprint.identity), dict(fingerprint.environment)]
-    return blake2b(_encode(content).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +163,7 @@ class Record:
         # No part can hold the separator: texts are checked to be printable.
         parts = (
             self.format, self.problem, self.kernel, self.version, self.config_text, self.device,
-            measured.seconds, _encode(measured.samples), measured.error, measured.failure,
+            measured.seconds, canonical(measured.samples), measured.error, measured.failure,
             measured.reason, measured.contended, self.strict, self.deterministic, self.workspace,
             self.origin, self.created, self.default, *(astuple(self.race) if self.race else ()),
         )  # fmt: skip
@@ -277,23 +252,13 @@ class Record:
             ArgumentError: a value is not legal.
             KeyError: a field is missing.
         """
-        failure, problem, config = data["failure"], data["problem"], data["config"]
-        require(failure is None or isinstance(failure, str), "failure", failure)
-        require(failure is None or data["seconds"] is None, "time of a failure", data["seconds"])
+        problem, config = data["problem"], data["config"]
         require(is_text(problem, MAX_PROBLEM), "problem", problem)
         require(is_text(config, MAX_CONFIG), "config", config)
-        seconds = data["seconds"] if failure is None else math.inf
-        error, samples = _read_error(data["error"]), tuple(data["samples"])
-        try:
-            measurement = Measurement(
-                seconds, samples, error, failure, data["reason"], data["contended"]
-            )
-        except ValueError as unknown:
-            raise ArgumentError(f"the record cannot be read: {unknown}") from None
         values = {name: data[name] for name in _PLAIN}
         values["op"] = problem.split(" ", 1)[0]
         values["config"] = _config(config)
-        values["measurement"] = measurement
+        values["measurement"] = _read_measurement(data)
         race = data.get("race")
         values["race"] = None if race is None else Paired(**race)
         if known is None:
@@ -309,6 +274,23 @@ _PLAIN = (
     "problem", "kernel", "version", "arch", "strict", "deterministic", "workspace", "origin",
     "created", "default",
 )  # fmt: skip
+
+
+def _read_measurement(data: Mapping[str, Any]) -> Measurement:
+    failure, seconds = data["failure"], data["seconds"]
+    require(failure is None or isinstance(failure, str), "failure", failure)
+    require(failure is None or seconds is None, "time of a failure", seconds)
+    try:
+        return Measurement(
+            seconds if failure is None else math.inf,
+            tuple(data["samples"]),
+            _read_error(data["error"]),
+            failure,
+            data["reason"],
+            data["contended"],
+        )
+    except ValueError as unknown:
+        raise ArgumentError(f"the record cannot be read: {unknown}") from None
 
 
 def _print_error(error: float) -> float | str | None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from ..backend import Fingerprint
 from ..errors import ArgumentError
+from .digest import blake2b, canonical, device_digest
 from .legal import check_facts
 from .ranking import reading_score
-from .record import Record, blake2b, canonical, device_digest
+from .record import Record
 from .schema import TRIALS
 
 __all__ = [

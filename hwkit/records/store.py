@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from ..backend import Fingerprint
 from . import quarantine, rows, schema
 from .access import CHUNK, Access, NotKept, insert
+from .digest import canonical, device_digest
 from .ranking import MOST_TIE
-from .record import Record, canonical, device_digest
+from .record import Record
 
 __all__ = ["Near", "NotKept", "QUERIES", "ROW", "Store", "Top"]
 
