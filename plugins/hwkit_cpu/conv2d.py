@@ -85,8 +85,10 @@ class _Conv2d(tiles.ProductKernel):
         return run
 
     def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return a bound for random operands."""
-        return 1e-15 if problem.dtypes.input == "float64" else 8e-7
+        """Return a bound for random operands: blocks of the depth are summed one after another."""
+        depth = float(_depth(problem))
+        block = min(float(config["kc"]), depth)
+        return tiles.rounding(problem.dtypes.input == "float64", block + depth / max(block, 1.0))
 
     def _values(self, problem: Problem) -> dict[str, Any]:
         double = problem.dtypes.input == "float64"

@@ -59,7 +59,9 @@ class GemmKernel(tiles.ProductKernel):
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: blocks of the depth are summed one after another."""
-        return 1e-15 if problem.dtypes.input == "float64" else 8e-7
+        k = float(problem["k"])
+        block = min(float(config.get("kc", k)), k)
+        return tiles.rounding(problem.dtypes.input == "float64", block + k / max(block, 1.0))
 
 
 def first_tile(double: bool) -> str:

@@ -11,6 +11,8 @@ __all__ = ["Bfloat16Gemm", "DotGemm", "Int8Gemm", "StreamGemm", "kernels"]
 
 # The kernels do so many rows at a time.
 _ROWS_AT_A_TIME = 4
+# So many terms are summed in registers, and so many in one place of memory, as in C.
+_DEPTH, _MOST_DEPTH = 8, 8192
 # A matrix of more bytes than this is read from memory, time and again.
 _LARGE = 1 << 23
 
@@ -81,6 +83,11 @@ class DotGemm(_FewRows):
             return "takes a as it is and b transposed (layout nt)"
         return super().supports(problem)
 
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands: each element of a vector has a sum of its own."""
+        double = problem.dtypes.input == "float64"
+        return tiles.rounding(double, problem["k"] / tiles.facts(double).vector)
+
 
 class StreamGemm(_FewRows):
     """Few rows of a with all rows of b, a few of them at a time, read once and not copied."""
@@ -95,6 +102,12 @@ class StreamGemm(_FewRows):
         if any(transposes(problem)):
             return "takes no transposed operand"
         return super().supports(problem)
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands: what is summed in registers is added in memory."""
+        k = problem["k"]
+        summed = _DEPTH + min(k, _MOST_DEPTH) / _DEPTH + k / _MOST_DEPTH
+        return tiles.rounding(problem.dtypes.input == "float64", summed)
 
 
 class _NarrowGemm(_FewRows):

@@ -6,6 +6,7 @@ found for one shape is legal for its neighbours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple, Union
@@ -27,6 +28,7 @@ __all__ = [
     "operand_arguments",
     "out_size",
     "refusal",
+    "rounding",
     "thread_ladder",
     "threads_for",
     "tile_of",
@@ -68,6 +70,20 @@ class ProductKernel(Kernel):
         """Return the bytes of what a run packs, and of what each of its threads needs."""
         found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
         return found
+
+
+def rounding(double: bool, depth: float) -> float:
+    """Return a bound for the relative error of sums of random products.
+
+    Rounding is a random walk: 0.3 units for the root of what is added up (Higham and Mary, "A new
+    approach to probabilistic rounding error analysis", 2019), and a little more for what is short.
+
+    Args:
+        double: whether in float64, else float32.
+        depth: how many products are added up one after the other.
+    """
+    unit = 2.0**-53 if double else 2.0**-24
+    return unit * max(13.4, 0.36 * math.sqrt(depth))
 
 
 @cache

@@ -148,7 +148,9 @@ class WinogradConv2d(tiles.ProductKernel):
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: rounding grows as the root of what is summed."""
-        summed = float(min(int(config["kc"]), problem["c"] // problem["groups"]))
+        c = float(problem["c"] // problem["groups"])
+        block = max(min(float(config["kc"]), c), 1.0)
+        summed = block + c / block - 1
         first, more = _ERRORS[self.m]
         bound: float = first + more * summed**0.5
         return bound * 2.0**-28 if problem.dtypes.input == "float64" else bound

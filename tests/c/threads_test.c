@@ -1,16 +1,25 @@
 /* Stress test of cython/threads.c; meant to run under -fsanitize=thread as well.
- * Prints "ok" and the cost of an empty region; returns 1 at the first wrong sum. */
+ * Prints "ok" and the cost of an empty region; returns 1 at the first wrong sum.
+ * The source is included, so that threads can be refused and steps be taken out of turn. */
 #define _GNU_SOURCE
-#include "threads.h"
-
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+
+int create_or_refuse(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+#define pthread_create create_or_refuse
+#include "threads.c"
+#undef pthread_create
+
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+enum { MANY = MAX_RANGES + 8, MOST_SECONDS = 60 };
+
+static int refuse_after = MANY; /* so many more threads are to be had */
+
+int create_or_refuse(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                     void *argument)
+{
+    return --refuse_after < 0 ? EAGAIN : pthread_create(thread, attributes, start, argument);
+}
 
 typedef struct {
     int64_t chunks;
@@ -57,6 +66,162 @@ static int check(int64_t chunks, int threads, int nested, int64_t ns)
     return bad;
 }
 
+/* ---- threads that are slow, late or missing ---------------------------------------------------- */
+
+typedef struct {
+    int want;               /* so many chunks are held until ... */
+    int64_t finished;       /* ... so many others are done */
+    _Atomic int holding, gave_up;
+    _Atomic int64_t done;
+    _Atomic int inside, most_inside;
+} holdup;
+
+static void wait_in_chunk(holdup *h, _Atomic int64_t *count, int64_t reached)
+{
+    const int64_t start = now_ns();
+    while (atomic_load(count) < reached && !atomic_load(&h->gave_up)) {
+        if (now_ns() - start > INT64_C(1000000000) * MOST_SECONDS)
+            atomic_store(&h->gave_up, 1);
+        sched_yield();
+    }
+}
+
+static void hold_some(void *ctx, int64_t chunk)
+{
+    holdup *h = ctx;
+    (void)chunk;
+    if (atomic_fetch_add(&h->holding, 1) < h->want)
+        wait_in_chunk(h, &h->done, h->finished);
+    else
+        atomic_fetch_add(&h->done, 1);
+}
+
+/* All but one thread hold a chunk each: the last one does all the others, whose ever they are. */
+static int slow_threads_delay_nobody(int64_t chunks, int threads)
+{
+    holdup h = {.want = threads - 1, .finished = chunks - (threads - 1)};
+    int used = hwkit_parallel(chunks, hold_some, &h, threads);
+    if (used == threads && !h.gave_up && h.done == h.finished)
+        return 0;
+    printf("%lld of %lld chunks done beside %d slow threads of %d\n", (long long)h.done,
+           (long long)h.finished, threads - 1, used);
+    return 1;
+}
+
+static void meet(void *ctx, int64_t chunk)
+{
+    holdup *h = ctx;
+    (void)chunk;
+    atomic_fetch_add(&h->done, 1);
+    wait_in_chunk(h, &h->done, h->want);
+}
+
+/* Each thread keeps one chunk until all threads have one: none sleeps on. */
+static int all_threads_come(int threads, int rounds)
+{
+    for (int i = 0; i < rounds; i++) {
+        holdup h = {.want = threads};
+        hwkit_parallel(threads, meet, &h, threads);
+        if (h.gave_up) {
+            printf("%d of %d threads came\n", (int)h.done, threads);
+            return 1;
+        }
+        if (i % 2)
+            usleep(SPIN_MOST_NS / 1000 + 500); /* all are asleep, or about to be */
+    }
+    return 0;
+}
+
+static void count_inside(void *ctx, int64_t chunk)
+{
+    holdup *h = ctx;
+    int inside = atomic_fetch_add(&h->inside, 1) + 1, most = atomic_load(&h->most_inside);
+    (void)chunk;
+    while (inside > most && !atomic_compare_exchange_weak(&h->most_inside, &most, inside))
+        ;
+    sched_yield();
+    atomic_fetch_sub(&h->inside, 1);
+}
+
+/* Workers that were in a large job do not come to a smaller one. */
+static int no_more_threads_than_asked(void)
+{
+    for (int i = 0; i < 200; i++) {
+        holdup h = {0};
+        int threads = i % 2 ? 2 + i % 3 : 8;
+        hwkit_parallel(40, count_inside, &h, threads);
+        if (h.most_inside > threads) {
+            printf("%d threads where %d were asked for\n", h.most_inside, threads);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+typedef struct {
+    uint64_t generation; /* of the job before this one */
+    _Atomic int64_t sum;
+} lateness;
+
+static void come_late(void *ctx, int64_t chunk)
+{
+    lateness *l = ctx;
+    /* What a worker does that saw the last job and reads the fields of this one. */
+    for (uint32_t thread = 0; thread < MANY; thread++)
+        take_part(l->generation, thread);
+    atomic_fetch_add(&l->sum, chunk + 1);
+}
+
+static int who_comes_late_takes_nothing(void)
+{
+    for (int64_t chunks = 2; chunks < 100; chunks += 7) {
+        lateness l = {0};
+        hwkit_parallel(chunks + 50, nothing, NULL, 4);
+        l.generation = atomic_load(&pool.ranges[0].word) >> UNIT_BITS;
+        take_part(l.generation, 1); /* it is closed, and its fields are still there */
+        hwkit_parallel(chunks, come_late, &l, 3);
+        if (l.sum != chunks * (chunks + 1) / 2) {
+            printf("a late thread took part in a job of %lld chunks\n", (long long)chunks);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int ranges_hold_each_unit_once(void)
+{
+    int bad = 0;
+    for (uint32_t cut = 1; cut <= MAX_RANGES; cut++)
+        for (uint32_t step = 0; step < 9; step++) {
+            uint32_t units = step < 8 ? cut + step : (uint32_t)UNIT_MASK - 1;
+            bad += range_start(units, cut, 0) != 0 || range_start(units, cut, cut) != units;
+            for (uint32_t at = 0; at < cut; at++) /* none is empty, so each thread has a part */
+                bad += range_start(units, cut, at) >= range_start(units, cut, at + 1);
+        }
+    if (bad)
+        printf("%d ranges are wrong\n", bad);
+    return bad;
+}
+
+/* The first job of the process: no thread is to be had, then two, then all. */
+static int threads_are_refused(void)
+{
+    int bad = 0;
+    for (int have = 0; have <= 2; have += 2) {
+        holdup h = {0};
+        refuse_after = have;
+        int used = hwkit_parallel(500, count_inside, &h, 8);
+        bad += used != have + 1 || h.most_inside > used || check(100, 8, 1, -1);
+        refuse_after = have ? MANY : 0;
+    }
+    bad += hwkit_parallel(500, nothing, NULL, 8) != 8;
+    if (bad)
+        printf("a job without its threads is wrong\n");
+    return bad;
+}
+
+/* ---- other threads of the program -------------------------------------------------------------- */
+
 static void *caller(void *argument)
 {
     unsigned seed = *(unsigned *)argument;
@@ -101,6 +266,30 @@ static int after_fork(void)
     return status != 0;
 }
 
+static void *keep_busy(void *argument)
+{
+    intptr_t bad = 0;
+    while (!atomic_load((_Atomic int *)argument))
+        bad += check(200, 4, 0, -1);
+    return (void *)bad;
+}
+
+/* The child has half a job in its memory, and none of the threads that would finish it. */
+static int fork_amid_a_job(void)
+{
+    _Atomic int stop = 0;
+    int bad = 0;
+    void *result;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, keep_busy, &stop))
+        return 1;
+    for (int i = 0; i < 20; i++)
+        bad += after_fork();
+    atomic_store(&stop, 1);
+    pthread_join(thread, &result);
+    return bad + (result != NULL);
+}
+
 static double empty_region_us(int threads, int rounds)
 {
     struct timespec a, b;
@@ -114,13 +303,24 @@ static double empty_region_us(int threads, int rounds)
 int main(int argc, char **argv)
 {
     int bad = 0, threads = argc > 1 ? atoi(argv[1]) : 4;
+    hwkit_threads_limit(MANY);
+    bad += threads_are_refused();
+    bad += ranges_hold_each_unit_once();
+    bad += who_comes_late_takes_nothing();
+    bad += no_more_threads_than_asked();
+    for (int i = 0; i < 10; i++)
+        bad += slow_threads_delay_nobody(400 + i, 2 + i % 4);
+    for (int chunks = MAX_RANGES - 1; chunks < 2 * MANY; chunks++)
+        bad += check(chunks, MANY, chunks % 5 == 0, -1);
+    bad += all_threads_come(4, 40) + all_threads_come(MANY, 10);
+    bad += slow_threads_delay_nobody(1000, MANY);
     hwkit_threads_limit(threads);
     for (int i = 0; i < 500; i++)
         bad += check(i % 40, 1 + i % 5, i % 7 == 0, -1);
     bad += check(20000000, threads, 0, -1); /* more chunks than the word can count */
     bad += concurrent_callers();
     if (argc <= 2)
-        bad += after_fork();
+        bad += after_fork() + fork_amid_a_job();
     bad += check(1000, threads, 1, -1);
     if (bad)
         return 1;

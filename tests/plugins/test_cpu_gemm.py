@@ -13,6 +13,8 @@ import pytest
 from products import EPILOGUES, candidates, check, run_again
 
 from hwkit import Config, Problem
+from hwkit.dispatch import plan_problem
+from hwkit.op import relative_error
 from hwkit.registry import registry
 
 registry().device("cpu:0")
@@ -69,6 +71,30 @@ def test_deep_streams(k: int, epilogue: str) -> None:
         assert kernel.supports(p) is True
         for threads in (1, 2):
             check(kernel, p, Config({"nc": nc, "threads": threads}))
+
+
+@pytest.mark.parametrize("text", ["float32 nn m=4 n=24 k=16000", "float32 nt m=3 n=17 k=50000"])
+def test_deep_sums_are_within_their_bound(text: str) -> None:
+    """What a kernel says of its rounding holds for deep sums, by which tolerances choose."""
+    p = problem("gemm " + text)
+    operands = p.random_operands()
+    wanted = p.reference(*(a.astype(np.float64) for a in operands))
+    for kernel in supporting(p):
+        for config in candidates(kernel, p, random.Random(0), 2):
+            out = np.empty(p.output.shape, p.output.dtype)
+            kernel.build(p, config)(*operands, out=out)
+            bound = kernel.error_bound(p, config)
+            assert bound / 10 < relative_error(out, wanted) <= bound, (kernel, config)
+            if kernel.name in ("packed_gemm", "stream_gemm"):
+                assert bound < p.error_budget() / 2
+
+
+def test_a_sum_too_deep_for_a_tolerance_is_done_by_another_kernel() -> None:
+    """One sum of 9000 terms rounds more than 1e-6, and that of blocks less."""
+    text = "gemm float32 nn m=4 n=24 k=9000"
+    assert plan_problem(text, tolerance=1e-6).kernel.name in ("packed_gemm", "stream_gemm")
+    (deep,) = (k for k in supporting(problem(text)) if k.name == "unpacked_gemm")
+    assert deep.error_bound(problem(text), deep.default(problem(text))) > 1e-6
 
 
 @pytest.mark.parametrize("b", [1, 2, 5])
