@@ -32,12 +32,12 @@ from ..op import Problem
 from .access import ADVICE
 from .cleaning import clean, counts, verify
 from .layered import Layered
-from .lines import read_lines, write_lines
+from .lines import read_any, write_lines
 from .matching import Layer, Match, nearest, on_identity, on_others
 from .ranking import pick, score, standings
 from .record import Record
 from .rows import device_key
-from .store import NotKept, Store
+from .store import NotKept
 
 __all__ = ["Database"]
 
@@ -245,29 +245,11 @@ class Database(Layered):
         Raises:
             DatabaseError: the file cannot be read.
         """
-        path = Path(path)
         bad: dict[str, str] = {}
-        try:
-            with open(path, "rb") as file:
-                is_database = file.read(16) == b"SQLite format 3\0"
-            if is_database:
-                other = Store(path, read_only=True)
-                records: Iterator[Record] = iter(other)
-            else:
-                other, records = Store(None), read_lines(path, bad)
-            added = 0
-            while batch := list(islice(records, _CHUNK)):
-                added += self.add_all(batch)
-        except OSError as error:
-            raise DatabaseError(
-                f"{path} cannot be read ({error.strerror}): name a file of 'hwkit db export', or a "
-                "database"
-            ) from None
-        bad |= other.bad
-        refusal = other.refusal
-        other.close()
-        if refusal is not None:
-            raise DatabaseError(f"{path} cannot be merged, {refusal}: nothing more of it was added")
+        added = 0
+        records = read_any(Path(path), bad)
+        while batch := list(islice(records, _CHUNK)):
+            added += self.add_all(batch)
         if bad:
             where, why = next(iter(bad.items()))
             warnings.warn(

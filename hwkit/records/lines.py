@@ -1,4 +1,4 @@
-"""Records as JSON lines: shipped files, exports. A bad line is left out and counted."""
+"""Records in other files: shipped ones, exports, databases to merge. A bad line is left out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from ..errors import ArgumentError, HwkitWarning
+from ..errors import ArgumentError, DatabaseError, HwkitWarning
 from .record import MAX_LINE, Record
 from .store import Store
 
-__all__ = ["Shipped", "read_lines", "write_lines"]
+__all__ = ["Shipped", "read_any", "read_lines", "write_lines"]
 
 
 def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]:
@@ -46,6 +47,36 @@ def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]
                 yield Record.from_json(line)
             except ArgumentError as error:
                 bad[f"{path.name}:{number}"] = str(error)
+
+
+def read_any(path: Path, bad: dict[str, str]) -> Iterator[Record]:
+    """Yield the Records of a file, which holds JSON lines or is another database.
+
+    Args:
+        path: the file.
+        bad: gets where to what is wrong, for each Record that is left out.
+
+    Raises:
+        DatabaseError: the file cannot be read, or not to its end.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_database = file.read(16) == b"SQLite format 3\0"
+        if not is_database:
+            yield from read_lines(path, bad)
+            return
+        with closing(Store(path, read_only=True)) as other:
+            yield from other
+            bad.update(other.bad)
+    except OSError as error:
+        raise DatabaseError(
+            f"{path} cannot be read ({error.strerror}): name a file of 'hwkit db export', or a "
+            "database"
+        ) from None
+    if other.refusal is not None:
+        raise DatabaseError(
+            f"{path} cannot be merged, {other.refusal}: nothing more of it was added"
+        )
 
 
 def write_lines(path: Path, records: Iterable[Record]) -> int:
