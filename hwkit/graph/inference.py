@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 
 from ..errors import ArgumentError
+from .failures import guarded
 from .ir import Graph, Node, check_bytes
-from .nodetype import NodeType, Setting, evaluate, guarded
+from .nodetype import NodeType, Setting, evaluate
 from .reading import node_type
 
 __all__ = ["deciding_inputs", "infer", "infer_node", "kind_of"]

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..dispatch import plan_problem
-from ..errors import ArgumentError, HwkitError, NoKernel, Unavailable
 from ..op import Problem
 from ..plans import Plan
 from ..registry import registry
 from ..selection import select
 from ..settings import settings
-from .ir import Array, Node, Value, one_line
+from .ir import Array, Node, Value
 
 __all__ = [
     "Bind",
@@ -31,8 +30,6 @@ __all__ = [
     "View",
     "dummy",
     "evaluate",
-    "failure",
-    "guarded",
 ]
 
 Spec2 = tuple[tuple[int, ...], Any]
@@ -287,33 +284,3 @@ def evaluate(kind: NodeType, node: Node, setting: Setting) -> list[Array]:
             [np.ascontiguousarray(a) if a.ndim else a for a in ins], outs
         )()
     return outs
-
-
-def guarded(node: Node, call: Callable[[], Any]) -> Any:
-    """Return ``call()``; whatever goes wrong is one sentence that names the node.
-
-    Raises:
-        ArgumentError: the node does not fit its inputs.
-    """
-    try:
-        return call()
-    except Exception as error:
-        found = failure(node, error)
-        if found is error:
-            raise
-        raise found from error
-
-
-def failure(node: Node, error: Exception) -> HwkitError:
-    """Return what went wrong at a node as an error of one sentence that names it."""
-    if isinstance(error, HwkitError):
-        if str(node) in str(error):
-            return error
-        kind = type(error) if isinstance(error, (NoKernel, Unavailable)) else ArgumentError
-        return kind(f"node {node} cannot run: {one_line(error)}")
-    if isinstance(error, (MemoryError, RecursionError)):
-        return ArgumentError(f"node {node} needs too much memory: its sizes are absurd")
-    return ArgumentError(
-        f"node {node} does not fit its inputs ({type(error).__name__}: {one_line(error)}): "
-        "check the model with onnx.checker"
-    )

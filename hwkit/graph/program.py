@@ -19,9 +19,10 @@ import numpy as np
 from ..errors import ArgumentError
 from ..plans import Plan
 from .arena import ALIGNMENT, Block, lower_bound, place
+from .failures import failure, guarded
 from .inference import kind_of
 from .ir import Array, Graph, Node, Value
-from .nodetype import Built, Setting, failure, guarded
+from .nodetype import Built, Setting
 
 __all__ = ["Memory", "Program", "Step"]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..failures import guarded
 from ..inference import kind_of
 from ..ir import Graph
-from ..nodetype import Setting, evaluate, guarded
+from ..nodetype import Setting, evaluate
 
 __all__ = ["run"]
 
