@@ -8,7 +8,7 @@ import numpy as np
 
 from .ir import Node
 
-__all__ = ["activation_of", "standalone_of"]
+__all__ = ["activation_of", "bounds_of", "standalone_of"]
 
 _PLAIN = {"Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hard_swish", "Swish": "silu"}
 _ALONE = {"Tanh": "tanh", "Exp": "exp", "Erf": "erf", "Mish": "mish"}
@@ -25,7 +25,7 @@ def activation_of(node: Node) -> str | None:
         return _PLAIN[node.type] if node.get("alpha", 1.0) == 1.0 else None
     if node.type == "LeakyRelu":
         return f"leaky_relu:{_number(node, 'alpha', 0.01)!r}"
-    bounds = _bounds(node)
+    bounds = bounds_of(node)
     if bounds is None:
         return None
     low, high = bounds
@@ -46,7 +46,7 @@ def standalone_of(node: Node) -> str | None:
         numbers = [_number(node, n, d) for n, d in zip(("alpha", "beta"), defaults, strict=False)]
         good = all(map(math.isfinite, numbers))
         return f"{word}:{','.join(map(repr, numbers))}" if good else None
-    bounds = _bounds(node)
+    bounds = bounds_of(node)
     if bounds is None or not bounds[0] <= bounds[1]:
         return activation_of(node)
     return activation_of(node) or f"clip:{bounds[0]!r},{bounds[1]!r}"
@@ -57,7 +57,7 @@ def _number(node: Node, name: str, default: float) -> float:
     return float(np.float32(node.get(name, default)))
 
 
-def _bounds(node: Node) -> tuple[float, float] | None:
+def bounds_of(node: Node) -> tuple[float, float] | None:
     """Return the bounds of a Clip, ``None`` if it is none or they are not known."""
     if node.type != "Clip":
         return None

@@ -94,7 +94,8 @@ def test_every_convolution_of_a_network_is_a_plan_with_its_epilogue() -> None:
 
 
 @pytest.mark.parametrize(
-    "without", ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"]
+    "without",
+    ["constants", "dead", "idioms", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"],
 )
 def test_a_network_gives_the_same_without_a_pass(without: str) -> None:
     """Each pass can be switched off by name."""

@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install on
 helper = onnx.helper
 
 PASSES = ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"]
-PASSES += ["dead_again"]
+PASSES += ["dead_again", "idioms"]
 
 
 def weights(shape: tuple[int, ...], name: str, seed: int = 0) -> Any:
@@ -381,3 +381,64 @@ def test_layout_takes_a_small_operand_along() -> None:
     constants.append(onnx.numpy_helper.from_array(np.array([1, 8, 1, 1]), "s"))
     found, _ = compare(model_of(nodes, (1, 3, 9, 9), constants), "layout")
     assert found.count("Transpose") == 2
+
+
+def chain(*steps: tuple[str, ...]) -> list[Any]:
+    """Return nodes, each given as type, inputs and output."""
+    return [helper.make_node(kind, ins, [out]) for kind, *ins, out in steps]
+
+
+CONSTANTS = {"three": 3.0, "zero": 0.0, "six": 6.0, "sixth": 1 / 6, "one": 1.0, "half": 0.5}
+CONSTANTS |= {"root": 2**0.5, "five": 5.0}
+GATE = [("Add", "a", "three", "b"), ("Clip", "b", "zero", "six", "c")]
+IDIOMS: list[tuple[str, list[tuple[str, ...]]]] = [
+    ("HardSigmoid", [*GATE, ("Div", "c", "six", "y")]),
+    ("HardSwish", [*GATE, ("Mul", "c", "a", "d"), ("Div", "d", "six", "y")]),
+    ("HardSwish", [*GATE, ("Mul", "a", "c", "d"), ("Mul", "sixth", "d", "y")]),
+    ("HardSwish", [*GATE, ("Mul", "c", "sixth", "d"), ("Mul", "a", "d", "y")]),
+    ("Mish", [("Softplus", "a", "b"), ("Tanh", "b", "c"), ("Mul", "a", "c", "y")]),
+    (
+        "Gelu",
+        [
+            ("Div", "a", "root", "b"),
+            ("Erf", "b", "c"),
+            ("Add", "c", "one", "d"),
+            ("Mul", "a", "d", "e"),
+            ("Mul", "e", "half", "y"),
+        ],
+    ),
+]
+
+
+def idiom(steps: list[tuple[str, ...]]) -> Any:
+    """Return a model of these nodes behind a Softsign, which nothing fuses with."""
+    values = [
+        onnx.numpy_helper.from_array(np.array(v, np.float32), n) for n, v in CONSTANTS.items()
+    ]
+    return model_of(chain(("Softsign", "x", "a"), *steps), (2, 3, 8, 8), values)
+
+
+@pytest.mark.parametrize(("kind", "steps"), IDIOMS)
+def test_an_activation_in_parts_is_one_node(kind: str, steps: list[tuple[str, ...]]) -> None:
+    """What PyTorch writes for an activation that its operator set had not."""
+    assert [steps.count(kind) for steps in compare(idiom(steps), "idioms")] == [1, 0]
+
+
+def test_other_numbers_are_no_idiom() -> None:
+    """Only the numbers of hard-swish are hard-swish, and only if nobody takes a part of it."""
+    steps = [*GATE, ("Mul", "c", "a", "d"), ("Div", "d", "five", "y")]
+    assert "HardSwish" not in compare(idiom(steps), "idioms")[0]
+    steps = [*GATE, ("Mul", "c", "a", "d"), ("Div", "d", "six", "e"), ("Add", "e", "b", "y")]
+    assert "HardSwish" not in compare(idiom(steps), "idioms")[0]
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "pool"), [("ReduceMean", "GlobalAveragePool"), ("ReduceMax", "GlobalMaxPool")]
+)
+def test_a_reduction_of_images_is_a_pooling(kind: str, pool: str, keepdims: int) -> None:
+    """As Keras has it; over other axes it stays."""
+    for axes, found in (([2, 3], True), ([-1, 2], True), ([1, 2], False)):
+        node = helper.make_node(kind, ["x"], ["y"], axes=axes, keepdims=keepdims)
+        proto = model_of([node], (2, 3, 6, 7), [])
+        assert (pool in compare(proto, "idioms")[0]) is found

@@ -32,11 +32,12 @@ class Pass(NamedTuple):
 
 def own_passes() -> list[Pass]:
     """Return hwkit's own passes."""
-    from . import absorb, batch_norm, constants, dead, fusion, layout, lift, shuffle
+    from . import absorb, batch_norm, constants, dead, fusion, idioms, layout, lift, shuffle
 
     return [
         Pass("constants", 10, constants.run),
         Pass("dead", 20, dead.run),
+        Pass("idioms", 25, idioms.run),
         Pass("absorb", 30, absorb.run),
         Pass("shuffle", 35, shuffle.run),
         Pass("batch_norm", 40, batch_norm.run),

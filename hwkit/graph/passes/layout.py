@@ -19,6 +19,8 @@ __all__ = ["run"]
 _IMAGES = (
     "Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ChannelShuffle",
 )  # fmt: skip
+# One pass over memory either way, as a transposition is.
+_EITHER = ("GlobalAveragePool", "GlobalMaxPool", "ChannelShuffle")
 _FOLLOW = (
     "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Swish", "HardSigmoid", "Elu", "Selu",
     "Tanh", "Exp", "Sqrt", "Neg", "Abs", "Add", "Mul", "Sub", "Div", "Sum", "Max", "Min", "Mish",
@@ -35,7 +37,7 @@ def run(graph: Graph, setting: Setting) -> None:
     twins: dict[Value, Value] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        if node.type in _IMAGES and _is_image(node):
+        if node.type in _IMAGES and _is_image(node, twins):
             nodes += _image(node, twins)
         elif _follows(node, twins):
             nodes += _follow(node, twins)
@@ -45,8 +47,10 @@ def run(graph: Graph, setting: Setting) -> None:
     cancel_transposes(graph)
 
 
-def _is_image(node: Node) -> bool:
+def _is_image(node: Node, twins: dict[Value, Value]) -> bool:
     value = node.input(0)
+    if node.type in _EITHER and value not in twins:
+        return False
     single = all(v is None for v in node.outputs[1:])
     kind = value.kind.name in _FLOATS and len(value.sizes) == 4 and single
     return kind and (node.type != "Conv" or node.input(1).data is not None)
