@@ -99,6 +99,8 @@ def plan(
         DtypeError: a dtype is not.
         NoKernel: nothing takes the problem; the message says why.
     """
+    if not isinstance(op, (str, Op)):
+        raise ArgumentError(f"op={op!r} must be the name of an operator: type 'hwkit ops'")
     contract = registry().op(op) if isinstance(op, str) else op
     try:
         problem = contract.problem(*map(spec_of, operands), **arguments)
@@ -238,6 +240,11 @@ def parse_problem(problem: Problem | str) -> Problem:
     """
     if isinstance(problem, Problem):
         return problem
+    if not isinstance(problem, str):
+        raise ArgumentError(
+            f"a problem of type {type(problem).__name__} cannot be read: write it as 'gemm float32 "
+            "nn m=64 n=64 k=64', or take plan.problem"
+        )
     words = problem.split()
     if not words:
         raise ArgumentError(
@@ -259,7 +266,7 @@ def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
     Raises:
         ArgumentError: no device, or an unknown ``fallback``.
     """
-    if not devices or fallback not in FALLBACKS:
+    if not devices or None in devices or fallback not in FALLBACKS:
         raise ArgumentError(
             f"use({', '.join(map(repr, devices))}, fallback={fallback!r}) needs a device "
             f"and a fallback out of {', '.join(FALLBACKS)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -72,6 +72,19 @@ class Plan(Call):
         self._otherwise: Callable[[HwkitError], Plan] | None = None
         self._run: Run = kernel.build(problem, config) if run is None else run
         self._direct = getattr(self._run, "direct", _no_fast_path)
+
+    def __copy__(self) -> Plan:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Plan:
+        # A plan never changes; what copies a model with plans in it may share them.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a plan cannot be pickled, it holds compiled code and memory of this process: make it "
+            "where it is needed, by hwkit.plan with the same arguments"
+        )
 
     def fall_back(self, otherwise: Callable[[HwkitError], Plan]) -> None:
         """Say which plan takes over when the device is lost, or has no memory left, in a call.

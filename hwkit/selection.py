@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 
 from .backend import Device, Kernel
 from .config import Config
@@ -53,7 +54,7 @@ def check_tolerance(tolerance: Tolerance) -> Tolerance:
     """
     if tolerance is None or tolerance in POLICIES:
         return tolerance
-    if isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool) and tolerance > 0:
+    if isinstance(tolerance, Real) and not isinstance(tolerance, bool) and tolerance > 0:
         return float(tolerance)
     raise ArgumentError(
         f"tolerance={tolerance!r} must be a relative error above 0, or one of {', '.join(POLICIES)}"

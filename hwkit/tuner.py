@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, Union
 
 from . import dispatch, strategies
@@ -110,14 +111,16 @@ def tune(
     """
     began = time.monotonic()
     seconds = parse_budget(budget)
-    _check_numbers(trials, timeout)
+    _check_numbers(trials, timeout, seed)
+    _check_database(database)
     check_tolerance(tolerance)
     chosen = _strategy(strategy)
     opened = registry().device(device or settings().device)
     if cold:
         opened = opened.with_cold_caches()
     calls = _problems(problems, opened)
-    wanted = None if kernels is None else tuple(kernels)
+    # A string is iterable too: by its letters.
+    wanted = (kernels,) if isinstance(kernels, str) else None if kernels is None else tuple(kernels)
     able = {problem: _kernels(problem, opened, wanted) for problem in calls}
     store = dispatch.database() if database is None else database
     emit = on_event or (lambda event: None)
@@ -157,17 +160,31 @@ def parse_budget(budget: float | str | None) -> float:
         match = _BUDGET.match(budget.strip().lower())
         seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else math.nan
     else:
-        seconds = float(budget)
+        seconds = float(budget) if isinstance(budget, Real) else math.nan
     if not seconds > 0:
         raise ArgumentError(f"budget {budget!r} must be a time above 0: write it as 30s or 5m")
     return seconds
 
 
-def _check_numbers(trials: int | None, timeout: float | None) -> None:
-    if trials is not None and (isinstance(trials, bool) or trials != int(trials) or trials < 1):
+def _check_numbers(trials: int | None, timeout: float | None, seed: int) -> None:
+    if trials is not None and not (_is_whole(trials) and trials >= 1):
         raise ArgumentError(f"trials={trials!r} must be a whole number above 0")
-    if timeout is not None and not timeout > 0:
+    if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
         raise ArgumentError(f"timeout={timeout!r} must be seconds above 0")
+    if not (_is_whole(seed) and seed >= 0):
+        raise ArgumentError(f"seed={seed!r} must be a whole number of at least 0")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value == math.floor(value)
+
+
+def _check_database(database: object) -> None:
+    if not isinstance(database, (Database, type(None))):
+        raise ArgumentError(
+            f"database={database!r} must be a hwkit.records.Database: write Database(Path(...)), "
+            "or set HWKIT_DB"
+        )
 
 
 def _strategy(name: str) -> type[Strategy]:
@@ -181,7 +198,7 @@ def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
         ops = registry().ops().values()
         samples = [op.parse(text) for op in ops for text in op.samples]
         return dict.fromkeys((p for p in samples if _able(p, device)), 1)
-    if isinstance(problems, (str, Problem)):
+    if isinstance(problems, (str, Problem)) or not isinstance(problems, Iterable):
         problems = [problems]
     if isinstance(problems, Mapping):
         given = {dispatch.parse_problem(p): int(n) for p, n in problems.items()}

@@ -74,10 +74,21 @@ def canonical_attribute(name: str, value: Any, default: Attribute) -> Attribute:
             raise ArgumentError(f"{name}={value!r} must be one whole number or {len(default)}")
         return tuple(int(v) for v in values)
     if isinstance(default, bool):
-        return bool(value)
+        return flag(name, value)
     if isinstance(default, int) and not _is_int(value):
         raise ArgumentError(f"{name}={value!r} must be a whole number")
     return type(default)(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return the value of a yes-or-no argument.
+
+    Raises:
+        ArgumentError: it is none; ``"no"`` would count as true.
+    """
+    if isinstance(value, (bool, np.bool_)) or (_is_int(value) and value in (0, 1)):
+        return bool(value)
+    raise ArgumentError(f"{name}={value!r} must be True or False")
 
 
 def _is_int(value: object) -> bool:

@@ -130,9 +130,17 @@ def test_use_is_of_this_thread() -> None:
 
 def test_bad_use() -> None:
     """``use`` names what it was given and what it takes."""
-    for devices, fallback in (((), "warn"), (("toy:0",), "maybe")):
-        with pytest.raises(ArgumentError, match="fallback"), hwkit.use(*devices, fallback=fallback):
+    bad: Any
+    for bad, fallback in (((), "warn"), (("toy:0",), "maybe"), ((None,), "warn")):
+        with pytest.raises(ArgumentError, match="fallback"), hwkit.use(*bad, fallback=fallback):
             pass
+
+
+@pytest.mark.parametrize("op", [None, ops.gemm])
+def test_an_op_is_asked_for_by_name(op: Any) -> None:
+    """A function, or nothing, in the place of the name is told in one sentence."""
+    with pytest.raises(ArgumentError, match="must be the name of an operator"):
+        hwkit.plan(op, A, B)
 
 
 def test_a_kernel_that_does_not_build(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,3 +203,6 @@ def test_parse_problem() -> None:
         dispatch.parse_problem("  ")
     with pytest.raises(ArgumentError, match="'gemn' is not known"):
         dispatch.parse_problem("gemn float32 nn m=1 n=2 k=3")
+    for wrong in (None, A, [problem]):
+        with pytest.raises(ArgumentError, match=f"type {type(wrong).__name__} cannot be read"):
+            dispatch.parse_problem(wrong)  # type: ignore[arg-type]

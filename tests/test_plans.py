@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -183,3 +185,16 @@ def test_prints_what_it_is(plan: Plan) -> None:
     assert repr(plan) == (
         "<Plan gemm float32 nn m=4 n=6 k=5 +bias on toy:0 by toy tile=2 (default)>"
     )
+
+
+def test_a_copy_is_the_plan_itself(plan: Plan) -> None:
+    """Copies share what never changes, so that a model with plans in it can be copied."""
+    assert copy.copy(plan) is plan
+    assert copy.deepcopy({"layer": plan})["layer"] is plan
+
+
+def test_pickling_says_what_to_do_instead(plan: Plan) -> None:
+    """A plan holds compiled code; pickle gets one sentence, with or without packed weights."""
+    for made in (plan, plan.prepack(*operands()[1:])):
+        with pytest.raises(TypeError, match=r"cannot be pickled, .* by hwkit.plan with the same"):
+            pickle.dumps(made)

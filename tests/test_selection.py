@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from toy import ToyDevice, ToyKernel
 
@@ -152,6 +153,7 @@ def test_check_tolerance() -> None:
     """A tolerance is a positive number or a policy, nothing else."""
     for good in (None, "strict", "deterministic", 1e-3, 1):
         assert check_tolerance(good) == good
+    assert check_tolerance(np.float32(0.5)) == 0.5  # type: ignore[arg-type]
     for bad in (0, -1.0, float("nan"), True, "loose", [1]):
         with pytest.raises(ArgumentError, match="tolerance="):
             check_tolerance(bad)  # type: ignore[arg-type]

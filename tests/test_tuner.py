@@ -104,12 +104,26 @@ def test_parse_budget_refuses(budget: Any) -> None:
         ({"text": []}, "no problem"),
         ({"text": "gemm float32 nn m=1"}, "lacks"),
         ({"device": "fake:9"}, "fake:9"),
+        ({"kernels": "nobody"}, "kernel 'nobody'"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": "x"}, "seed='x'"),
+        ({"trials": "many"}, "trials='many'"),
+        ({"timeout": "long"}, "timeout='long'"),
+        ({"budget": [1]}, "30s or 5m"),
+        ({"text": 3}, "type int cannot be read"),
+        ({"text": [None]}, "type NoneType cannot be read"),
     ],
 )
 def test_arguments_are_checked(database: Database, options: dict[str, Any], message: str) -> None:
     """User mistakes are named before anything runs."""
     with pytest.raises(ArgumentError, match=message):
         tuned(database, **options)
+
+
+def test_a_database_is_no_path() -> None:
+    """The path of a file is not taken for a Database; the sentence has what to write."""
+    with pytest.raises(ArgumentError, match=r"database='x\.db' must be a hwkit\.records\.Database"):
+        tune(TEXT, database="x.db")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("fakes")

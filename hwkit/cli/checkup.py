@@ -102,6 +102,7 @@ def _versions() -> Iterator[Check]:
 def _plugins() -> Iterator[Check]:
     from ..loading import GROUP
     from ..registry import registry
+    from ..settings import settings
 
     known = registry()
     for name in ("hwkit_backends", "hwkit_ops", "hwkit_records"):
@@ -118,6 +119,9 @@ def _plugins() -> Iterator[Check]:
             yield Check("plugins", plugin.name, "note", f"{origin}, HWKIT_DISABLE_PLUGINS names it")
         else:
             yield Check("plugins", plugin.name, "ok", origin)
+    for name in sorted(settings().disable_plugins - {plugin.name for plugin in known.plugins}):
+        text = "HWKIT_DISABLE_PLUGINS names it, but there is no such plugin"
+        yield Check("plugins", name, "note", text)
     if not known.plugins:
         yield Check("plugins", GROUP, "broken", "no plugin is installed: pip install hwkit")
 

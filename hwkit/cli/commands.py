@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -37,6 +39,9 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(
 )
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class Group(click.Group):
     """A group that prints its help if no command follows."""
 
@@ -48,8 +53,21 @@ class Group(click.Group):
         return super().parse_args(ctx, args)
 
 
+class _ReaderGone(Exception):
+    """A broken pipe, by a name that click does not take for a failure of its own."""
+
+
 class _LateGroup(Group):
     """A group whose commands are imported when they are asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, SystemExit) as error:
+            # rich ends the process where it meets a broken pipe.
+            if BrokenPipeError in (type(error), type(error.__context__)):
+                raise _ReaderGone from None
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -95,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words behind ``hwkit``; those of the process if ``None``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_what_is_closed()
     with warnings.catch_warnings():
         warnings.simplefilter("default", HwkitWarning)
         show = warnings.showwarning
@@ -102,16 +121,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = group.main(words, prog_name="hwkit", standalone_mode=False)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader of a pipe (head, less) has seen enough; Python must not complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return OK
+        except (BrokenPipeError, _ReaderGone):
+            return _leave_pipe()
         except click.Abort:
             # What click makes of Ctrl-C.
             return _fail(KeyboardInterrupt(), words)
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                return _full(error)
             return _fail(error, words)
     return int(code or OK)
+
+
+def _open_what_is_closed() -> None:
+    """Give the process the streams that its caller has closed: hwkit >&-."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _leave_pipe() -> int:
+    """The reader of a pipe (head, less) has seen enough; Python must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
+
+
+def _full(error: OSError) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    click.echo(
+        f"hwkit: the answer cannot be written ({error.strerror}): make room, or write it elsewhere",
+        err=True,
+    )
+    return NOT_FOUND
 
 
 def _warn(show: Any, message: Any, category: type[Warning], *given: Any, **named: Any) -> None:
@@ -144,7 +185,9 @@ def _fail(error: BaseException, words: list[str]) -> int:
     if "--json" in words:
         from .output import document
 
-        click.echo(document("error", {"exit_code": code, "message": _sentence(error)}))
+        # Where stdout is full or gone, the sentence on stderr is all that can be done.
+        with contextlib.suppress(OSError):
+            click.echo(document("error", {"exit_code": code, "message": _sentence(error)}))
     click.echo(f"hwkit: {_sentence(error)}", err=True)
     return code
 
@@ -154,7 +197,7 @@ def _sentence(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "hwkit"
-        message = error.format_message().rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
         return f"{message[:1].lower()}{message[1:]}: type '{path} --help'"
     if isinstance(error, click.ClickException):
         return error.format_message()

@@ -15,14 +15,24 @@ if TYPE_CHECKING:
 __all__ = ["existing", "facts", "opened", "problems_to_measure"]
 
 
-def opened(path: str | None = None) -> Database:
-    """Return the process's own database, or the one in ``path``, over the shipped records."""
+def opened(path: str | None = None, *, there: bool = False) -> Database:
+    """Return the process's own database, or the one in ``path``, over the shipped records.
+
+    Args:
+        path: of ``--db``.
+        there: whether that file must exist: reading a new one is a misspelt name.
+
+    Raises:
+        DatabaseError: it does not.
+    """
     from ..dispatch import database
     from ..records import Database
     from ..registry import registry
 
     if path is None:
         return database()
+    if there and not Path(path).expanduser().exists():
+        raise DatabaseError(f"{path} is not there: give --db the path of a tuning database")
     return Database(Path(path).expanduser(), shipped=registry().record_files())
 
 
@@ -42,7 +52,7 @@ def existing(path: str) -> Path:
 
 def facts(path: str | None = None) -> dict[str, Any]:
     """Return where the database is, whether it can be written, what it holds, what is wrong."""
-    kept = opened(path)
+    kept = opened(path, there=True)
     file = kept.path
     exists = file is not None and file.exists()
     return {
@@ -70,7 +80,7 @@ def problems_to_measure(device: str, path: str | None, *, every: bool) -> dict[P
     from ..registry import registry
 
     here = registry().device(device).fingerprint
-    kept = opened(path)
+    kept = opened(path, there=True)
     if every:
         same = dict(here.identity)
         found = [r for r in kept.winners("user") if dict(r.fingerprint.identity) == same]

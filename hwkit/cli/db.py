@@ -55,21 +55,26 @@ def ls(
 
     The exit code is 1 if there is none.
     """  # fmt: skip
+    from ..registry import registry
     from .database import opened
     from .winners import gathered
 
     named = {"op": op_name, "arch": arch}
     wanted = {name: value for name, value in named.items() if value is not None}
-    found = opened(path).records(None if shipped else "user", **wanted)
+    found = opened(path, there=True).records(None if shipped else "user", **wanted)
     groups = gathered(found, read_tolerance(tolerance))
+    if not groups and op_name is not None:
+        registry().op(op_name)  # records of an operator whose plugin is not here can be listed
     if not deliver("db ls", {"problems": [group.to_json() for group in groups]}, as_json):
-        _list(groups)
+        _list(groups, wanted)
     return 0 if groups else 1
 
 
-def _list(groups: list[Gathered]) -> None:
+def _list(groups: list[Gathered], wanted: dict[str, str]) -> None:
     if not groups:
-        line("nothing has been tuned yet: type 'hwkit tune --op conv2d'")
+        which = "".join(f" with {name} {value}" for name, value in wanted.items())
+        op = wanted.get("op", "conv2d")
+        line(f"nothing{which} has been tuned yet: type 'hwkit tune --op {op}'")
     before = None
     for group in groups:
         if before != (group.arch, group.identity):
@@ -120,7 +125,7 @@ def show(
     from .winners import gathered, plain
 
     text = str(parse_problem(" ".join(problem)))
-    groups = gathered(opened(path).records(problem=text), read_tolerance(tolerance))
+    groups = gathered(opened(path, there=True).records(problem=text), read_tolerance(tolerance))
     payload = {
         "problem": text,
         "devices": [

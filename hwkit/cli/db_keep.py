@@ -30,7 +30,9 @@ def export(file: str, winners: bool, op_name: str | None, path: str | None, as_j
     from .database import opened
 
     named: dict[str, Any] = {} if op_name is None else {"op": op_name}
-    number = opened(path).export(Path(file).expanduser(), winners=winners, layer="user", **named)
+    number = opened(path, there=True).export(
+        Path(file).expanduser(), winners=winners, layer="user", **named
+    )
     if not deliver("db export", {"file": file, "records": number}, as_json):
         line(f"{count(number, 'record')} written to {file}")
     return 0
@@ -112,7 +114,7 @@ def gc(days: float | None, quarantine: bool, bad: bool, path: str | None, as_jso
 
     if days is None and not quarantine and not bad:
         raise ArgumentError("there is nothing to remove: add --days 90, --quarantine or --bad")
-    removed = opened(path).gc(days, quarantine=quarantine, bad=bad)
+    removed = opened(path, there=True).gc(days, quarantine=quarantine, bad=bad)
     if not deliver("db gc", {"removed": removed}, as_json):
         line("removed: " + ", ".join(f"{number} {name}" for name, number in removed.items()))
     return 0
@@ -136,9 +138,11 @@ def revalidate(
     A stale record is a good start, but is not trusted until it has been measured here.
     """  # fmt: skip
     from ..settings import settings
+    from ..tuner import parse_budget
     from .database import problems_to_measure
 
     device = device or settings().device
+    parse_budget(budget)
     problems = problems_to_measure(device, path, every=every)
     if not problems:
         if not deliver("db revalidate", {"device": device, "problems": []}, as_json):

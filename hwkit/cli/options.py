@@ -114,13 +114,16 @@ def problems(
     from ..registry import registry
 
     names = [registry().op(name).name for name in ops]
-    lines = [*texts, *(line for file in files for line in _read(file))]
+    lines = [*((text, "") for text in texts), *(line for file in files for line in _read(file))]
     if not lines:
         known = registry().ops()
-        lines = [text for name in names or known for text in known[name].samples]
+        lines = [(text, "") for name in names or known for text in known[name].samples]
     found: dict[Problem, int] = {}
-    for line in lines:
-        problem = parse_problem(_named(line, names))
+    for line, where in lines:
+        try:
+            problem = parse_problem(_named(line, names))
+        except ArgumentError as error:
+            raise ArgumentError(f"{where}{error}") from None
         if names and problem.op.name not in names:
             raise ArgumentError(
                 f"problem '{line}' is of {problem.op.name}, but --op asks for {', '.join(names)}: "
@@ -138,7 +141,8 @@ def _named(line: str, names: list[str]) -> str:
     return f"{names[0]} {line}" if len(names) == 1 and first in FLOATS + INTEGERS else line
 
 
-def _read(file: str) -> list[str]:
+def _read(file: str) -> list[tuple[str, str]]:
+    """Return the problems of a file, each with where it stands."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -149,4 +153,4 @@ def _read(file: str) -> list[str]:
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     if not any(lines):
         raise ArgumentError(f"problems file '{file}' has no problem: write one a line")
-    return [line for line in lines if line]
+    return [(line, f"{file}:{number}: ") for number, line in enumerate(lines, 1) if line]

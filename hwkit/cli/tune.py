@@ -80,7 +80,7 @@ __all__ = ["show_summary", "tune"]
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(0),
     default=0,
     metavar="N",
     help="Seed of the strategy's random choices; 0 by default.",
@@ -256,6 +256,8 @@ def show_summary(session: Session) -> None:
 
 
 def _outcome(result: TuneResult) -> str:
+    if result.best is None and result.stopped_by == "interrupted" and not result.failures:
+        return f"interrupted, and nothing known yet ({count(result.trials, 'trial')})"
     if result.best is None:
         return (
             f"nothing runs ({count(result.trials, 'trial')}): type 'hwkit db show' for the reasons"

@@ -30,9 +30,12 @@ def common_dtype(**arrays: Any) -> Dtypes:
     Raises:
         DtypeError: an array has another dtype than the first, or one that is not supported.
     """
-    (first, array), *rest = ((n, a) for n, a in arrays.items() if a is not None)
+    (first, array), *rest = ((n, a) for n, a in arrays.items())
+    _check_given(first, array)
     name = dtype_name(array.dtype, first)
     for other, array in rest:
+        if array is None:
+            continue
         theirs = dtype_name(array.dtype, other)
         if theirs != name:
             raise DtypeError(
@@ -40,6 +43,11 @@ def common_dtype(**arrays: Any) -> Dtypes:
                 f"convert one of them, as in {other}.astype('{name}')"
             )
     return Dtypes.of(name)
+
+
+def _check_given(name: str, array: Any) -> None:
+    if array is None:
+        raise ArgumentError(f"{name} is None, but must be an array: pass one")
 
 
 def product_dtypes(**arrays: Any) -> Dtypes:
@@ -52,6 +60,8 @@ def product_dtypes(**arrays: Any) -> Dtypes:
         DtypeError: as there; or what is added to 8-bit products is not int32.
     """
     names = list(arrays)
+    for name in names[:2]:
+        _check_given(name, arrays[name])
     found = [str(getattr(arrays[n].dtype, "name", arrays[n].dtype)) for n in names[:2]]
     if not set(found) <= {"int8", "uint8"}:
         return common_dtype(**arrays)

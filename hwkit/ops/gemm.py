@@ -10,6 +10,7 @@ import numpy as np
 from ..dispatch import call
 from ..errors import ArgumentError
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
+from ..words import flag
 from . import epilogue
 from .checks import check_integer_epilogue, check_rank, check_shape, is_integer, product_dtypes
 from .epilogue import Activation, compute_dtype, epilogue_operands, epilogue_text, result_dtype
@@ -66,10 +67,14 @@ class Gemm(Op):
         beta = _beta(beta, c)
         c = None if beta == 0 else c
         dtypes = product_dtypes(a=a, b=b, c=c, bias=bias, residual=residual)
+        transpose_a, transpose_b = (
+            flag("transpose_a", transpose_a),
+            flag("transpose_b", transpose_b),
+        )
         m, n, k = _sizes(a, b, transpose_a, transpose_b)
         problem = self.make(
             dtypes,
-            "nt"[bool(transpose_a)] + "nt"[bool(transpose_b)],
+            "nt"[transpose_a] + "nt"[transpose_b],
             {"m": m, "n": n, "k": k},
             {"alpha": _number("alpha", alpha), "beta": beta},
             epilogue_text(bias, residual, activation),
@@ -140,9 +145,11 @@ def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, i
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(value)
+        if not isinstance(value, (str, bytes)):
+            return float(value)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{name}={value!r} must be a number") from None
+        pass
+    raise ArgumentError(f"{name}={value!r} must be a number")
 
 
 def _beta(beta: Any, c: Any) -> float:

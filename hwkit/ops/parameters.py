@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..arrays import host_view
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DtypeError
 from ..op import dtype_name
-from .quantised import BYTES
+from .quantised import BYTES, OUTPUTS
 
 __all__ = ["Parameters", "arrays_of"]
 
@@ -92,7 +92,10 @@ def _output(
     natural = "int32" if missing else "float32"
     if y_scale is not None:
         natural = str(getattr(y_zero, "dtype", first))
-    wanted = natural if out_dtype is None else str(np.dtype(out_dtype))
+    try:
+        wanted = natural if out_dtype is None else str(np.dtype(out_dtype))
+    except TypeError:
+        raise DtypeError(f"out_dtype={out_dtype!r} must be one of {', '.join(OUTPUTS)}") from None
     if wanted != natural and (y_scale is None or wanted not in BYTES):
         raise ArgumentError(
             f"out_dtype={out_dtype!r} does not go with these parameters, which make {natural}: "
@@ -103,6 +106,8 @@ def _output(
 
 def _parameter(name: str, value: Any, dtype: str, may_be_vector: bool) -> Array:
     array = np.asarray(0 if value is None else value)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise ArgumentError(f"{name}={value!r} must be of numbers, not of {array.dtype.name}")
     if array.ndim > may_be_vector and array.size != 1:
         what = "a number, or one for each output channel" if may_be_vector else "a number"
         raise ArgumentError(f"{name} has shape {array.shape}, but must be {what}")
@@ -110,4 +115,6 @@ def _parameter(name: str, value: Any, dtype: str, may_be_vector: bool) -> Array:
     narrow = array.astype(dtype)
     if dtype in BYTES and not np.array_equal(narrow, array):
         raise ArgumentError(f"{name}={value!r} does not fit {dtype}: pass a whole number")
+    if name == "y_scale" and not 0 < narrow < np.inf:
+        raise ArgumentError(f"y_scale={value!r} must be a finite number above 0: it divides")
     return narrow

@@ -12,6 +12,7 @@ from ..arrays import host_view, like, writable_view
 from ..dispatch import call
 from ..errors import ArgumentError
 from ..op import Attribute, Operand, Problem, numpy_dtype
+from ..words import flag
 from . import quantised
 from .checks import check_rank, check_shape
 from .epilogue import Activation, epilogue_text
@@ -73,6 +74,7 @@ class QMatmul(Matmul):
 
         Zero points that are left out are 0 in the public function, and operands of the plan here.
         """
+        transpose_b = flag("transpose_b", transpose_b)
         given = {
             "a": a, "b": b, "bias": bias, "a_scale": a_scale, "a_zero": a_zero, "b_scale": b_scale,
             "b_zero": b_zero, "y_scale": y_scale, "y_zero": y_zero,
@@ -199,7 +201,7 @@ def qmatmul(
     array([[-24, -24],
            [-24, -24]], dtype=int32)
     """
-    given = a
+    given, transpose_b = a, flag("transpose_b", transpose_b)
     a, b = (x if type(x) is np.ndarray else host_view(x) for x in (a, b))
     parameters = Parameters(
         {"a": a, "b": b}, (a_scale, b_scale), (a_zero, b_zero), y_scale, y_zero, out_dtype

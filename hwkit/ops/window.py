@@ -153,6 +153,9 @@ def check_window(problem: Problem) -> None:
     Raises:
         ArgumentError: names the size.
     """
+    for what in ("stride", "dilation"):
+        if max(problem[what]) > _MAX:
+            raise ArgumentError(f"{what}={problem[what]} of {problem.op.name} is beyond 2**63 - 1")
     for axis, out in enumerate(output_size(problem)):
         name, size, window = "hw"[axis], problem["hw"[axis]], problem["rs"[axis]]
         before, after = problem["pad"][2 * axis : 2 * axis + 2]

@@ -64,6 +64,32 @@ def test_ls_of_nothing(hwkit: Hwkit) -> None:
     assert "hwkit tune" in answer.out
 
 
+def test_ls_of_a_filter_that_finds_nothing(hwkit: Hwkit, filled: Path) -> None:
+    """The filter is named, and an operator that does not exist is a mistake."""
+    answer = hwkit("db", "ls", "--op", "matmul")
+    assert answer.code == 1
+    assert answer.out.startswith("nothing with op matmul has been tuned yet: type 'hwkit tune")
+    answer = hwkit("db", "ls", "--op", "gem")
+    assert (answer.code, answer.out) == (2, "")
+    assert "did you mean 'gemm'" in answer.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ls"], ["show", GEMM], ["export", "out"], ["verify"], ["gc", "--bad"], ["revalidate"]],
+    ids=lambda words: words[0],
+)
+def test_a_database_that_is_not_there(
+    hwkit: Hwkit, fake: None, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt --db is not an empty database: what reads it says that it is not there."""
+    monkeypatch.chdir(tmp_path)
+    answer = hwkit("db", *words, "--db", "nothing.db")
+    assert (answer.code, answer.out) == (4, "")
+    assert "nothing.db is not there" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_show(hwkit: Hwkit, filled: Path) -> None:
     """The winner is first, ties and defaults are marked, failures have class and reason."""
     answer = hwkit("db", "show", GEMM)
@@ -191,6 +217,7 @@ def test_revalidate_has_nothing_to_do(hwkit: Hwkit, fake: None, filled: Path) ->
     assert hwkit("db", "revalidate").out == "nothing is stale on fake:0\n"
     answer = hwkit("db", "revalidate", "--json")
     assert answer.json["problems"] == []
+    assert hwkit("db", "revalidate", "--budget", "soon").code == 2
 
 
 def test_another_programs_file_is_left_alone(hwkit: Hwkit, db: Path, tmp_path: Path) -> None:

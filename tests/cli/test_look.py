@@ -15,7 +15,7 @@ from hwkit.cli import checkup
 from hwkit.loading import LoadedPlugin
 from hwkit.records import Database
 from hwkit.registry import registry
-from hwkit.settings import Settings
+from hwkit.settings import Settings, settings
 
 from .conftest import Hwkit, record
 
@@ -209,6 +209,21 @@ def test_doctor_finds_a_broken_backend_and_module(
     assert "Traceback" in broken["fake"]["detail"]
     assert "hwkit_bad._native" in broken
     assert "ImportError" in broken["hwkit_bad._native"]["text"]
+
+
+def test_doctor_notes_a_disabled_plugin_that_is_not_there(
+    hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt name in HWKIT_DISABLE_PLUGINS disables nothing, and that is told."""
+    monkeypatch.setenv("HWKIT_DISABLE_PLUGINS", "opencll")
+    settings.cache_clear()
+    try:
+        checks = hwkit("doctor", "--json").json["checks"]
+    finally:
+        settings.cache_clear()
+    (check,) = [c for c in checks if c["name"] == "opencll"]
+    assert check["state"] == "note"
+    assert "no such plugin" in check["text"]
 
 
 def test_doctor_knows_the_variables(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -211,6 +212,38 @@ def test_a_closed_pipe_is_silent() -> None:
     )  # fmt: skip
     assert done.stdout == "_hwkit_completion() {\n0\n"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("ops | head -n 1; exit ${PIPESTATUS[0]}", 0, ""),
+        ("doctor | head -n 1; exit ${PIPESTATUS[0]}", 0, ""),
+        ("ops >&-", 0, ""),
+        ("tune --problems - <&-", 2, "hwkit: problems file '-' has no problem: write one a line\n"),
+    ],
+)
+def test_streams_that_are_gone(words: str, code: int, said: str) -> None:
+    """A reader that has left, or a stream that is closed, is no bug of hwkit."""
+    done = subprocess.run(
+        f"{sys.executable} -m hwkit {words}",
+        shell=True, executable="/bin/bash", stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("words", ["ops --json", "ops no-such-op --json"])
+def test_a_full_disk_is_one_sentence(words: str) -> None:
+    """An answer that cannot be written is no bug of hwkit, and no traceback."""
+    done = subprocess.run(
+        f"{sys.executable} -m hwkit {words} > /dev/full",
+        shell=True, executable="/bin/bash", stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("hwkit: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_interrupt_is_130() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -113,6 +114,19 @@ def test_interrupt(hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch, ho
     assert hwkit("tune", *_words(GEMM), "--json").json["interrupted"]
 
 
+def test_an_interrupt_before_the_first_trial(
+    hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has failed then, and the summary does not claim so."""
+    result = _result(best=False, stopped_by="interrupted")
+    finished = ProblemFinished(dataclasses.replace(result, trials=0, failures={}))
+    monkeypatch.setattr(tuner, "tune", _fake_tune(STARTED, finished))
+    answer = hwkit("tune", *_words(GEMM))
+    assert answer.code == 130
+    assert "interrupted, and nothing known yet" in answer.out
+    assert "nothing runs" not in answer.out
+
+
 def test_nothing_runs(hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """If every candidate failed, the classes are told and the exit code is 1."""
     events = [STARTED, _trial("crash"), Note("the machine is busy")]
@@ -164,6 +178,7 @@ def test_a_real_interrupt_keeps_everything(tmp_path: Path) -> None:
         (["--op", "conv2d", "--problem", GEMM], "is of gemm, but --op asks for conv2d"),
         (["--problem", GEMM, "--budget", "soon"], "budget 'soon'"),
         (["--problem", GEMM, "--trials", "0"], "--trials"),
+        (["--problem", GEMM, "--seed", "-1"], "--seed"),
         (["--problem", GEMM, "--kernel", "hope"], "kernel 'hope'"),
         (["--problem", GEMM, "--strategy", "hope"], "hope"),
         (["--problem", GEMM, "--tolerance", "0"], "tolerance=0.0"),
@@ -206,6 +221,14 @@ def test_bad_files_of_problems(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "problems.txt"
     file.write_bytes(content)
     with pytest.raises(ArgumentError, match=r"problems\.txt"):
+        problems(files=[str(file)])
+
+
+def test_a_bad_line_of_a_file_is_named(tmp_path: Path) -> None:
+    """Where a file has many problems, the error says which line is meant."""
+    file = tmp_path / "problems.txt"
+    file.write_text(f"# two\n{GEMM}\n\ngemm float32 nn m=4\n")
+    with pytest.raises(ArgumentError, match=r"problems\.txt:4: .* lacks n, k"):
         problems(files=[str(file)])
 
 

@@ -305,6 +305,8 @@ def test_flops_count_a_multiply_add_as_two() -> None:
         (((1, 1, 2**62, 1), (4, 1, 1, 1)), {}, "more than memory can address"),
         (((1, 1, 4, 4), (1, 1, 1, 1)), {"padding": 2**63}, r"beyond 2\*\*63 - 1"),
         (((1, 1, 4, 4), (1, 1, 2, 2)), {"dilation": 2**63}, r"beyond 2\*\*63 - 1"),
+        (((1, 1, 4, 4), (1, 1, 1, 1)), {"dilation": 2**63}, r"beyond 2\*\*63 - 1"),
+        (((1, 1, 4, 4), (1, 1, 2, 2)), {"stride": 2**63}, r"stride=.* beyond 2\*\*63 - 1"),
     ],
 )
 def test_mistakes_are_one_sentence_that_names_the_argument(

@@ -271,6 +271,7 @@ def test_a_maximum_has_no_error_budget() -> None:
         ((1, 1, 4, 4), {"kernel": 2, "padding": "full"}, "padding='full' must be"),
         ((1, 1, 4, 4), {"kernel": 2, "dilation": 0}, "dilation=0 must be"),
         ((1, 1, 4, 4), {"kernel": 5}, "reaches over 5 rows"),
+        ((1, 1, 4, 4), {"kernel": 2, "ceil_mode": "no"}, "ceil_mode='no' must be True or False"),
         ((1, 1, 4, 4), {"kernel": 2, "layout": "hwc"}, "layout 'hwc' of"),
     ],
 )
@@ -287,3 +288,10 @@ def test_a_dtype_that_does_not_fit_is_named() -> None:
     """Integers are refused by the public function."""
     with pytest.raises(DtypeError, match="x has dtype int64, but must be one of float32"):
         MAX_POOL2D.problem(Spec((1, 1, 4, 4), "int64"), kernel=2)
+
+
+@pytest.mark.parametrize("op", [MAX_POOL2D, AVG_POOL2D], ids=str)
+def test_an_image_that_is_none_is_named(op: Any) -> None:
+    """A forgotten result, ``None``, is told as such."""
+    with pytest.raises(ArgumentError, match="x is None, but must be an array"):
+        op.problem(None, kernel=2)

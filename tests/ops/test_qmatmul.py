@@ -103,6 +103,15 @@ def test_mistakes_name_the_argument() -> None:
     a, b = np.zeros((2, 3), np.int8), np.zeros((3, 4), np.int8)
     with pytest.raises(ArgumentError, match="a_scale is missing"):
         hwkit.ops.qmatmul(a, b, b_scale=1.0)
+    with pytest.raises(ArgumentError, match="a_scale='x' must be of numbers"):
+        hwkit.ops.qmatmul(a, b, a_scale="x", b_scale=1.0)
+    for scale in (0.0, -1.0, np.nan):
+        with pytest.raises(ArgumentError, match=r"y_scale=.* must be a finite number above 0"):
+            hwkit.ops.qmatmul(a, b, a_scale=1.0, b_scale=1.0, y_scale=scale)
+    with pytest.raises(DtypeError, match="out_dtype='narrow' must be one of int8, uint8"):
+        hwkit.ops.qmatmul(a, b, out_dtype="narrow")
+    with pytest.raises(ArgumentError, match="transpose_b='no' must be True or False"):
+        hwkit.ops.qmatmul(a, b, transpose_b="no")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="last but one size must be 3"):
         hwkit.ops.qmatmul(a, b, transpose_b=True)
     with pytest.raises(ArgumentError, match="nothing to transpose"):
