@@ -86,9 +86,16 @@ RESIZES: list[tuple[int, list[Any], dict[str, Any]]] = [
 ]
 
 
+RESIZES += [
+    (13, [X[None], np.zeros(0, np.float32), np.array([1, 1, *more], np.float32)], attributes)
+    for more in ((2, 3), (1, 2), (1.5, 2))
+    for attributes in ({"mode": "nearest"}, {"mode": "linear"})
+]
+
+
 @pytest.mark.parametrize(("opset", "inputs", "attributes"), RESIZES)
 def test_resize_by_scales(opset: int, inputs: list[Any], attributes: dict[str, Any]) -> None:
-    """Sizes and places are onnxruntime's: shrinking in operator set 10, and cropping."""
+    """Sizes and places are onnxruntime's: shrinking in operator set 10, cropping, repeating."""
     got, want = answers("Resize", inputs, opset, **attributes)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 

@@ -7,7 +7,9 @@ of the old ones.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -188,35 +190,110 @@ def _resize_shape(node: Node, limit: int) -> list[Spec2]:
     return [(tuple(wanted), value.kind)]
 
 
-def _resize(node: Node, x: Array, *_: Any) -> Any:
-    wanted, scales, region = _target(node, x.shape)
+class _Step(NamedTuple):
+    """What happens to one axis.
+
+    Attributes:
+        axis: its position.
+        places: old pixel of each new one, ``None`` if several are weighed.
+        weights: of the old pixels (columns) in each new one (rows), ``None`` if one is taken.
+        outside: new pixels that lie outside the image, ``None`` if none can.
+    """
+
+    axis: int
+    places: Array | None
+    weights: Array | None
+    outside: Array | None
+
+
+def _steps(node: Node, shape: tuple[int, ...], dtype: Any) -> list[_Step]:
+    wanted, scales, region = _target(node, shape)
     assert region is not None
-    y = x
-    for axis, (n, m) in enumerate(zip(x.shape, wanted, strict=True)):
-        roi = (float(region[axis]), float(region[x.ndim + axis])) if _crops(node) else (0.0, 1.0)
+    steps = []
+    for axis, (n, m) in enumerate(zip(shape, wanted, strict=True)):
+        roi = (
+            (float(region[axis]), float(region[len(shape) + axis])) if _crops(node) else (0.0, 1.0)
+        )
         if n == m and scales[axis] == 1.0 and roi == (0.0, 1.0):
             continue
+        source = _source(node, n, m, scales[axis], roi)
         if node.get("mode", "nearest") == "nearest" and not _crops(node):
-            y = np.take(y, _nearest(node, _source(node, n, m, scales[axis], roi), n), axis)
+            steps.append(_Step(axis, _nearest(node, source, n), None, None))
             continue
-        weights = _matrix(node, n, m, scales[axis], roi)
-        wide = y if y.dtype == np.float32 else y.astype(np.float64)
-        y = np.moveaxis(np.tensordot(weights.astype(wide.dtype), wide, (1, axis)), 0, axis)
-        if _crops(node):
-            places = _source(node, n, m, scales[axis], roi)
-            outside = (places < 0) | (places > n - 1)
-            shape = [-1 if i == axis else 1 for i in range(x.ndim)]
-            fill = node.get("extrapolation_value", 0.0)
-            y = np.where(outside.reshape(shape), fill, y)
+        outside = (source < 0) | (source > n - 1) if _crops(node) else None
+        weights = _matrix(node, n, m, scales[axis], roi).astype(dtype)
+        steps.append(_Step(axis, None, weights, outside))
+    return steps
+
+
+def _along(x: Array, step: _Step, fill: float) -> Array:
+    """Return an array with one axis resized."""
+    if step.weights is None:
+        return np.take(x, step.places, step.axis)
+    before, after = x.shape[: step.axis], x.shape[step.axis + 1 :]
+    m, n = step.weights.shape
+    if after:
+        y = np.matmul(step.weights, x.reshape(math.prod(before), n, math.prod(after)))
+    else:
+        y = np.matmul(x.reshape(math.prod(before), n), step.weights.T)
+    y = y.reshape(*before, m, *after)
+    if step.outside is not None:
+        y = np.where(step.outside.reshape(-1, *(1,) * len(after)), y.dtype.type(fill), y)
+    return y
+
+
+def _wide(x: Array) -> np.dtype[Any]:
+    return np.dtype(np.float32 if x.dtype == np.float32 else np.float64)
+
+
+def _resized(node: Node, x: Array, steps: list[_Step]) -> Array:
+    wide = any(step.weights is not None for step in steps)
+    y = x.astype(_wide(x), copy=False) if wide else x
+    for step in steps:
+        y = _along(y, step, node.get("extrapolation_value", 0.0))
     if x.dtype.kind in "iu" and y.dtype.kind == "f":
         info = np.iinfo(x.dtype)
         y = np.clip(np.rint(y), info.min, info.max)
-    return y.astype(x.dtype)
+    return y.astype(x.dtype, copy=False)
+
+
+def _resize(node: Node, x: Array, *_: Any) -> Any:
+    return _resized(node, x, _steps(node, x.shape, _wide(x)))
+
+
+def _repeats(step: _Step, size: int) -> int:
+    """Return how often each pixel of an axis comes, 0 if not all come equally often, in order."""
+    if step.places is None or len(step.places) % size:
+        return 0
+    times = len(step.places) // size
+    return times if np.array_equal(step.places, np.arange(size).repeat(times)) else 0
+
+
+def _resize_into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Callable[[], Any]:
+    x, out = arrays[0], outs[0]
+    steps = _steps(node, x.shape, _wide(x)) if x.size else []
+    times = [1] * x.ndim
+    for step in steps:
+        times[step.axis] = _repeats(step, x.shape[step.axis])
+    if 0 in times or not x.size:
+        return lambda: np.copyto(out, _resized(node, x, steps))
+    # Each pixel several times: one copy into an array that has an axis more for each axis.
+    wide = [n for pair in zip(x.shape, times, strict=True) for n in pair]
+    target = out.reshape(wide)
+    source = x.reshape([n for size in x.shape for n in (size, 1)])
+    return partial(np.copyto, target, source)
 
 
 def node_types() -> list[NodeType]:
     """Return the node types of this module."""
     return [
         Glue("Pad", function=_pad, static=(1, 3), shapes=_pad_shape),
-        Glue("Resize", "Upsample", function=_resize, static=(1, 2, 3), shapes=_resize_shape),
+        Glue(
+            "Resize",
+            "Upsample",
+            function=_resize,
+            static=(1, 2, 3),
+            shapes=_resize_shape,
+            into=_resize_into,
+        ),
     ]
