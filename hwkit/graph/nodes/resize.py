@@ -229,9 +229,12 @@ def _steps(node: Node, shape: tuple[int, ...], dtype: Any) -> list[_Step]:
 def _along(x: Array, step: _Step, fill: float) -> Array:
     """Return an array with one axis resized."""
     if step.weights is None:
-        return np.take(x, step.places, step.axis)
+        assert step.places is not None
+        taken: Array = np.take(x, step.places, step.axis)
+        return taken
     before, after = x.shape[: step.axis], x.shape[step.axis + 1 :]
     m, n = step.weights.shape
+    y: Array
     if after:
         y = np.matmul(step.weights, x.reshape(math.prod(before), n, math.prod(after)))
     else:
