@@ -177,6 +177,7 @@ hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, const hwkit_cons
         return NULL;
     h->base = *inner;
     h->base.run = hold_run;
+    h->base.run_apart = NULL; /* that of `inner` would take this plan for one of its own kind */
     h->base.prepack = NULL;
     h->base.destroy = hold_destroy;
     h->inner = inner;

@@ -10,6 +10,7 @@ import pytest
 from products import check_apart
 
 from hwkit import Kernel, Problem
+from hwkit.dispatch import plan_problem
 from hwkit.op import relative_error
 from hwkit.registry import registry
 
@@ -73,6 +74,19 @@ def test_any_config_is_right(op: str, seed: int) -> None:
     for config in (default, space.sample(rng), space.sample(rng)):
         got = compute(kernel, problem, config, x)
         assert relative_error(got, want) <= problem.error_budget(), config
+
+
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+def test_a_plan_that_holds_nothing_writes_into_a_wider_array(op: str) -> None:
+    """Packing no constants gives a plan that answers as the first one, wherever the result goes."""
+    plan = plan_problem(f"{op} float32 nhwc n=2 c=8 h=9 w=9 r=3 s=3 pad=1 stride=2")
+    (x,) = plan.problem.random_operands()
+    wide = np.full((2, 5, 5, 20), 7, np.float32)
+    part = wide[..., 4:12]
+    assert plan.prepack()(x, out=part) is part
+    assert np.array_equal(part, plan(x))
+    part.fill(7)
+    assert (wide == 7).all()
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
