@@ -71,6 +71,10 @@ class Plan(Call):
         self._replan = replan
         self._otherwise: Callable[[HwkitError], Plan] | None = None
         self._run: Run = kernel.build(problem, config) if run is None else run
+        if not callable(self._run):
+            raise KernelFailure(
+                "compile", f"its build returned {self._run!r}, which is no run: return a callable"
+            )
         self._direct = getattr(self._run, "direct", _no_fast_path)
 
     def __copy__(self) -> Plan:

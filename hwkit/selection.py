@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Real
 
 from .backend import Device, Kernel
 from .config import Config
-from .errors import ArgumentError, KernelFailure, NoKernel
+from .errors import ArgumentError, HwkitWarning, KernelFailure, NoKernel, Unavailable
 from .op import Problem
 from .records import Match, Record
 from .settings import settings
 
-__all__ = ["Selection", "Tolerance", "check_tolerance", "over_limit", "select"]
+__all__ = ["Selection", "Tolerance", "asked", "check_tolerance", "over_limit", "select"]
 
 Tolerance = float | str | None
 POLICIES = ("strict", "deterministic")
@@ -86,7 +87,7 @@ def select(
     declined: dict[str, str] = {}
     able: dict[str, Kernel] = {}
     for kernel in kernels:
-        answer = kernel.supports(problem)
+        answer = asked(kernel, problem)
         if answer is True and kernel.storage != storage:
             kept = f"in {kernel.storage}" if kernel.storage else "in their own dtype"
             declined[kernel.name] = f"it keeps packed constants {kept}"
@@ -113,6 +114,23 @@ def select(
             return Selection(kernel, config, "default", None, declined, rejected, others)
         declined[kernel.name] = misfit
     raise NoKernel(_no_kernel(problem, device, declined))
+
+
+def asked(kernel: Kernel, problem: Problem) -> bool | str:
+    """Return what a Kernel says to a Problem; one that fails declines, with a warning."""
+    try:
+        return kernel.supports(problem)
+    except Unavailable:
+        raise
+    except Exception as error:
+        what = f"its supports failed with {type(error).__name__}: {error}"
+        warnings.warn(
+            f"kernel {kernel.name} is left out for '{problem}', {what}: mend its plugin, or set "
+            "HWKIT_DISABLE_PLUGINS to the plugin's name",
+            HwkitWarning,
+            stacklevel=6,
+        )
+        return what
 
 
 def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> str:

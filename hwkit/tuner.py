@@ -36,7 +36,7 @@ from .registry import registry
 from .roofline import Roofline
 from .runner import Runner
 from .search import Search
-from .selection import Tolerance, check_tolerance
+from .selection import Tolerance, asked, check_tolerance
 from .settings import settings
 from .shortlist import Shortlist
 from .strategies import Strategy
@@ -211,7 +211,7 @@ def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
 
 def _able(problem: Problem, device: Device) -> list[Kernel]:
     kernels = registry().kernels(device, problem.op.name)
-    return [k for k in kernels if k.storage is None and k.supports(problem) is True]
+    return [k for k in kernels if k.storage is None and asked(k, problem) is True]
 
 
 def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -> list[Kernel]:
@@ -230,7 +230,7 @@ def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -
         )
     found = [k for k in _able(problem, device) if wanted is None or k.name in wanted]
     if not found:
-        reasons = [f"{k.name}: {k.supports(problem) or 'it does not'}" for k in every]
+        reasons = [f"{k.name}: {asked(k, problem) or 'it does not'}" for k in every]
         raise NoKernel(
             f"no kernel of {device} takes '{problem}' ({'; '.join(reasons) or 'there is none'}): "
             "choose another device"

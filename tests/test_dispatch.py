@@ -152,6 +152,16 @@ def test_a_kernel_that_does_not_build(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
 
 
+def test_a_build_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel whose build returns nothing is left out in the same way."""
+    bad = ToyKernel(name="bad", rank=9)
+    monkeypatch.setattr(bad, "build", lambda problem, config: None)
+    pair = Registry([("ops", ops), ("toy", ToyPlugin(bad, ToyKernel()))], entry_points=False)
+    monkeypatch.setattr(dispatch, "registry", lambda: pair)
+    with pytest.warns(HwkitWarning, match=r"kernel bad of toy:0 .* returned None, which is no run"):
+        np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
+
+
 def test_errors_show_one_cause() -> None:
     """A user's mistake is reported alone, not as the consequence of a failed look-up."""
     with pytest.raises(ArgumentError) as caught:

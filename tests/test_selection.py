@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy import ToyDevice, ToyKernel
 
-from hwkit import ArgumentError, Config, NoKernel, Problem, selection
+from hwkit import ArgumentError, Config, HwkitWarning, NoKernel, Problem, Unavailable, selection
 from hwkit.backend import Fingerprint
 from hwkit.measure import Measurement
 from hwkit.ops.gemm import GEMM
@@ -129,6 +129,18 @@ def test_no_kernel_says_why() -> None:
         select(PROBLEM, DEVICE, [ToyKernel()], [], "deterministic")
     with pytest.raises(NoKernel, match="no kernel of toy:0 does gemm"):
         select(PROBLEM, DEVICE, [], [])
+
+
+def test_a_kernel_that_fails_when_asked_declines() -> None:
+    """A bug in ``supports`` stops nobody: the kernel is named in a warning and left out."""
+    bad = ToyKernel(name="bad", rank=9, supports=KeyError("layout"))
+    with pytest.warns(HwkitWarning, match="kernel bad is left out for .* KeyError: 'layout'"):
+        chosen = select(PROBLEM, DEVICE, [bad, ToyKernel()], [])
+    assert chosen.kernel.name == "toy"
+    assert "failed with KeyError" in chosen.declined["bad"]
+    lost = ToyKernel(supports=Unavailable("the device is lost"))
+    with pytest.raises(Unavailable):
+        select(PROBLEM, DEVICE, [lost], [])
 
 
 def test_workspace_limit(monkeypatch: pytest.MonkeyPatch) -> None:

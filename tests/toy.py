@@ -52,6 +52,8 @@ class ToyKernel(Kernel):
         self.builds = self.runs = 0
 
     def supports(self, problem: Problem) -> bool | str:
+        if isinstance(self.knobs["supports"], Exception):
+            raise self.knobs["supports"]
         return self.knobs["supports"]
 
     def space(self, problem: Problem) -> Space:

@@ -73,7 +73,9 @@ def _facts(op: Op, device: Device | None, count: bool) -> dict[str, Any]:
 
 
 def _kernel(kernel: Kernel, problems: list[Problem], count: bool) -> dict[str, Any]:
-    takes = [problem for problem in problems if kernel.supports(problem) is True]
+    from ..selection import asked
+
+    takes = [problem for problem in problems if asked(kernel, problem) is True]
     return {
         "name": kernel.name,
         "version": kernel.version,

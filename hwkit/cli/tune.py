@@ -214,6 +214,7 @@ def _asked(
     """
     from ..errors import NoKernel
     from ..registry import registry
+    from ..selection import asked
 
     found = problems(texts, files, op_names)
     if texts or files:
@@ -222,7 +223,7 @@ def _asked(
     able = {
         problem: times
         for problem, times in found.items()
-        if any(k.supports(problem) is True for k in known.kernels(opened, problem.op.name))
+        if any(asked(k, problem) is True for k in known.kernels(opened, problem.op.name))
     }
     if not able:
         wanted = ", ".join(op_names) or "any operator"
