@@ -156,7 +156,3 @@ class Plugins:
             HwkitWarning,
             stacklevel=5,
         )
-
-    def implements(self, hook: str) -> list[str]:
-        """Return the names of the plugins that implement a hook."""
-        return [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
