@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from hwkit import Config, Kernel, Problem, Run, Space
 from hwkit_opencl.common import ceiling, epilogue, integer, number, offset, tunables
-from hwkit_opencl.conv2d import window_arguments
 from hwkit_opencl.gemm import Strides
+from hwkit_opencl.windows import window_arguments
 
 from .run import OUT, Slot
 from .simt import CudaKernel

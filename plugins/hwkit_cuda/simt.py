@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from hwkit import Config, Kernel, Problem
 from hwkit_opencl.common import OpenclKernel
-from hwkit_opencl.conv2d import ChannelsConv2d, ImplicitConv2d, RowsConv2d
+from hwkit_opencl.conv2d import ImplicitConv2d
+from hwkit_opencl.direct import ChannelsConv2d, RowsConv2d
 from hwkit_opencl.gemm import LocalGemm, PackedGemm, PlainGemm
 from hwkit_opencl.pool2d import POOLS, ImagePool2d, WindowPool2d
 from hwkit_opencl.programs import DTYPES

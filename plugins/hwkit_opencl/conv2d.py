@@ -1,86 +1,36 @@
-"""Kernels of the Op conv2d: windows times packed weights, and direct sums for small groups."""
+"""Convolution as windows times packed weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from .common import OpenclKernel, ceiling, epilogue, integer, offset, tunables
+from .common import ceiling, epilogue, integer, offset, tunables
+from .direct import ChannelsConv2d, RowsConv2d
 from .models import Work
 from .run import OUT, Slot
+from .windows import VECTORS, Conv2dKernel, strides, window_arguments
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = [
-    "ChannelsConv2d",
-    "ImplicitConv2d",
-    "RowsConv2d",
-    "kernels",
-    "strides",
-    "window_arguments",
-]
+__all__ = ["ImplicitConv2d", "kernels"]
 
 MR = (1, 2, 3, 4, 6, 7, 8)
 NV = (1, 2, 3, 4)
-VEC = (1, 2, 4, 8, 16)
 ACROSS = (1, 2, 4, 8, 16)
 UNROLL = (1, 2, 4)
-THREADS = (1, 4, 16, 32, 64)
 
 _PACKERS = 16
 
 
 def kernels(device: OpenclDevice) -> list[Kernel]:
-    """Return the kernels of this module."""
+    """Return the kernels of the Op conv2d."""
     return [kind(device, "conv2d") for kind in (ImplicitConv2d, RowsConv2d, ChannelsConv2d)]
 
 
-def strides(layout: str, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Return the strides of n, c, h, w in elements, for an array of that layout."""
-    found, step = {}, 1
-    for letter, size in zip(reversed(layout), reversed(shape), strict=True):
-        found[letter] = step
-        step *= size
-    return found["n"], found["c"], found["h"], found["w"]
-
-
-def window_arguments(problem: Problem) -> tuple[Any, ...]:
-    """Return output size, window, padding, stride and dilation, as the texts take them."""
-    shape = dict(zip(problem.layout, problem.output.shape, strict=True))
-    top, _, left, _ = problem["pad"]
-    values = (
-        shape["h"], shape["w"], problem["r"], problem["s"], top, left, *problem["stride"],
-        *problem["dilation"],
-    )  # fmt: skip
-    return tuple(map(integer, values))
-
-
-class _Conv2d(OpenclKernel):
-    """What all have in common."""
-
-    def refusal(self, problem: Problem) -> str | None:
-        """Return why no kernel takes the problem; pixels are counted in int."""
-        shape = dict(zip(problem.layout, problem.output.shape, strict=True))
-        if shape["n"] * shape["h"] * shape["w"] >= 2**31 - 2**16:
-            return "it counts fewer than 2**31 pixels"
-        reach = max(max(problem[name]) for name in ("pad", "stride", "dilation"))
-        if reach * max(problem["r"], problem["s"], shape["h"], shape["w"]) >= 2**30:
-            return "padding, stride or dilation are beyond what it counts"
-        return super().refusal(problem)
-
-    @staticmethod
-    def _images(problem: Problem) -> tuple[Any, ...]:
-        x = strides(problem.layout, problem.operands[0].shape)
-        return tuple(map(offset, x))
-
-    @staticmethod
-    def _output(problem: Problem) -> tuple[Any, ...]:
-        return tuple(map(offset, strides(problem.layout, problem.output.shape)))
-
-
-class ImplicitConv2d(_Conv2d):
+class ImplicitConv2d(Conv2dKernel):
     """Windows are rows of a product that are never written down; weights in panels."""
 
     name = "implicit_conv2d"
@@ -92,7 +42,7 @@ class ImplicitConv2d(_Conv2d):
         wide = 2 if problem.dtypes.input == "float64" else 1
         most = 128 if limits.is_cpu else 64
         return Space(
-            {"mr": MR, "nv": NV, "vec": VEC, "wm": ACROSS, "wn": ACROSS, "unroll": UNROLL},
+            {"mr": MR, "nv": NV, "vec": VECTORS, "wm": ACROSS, "wn": ACROSS, "unroll": UNROLL},
             [
                 (lambda mr, nv, vec: mr * nv * vec * wide <= most, "the tile fits the registers"),
                 (lambda wm, wn: wm * wn <= limits.work_group, "the device allows such a group"),
@@ -167,7 +117,8 @@ class ImplicitConv2d(_Conv2d):
             (
                 self._pixels(config), self.as_argument(packed.base_data), slots["bias"],
                 slots["residual"], OUT, *map(integer, sizes), *window_arguments(problem),
-                *self._images(problem), *self._output(problem), integer(flags), *activation,
+                *self.image_strides(problem), *self.output_strides(problem), integer(flags),
+                *activation,
             ),
         )  # fmt: skip
         return self.run(problem, config, [pack, main], 1, (packed,))
@@ -198,110 +149,3 @@ class ImplicitConv2d(_Conv2d):
         depth = problem["r"] * problem["s"] * problem["c"] // problem["groups"]
         itemsize = problem.operands[1].dtype.itemsize
         return int(problem["groups"] * panels * depth * across * itemsize)
-
-
-class _Direct(_Conv2d):
-    """Sums without packing; a vector of pixels or of channels.
-
-    Attributes:
-        across: whether the vector lies across channels.
-    """
-
-    file = "direct.cl"
-    across = False
-
-    def space(self, problem: Problem) -> Space:
-        """Return vector width, what a work-item makes, and work-items of a group."""
-        most = self.device.limits.work_group
-        return Space(
-            {"vec": VEC, "tile": (1, 2, 4, 8), "wm": THREADS},
-            [(lambda wm: wm <= most, "the device allows such a group")],
-        )
-
-    def default(self, problem: Problem) -> Config:
-        """Return a vector of the device's width."""
-        cpu = self.device.limits.is_cpu
-        wide = 4 if problem.dtypes.input == "float64" or not cpu else 8
-        few = 1 if not self.across and problem["k"] == problem["groups"] else 4
-        return Config({"vec": wide, "tile": few, "wm": 1 if cpu else 16})
-
-    def build(self, problem: Problem, config: Config) -> Run:
-        """Compile."""
-        groups, threads = problem["groups"], self.threads(config)
-        vec, tile = int(config["vec"]), int(config["tile"])
-        channels, per_group = problem["c"] // groups, problem["k"] // groups
-        shape = dict(zip(problem.layout, problem.output.shape, strict=True))
-        slots, flags, activation = epilogue(problem)
-        sizes = (problem["n"], channels, problem["h"], problem["w"], per_group, groups)
-        weights = strides(problem.layout, problem.operands[1].shape)
-        if self.across:
-            units = ceiling(groups, vec)
-            rest = shape["h"] * ceiling(shape["w"], tile)
-        else:
-            units = shape["h"] * ceiling(shape["w"], vec)
-            rest = groups * ceiling(per_group, tile)
-        main = self.launch(
-            problem, "direct", (ceiling(units, threads), rest, shape["n"]), threads,
-            {"VEC": vec, "TILE": tile, "ACROSS": int(self.across)},
-            (
-                Slot(0), Slot(1), slots["bias"], slots["residual"], OUT, *map(integer, sizes),
-                *window_arguments(problem), *self._images(problem), *map(offset, weights),
-                *self._output(problem), integer(flags), *activation,
-            ),
-        )  # fmt: skip
-        return self.run(problem, config, [main])
-
-    def registers(self, problem: Problem, config: Config) -> int:
-        """Return the sums, a vector, and addresses."""
-        wide = 2 if problem.dtypes.input == "float64" else 1
-        return int(config["vec"]) * (int(config["tile"]) + 1) * wide + 16
-
-    def work(self, problem: Problem, config: Config) -> Work:
-        """Return an access for each vector of the image, and for each weight."""
-        chosen, size = tunables(config), problem.operands[0].dtype.itemsize
-        outputs = problem.output.nbytes // problem.output.dtype.itemsize
-        depth = problem["r"] * problem["s"] * problem["c"] // problem["groups"]
-        items = ceiling(outputs, chosen["vec"] * chosen["tile"])
-        # Pixels that do not lie side by side are read one by one.
-        single = not self.across and (problem.layout == "nhwc" or problem["stride"][1] > 1)
-        values = chosen["tile"] if self.across else 1
-        weights = 1 if self.across else chosen["tile"]
-        loads = float(items * depth) * (values * (chosen["vec"] if single else 1) + weights)
-        return Work(
-            fma=float(items * chosen["vec"] * chosen["tile"] * depth),
-            loads=loads,
-            load_bytes=size if single else size * chosen["vec"],
-            bytes=float(problem.nbytes),
-            groups=ceiling(items, chosen["wm"]),
-            threads=chosen["wm"],
-            registers=self.registers(problem, config),
-            half=size == 2,
-        )
-
-
-class RowsConv2d(_Direct):
-    """A vector of pixels of a row; any groups, both layouts."""
-
-    name = "rows_conv2d"
-
-    def rank(self, problem: Problem) -> int:
-        """After the others, but for few channels of a group."""
-        return 1
-
-
-class ChannelsConv2d(_Direct):
-    """A vector of channels, for depthwise images with channels side by side."""
-
-    name = "channels_conv2d"
-    across = True
-
-    def supports(self, problem: Problem) -> bool | str:
-        """Whether it is depthwise, in the layout nhwc."""
-        depthwise = problem["groups"] == problem["c"] == problem["k"]
-        if not depthwise or problem.layout != "nhwc":
-            return "takes depthwise problems with channels last"
-        return super().supports(problem)
-
-    def rank(self, problem: Problem) -> int:
-        """First, where it can."""
-        return 3

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, ceiling, epilogue, integer, number, offset, tunables
-from .conv2d import strides, window_arguments
 from .gemm import Strides
 from .models import Work, fpga_use
 from .pool2d import POOLS, pool_arguments
 from .run import OUT, Launch, Slot
+from .windows import strides, window_arguments
 
 if TYPE_CHECKING:
     from .device import OpenclDevice

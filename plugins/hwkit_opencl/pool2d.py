@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from .common import OpenclKernel, ceiling, integer, offset, tunables
-from .conv2d import strides, window_arguments
 from .models import Work
 from .run import OUT, Slot
+from .windows import VECTORS, strides, window_arguments
 
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
 __all__ = ["POOLS", "ImagePool2d", "WindowPool2d", "kernels", "pool_arguments"]
 
-VEC = (1, 2, 4, 8, 16)
 THREADS = (1, 4, 16, 32, 64)
 POOLS = ("max_pool2d", "avg_pool2d", "global_max_pool2d", "global_avg_pool2d")
 
@@ -58,7 +57,7 @@ class _Pool2d(OpenclKernel):
         """Return vector width and work-items of a group."""
         most = self.device.limits.work_group
         return Space(
-            {"vec": VEC, "wm": THREADS},
+            {"vec": VECTORS, "wm": THREADS},
             [(lambda wm: wm <= most, "the device allows such a group")],
         )
 
