@@ -442,3 +442,20 @@ def test_a_reduction_of_images_is_a_pooling(kind: str, pool: str, keepdims: int)
         node = helper.make_node(kind, ["x"], ["y"], axes=axes, keepdims=keepdims)
         proto = model_of([node], (2, 3, 6, 7), [])
         assert (pool in compare(proto, "idioms")[0]) is found
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layout_takes_transposed_convolutions_without_overlap(bias: bool) -> None:
+    """As in a U-Net; where windows overlap the image is turned back."""
+    for stride, kept in (([2, 3], True), ([2, 2], False)):
+        names = ["a", "m", "n"] if bias else ["a", "m"]
+        nodes = [
+            conv("x", "a"),
+            helper.make_node("ConvTranspose", names, ["b"], strides=stride),
+            conv("b", "y", "v"),
+        ]
+        constants = [weights((8, 3, 1, 1), "w"), weights((8, 5, 2, 3), "m"), weights((5,), "n")]
+        constants.append(weights((4, 5, 1, 1), "v"))
+        found, _ = compare(model_of(nodes, (2, 3, 5, 6), constants), "layout")
+        assert ("ConvTiles" in found) is kept
+        assert found.count("Transpose") == (2 if kept else 4)

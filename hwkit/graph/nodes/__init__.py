@@ -16,6 +16,7 @@ from . import (
     reductions,
     resize,
     shapes,
+    tiles,
     transposes,
 )
 
@@ -34,6 +35,7 @@ _MODULES = (
     reductions,
     resize,
     shapes,
+    tiles,
     transposes,
 )
 

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..ir import Graph, Node, Value
+from ..nodes.tiles import fits
 from ..nodetype import Setting
 from .absorb import cancel_transposes
 
@@ -39,6 +40,8 @@ def run(graph: Graph, setting: Setting) -> None:
     for node in graph.nodes:
         if node.type in _IMAGES and _is_image(node, twins):
             nodes += _image(node, twins)
+        elif _is_tiles(node, twins):
+            nodes.append(_tiles(node, twins))
         elif _follows(node, twins):
             nodes += _follow(node, twins)
         else:
@@ -92,6 +95,23 @@ def _image(node: Node, twins: dict[Value, Value]) -> list[Node]:
     node.inputs = []  # weights that nobody else takes go at once
     made_node = Node(node.type, inputs, [twin], attributes, node.name, node.domain, node.version)
     return [*made, made_node]
+
+
+def _is_tiles(node: Node, twins: dict[Value, Value]) -> bool:
+    if node.type != "ConvTranspose" or node.domain:
+        return False
+    value = node.input(0)
+    return value in twins and value.data is None and value.kind.name in _FLOATS and fits(node)
+
+
+def _tiles(node: Node, twins: dict[Value, Value]) -> Node:
+    weights, twin = node.input(1), _twin(node.output())
+    assert weights.data is not None
+    data = np.ascontiguousarray(weights.data.transpose(_LAST))
+    inputs = [twins[node.input(0)], Value.constant(f"{weights.name}:nhwc", data), *node.inputs[2:]]
+    twins[node.output()] = twin
+    node.inputs = []  # weights that nobody else takes go at once
+    return Node("ConvTiles", inputs, [twin], {}, node.name, "hwkit", node.version)
 
 
 def _follows(node: Node, twins: dict[Value, Value]) -> bool:
