@@ -107,7 +107,13 @@ def select(
         if match.source == "nearest record" and match.distance > NEAREST:
             break  # They come in the order of distance: what follows is farther still.
     for kernel in sorted(able.values(), key=lambda k: (-k.rank(problem), k.name)):
-        config = kernel.default(problem)
+        try:
+            config = kernel.default(problem)
+        except Unavailable:
+            raise
+        except Exception as error:
+            declined[kernel.name] = _left_out(kernel, "default", error)
+            continue
         misfit = _misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)
         if misfit is None:
             others = tuple(name for name in able if name != kernel.name)
@@ -123,14 +129,20 @@ def asked(kernel: Kernel, problem: Problem) -> bool | str:
     except Unavailable:
         raise
     except Exception as error:
-        what = f"its supports failed with {type(error).__name__}: {error}"
-        warnings.warn(
-            f"kernel {kernel.name} is left out for '{problem}', {what}: mend its plugin, or set "
-            "HWKIT_DISABLE_PLUGINS to the plugin's name",
-            HwkitWarning,
-            stacklevel=6,
-        )
-        return what
+        return _left_out(kernel, "supports", error)
+
+
+def _left_out(kernel: Kernel, method: str, error: Exception) -> str:
+    """Warn of a kernel whose own code fails, and return why it is left out."""
+    why = f"its {method} failed with {type(error).__name__}: {error}"
+    # Without the problem: the same bug is told once.
+    warnings.warn(
+        f"kernel {kernel.name} of {kernel.op} is left out, {why}: mend its plugin, or set "
+        "HWKIT_DISABLE_PLUGINS to the plugin's name",
+        HwkitWarning,
+        stacklevel=7,
+    )
+    return why
 
 
 def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> str:
