@@ -115,6 +115,8 @@ def apply(problem: Problem, accumulator: Array, operands: tuple[Array, ...], axi
         accumulator = accumulator + rest.pop(0).reshape(shape)
     if "residual" in problem.epilogue:
         accumulator = accumulator + rest.pop(0)
+    if problem.dtypes.accumulate == "int32" and accumulator.dtype.kind == "i":
+        accumulator = accumulator.astype(np.int32).astype(accumulator.dtype)  # sums wrap
     if problem.activation is None:
         return accumulator
     name, parameters = problem.activation

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hwkit import ArgumentError, DtypeError, Spec
 from hwkit.op import relative_error
-from hwkit.ops.gemm import GEMM
+from hwkit.ops.gemm import GEMM, gemm
 
 LAYOUTS = [(False, False), (False, True), (True, False), (True, True)]
 
@@ -187,3 +187,16 @@ def test_mixed_dtypes_are_named() -> None:
         GEMM.problem(a, other)
     with pytest.raises(DtypeError, match="c has dtype float64, but a has float32"):
         GEMM.problem(a, a, other)
+
+
+def test_integer_sums_wrap_before_the_activation() -> None:
+    """A bias beyond 32 bits: each kernel and the reference answer as int32 arithmetic does."""
+    a, b = np.full((3, 40), 255, np.uint8), np.full((40, 5), 127, np.int8)
+    bias = np.array([2**31 - 1, -(2**31), 0, 2**31 - 2, 7], np.int32)
+    for activation in (None, "relu", "relu6"):
+        wanted = (a.astype(np.int32) @ b.astype(np.int32)) + bias
+        if activation is not None:
+            wanted = np.clip(wanted, 0, 6 if activation == "relu6" else None)
+        problem = GEMM.problem(a, b, bias=bias, activation=activation)
+        assert np.array_equal(problem.reference(a, b, bias), wanted)
+        assert np.array_equal(gemm(a, b, bias=bias, activation=activation), wanted)
