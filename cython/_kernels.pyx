@@ -14,7 +14,9 @@ cdef extern from "run.h" nogil:
         const int64_t *bytes
     ctypedef struct hwkit_plan:
         int (*run)(const hwkit_plan *, const void *const *, void *) noexcept nogil
-        int (*run_apart)(const hwkit_plan *, const void *const *, void *, int64_t) noexcept nogil
+        int (*run_apart)(const hwkit_plan *, const void *const *, void *, int64_t,
+                         int64_t) noexcept nogil
+        bint x_apart, out_apart
         hwkit_plan *(*prepack)(const hwkit_plan *, const hwkit_constants *) noexcept nogil
         void (*destroy)(hwkit_plan *) noexcept nogil
         int64_t workspace
@@ -45,9 +47,14 @@ cdef class Run:
         return self.plan.workspace
 
     @property
-    def apart(self):
+    def x_apart(self):
+        """Whether ``direct`` takes a first operand that is part of a wider array."""
+        return self.plan.x_apart
+
+    @property
+    def out_apart(self):
         """Whether ``direct`` takes an ``out`` that is part of a wider array."""
-        return self.plan.run_apart != NULL
+        return self.plan.out_apart
 
     @property
     def seconds(self):
@@ -59,8 +66,9 @@ cdef class Run:
 
         Args:
             operands: numpy arrays in order.
-            out: array for the result, ``None`` for a new one, or, if the run is ``apart``, part of
-                a wider array: ``wide[..., 8:24]``.
+            out: array for the result, or ``None`` for a new one. It may be part of a wider array,
+                ``wide[..., 8:24]``, if the run is ``out_apart``; so may the first operand, if the
+                run is ``x_apart`` and ``out`` is given.
         """
         cdef const void *pointers[HWKIT_MAX_OPERANDS]
         cdef char *data
@@ -80,36 +88,39 @@ cdef class Run:
             result = hwkit_fitting(out, &self.output,
                                    HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED | HWKIT_WRITEABLE)
             if result == NULL:
-                return self.into(operands, out)
+                return self.apart(operands, out)
             for i in range(self.count):
                 data = hwkit_fitting(operands[i], &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
-                if data == NULL or (data < result + self.output.bytes
-                                    and result < data + self.specs[i].bytes):
+                if data == NULL:
+                    return self.apart(operands, out) if i == 0 else NotImplemented
+                if data < result + self.output.bytes and result < data + self.specs[i].bytes:
                     return NotImplemented
                 pointers[i] = data
         self.go(pointers, result)
         return out
 
-    cdef into(self, tuple operands, out):
-        """Run into part of a wider array, whose rows begin further apart, if the plan can."""
+    cdef apart(self, tuple operands, out):
+        """Run on parts of wider arrays, whose rows begin further apart, if the plan can."""
         cdef const void *pointers[HWKIT_MAX_OPERANDS]
         cdef char *data
-        cdef char *result = NULL
-        cdef int64_t row, reach
+        cdef char *result
+        cdef int64_t row, x_row = 0, out_row = 0, reach
         cdef int i, status
-        if self.plan.run_apart != NULL:
-            result = hwkit_fitting(out, &self.output, HWKIT_ALIGNED | HWKIT_WRITEABLE)
-        row = 0 if result == NULL else hwkit_row_step(out, &self.output)
-        if row == 0:
+        if not (self.plan.x_apart or self.plan.out_apart):
             return NotImplemented
-        reach = self.output.bytes // self.output.dims[self.output.nd - 1] * row
+        result = _rows(out, &self.output, self.plan.out_apart, HWKIT_WRITEABLE, &out_row)
+        if result == NULL:
+            return NotImplemented
+        reach = _reach(&self.output, out_row)
         for i in range(self.count):
-            data = hwkit_fitting(operands[i], &self.specs[i], HWKIT_C_CONTIGUOUS | HWKIT_ALIGNED)
-            if data == NULL or (data < result + reach and result < data + self.specs[i].bytes):
+            data = _rows(operands[i], &self.specs[i], i == 0 and self.plan.x_apart, 0, &row)
+            if data == NULL or (data < result + reach
+                                and result < data + _reach(&self.specs[i], row)):
                 return NotImplemented
             pointers[i] = data
+            x_row = row if i == 0 else x_row
         with nogil:
-            status = self.plan.run_apart(self.plan, pointers, result, row)
+            status = self.plan.run_apart(self.plan, pointers, result, x_row, out_row)
         self.check(status)
         return out
 
@@ -180,6 +191,30 @@ cdef class Run:
                 made.specs[made.count] = self.specs[i]
                 made.count += 1
         return made
+
+
+cdef char *_rows(array, const hwkit_spec *spec, bint apart, int flags, int64_t *row):
+    """Return where an array begins and how far apart its rows do; NULL if it does not fit."""
+    cdef char *data = hwkit_fitting(array, spec, HWKIT_ALIGNED | flags)
+    if data == NULL:
+        return NULL
+    if hwkit_fitting(array, spec, HWKIT_C_CONTIGUOUS) != NULL:
+        row[0] = spec.dims[spec.nd - 1] if spec.nd else 1
+        return data
+    row[0] = hwkit_row_step(array, spec) if apart else 0
+    return data if row[0] else NULL
+
+
+cdef int64_t _reach(const hwkit_spec *spec, int64_t row):
+    """Return the bytes from the first element to behind the last one."""
+    cdef int64_t rows = 1
+    cdef int i
+    if spec.nd == 0 or spec.bytes == 0:
+        return spec.bytes
+    for i in range(spec.nd - 1):
+        rows *= spec.dims[i]
+    return spec.bytes // (rows * spec.dims[spec.nd - 1]) * (
+        (rows - 1) * row + spec.dims[spec.nd - 1])
 
 
 cdef str _describe(const hwkit_spec *spec):

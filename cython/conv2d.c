@@ -456,13 +456,15 @@ static int64_t weights_bytes(const plan *p)
     return p->c.groups * p->group_bytes;
 }
 
-static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t row)
+static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t x_row,
+                     int64_t out_row)
 {
+    (void)x_row;
     const plan *p = (const plan *)base;
     const hwkit_conv2d *c = &p->c;
     const void *all[KINDS];
     hwkit_bind(&p->operands, KINDS, operands, all);
-    job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out, .row = row};
+    job x = {.p = p, .x = all[X], .w = all[W], .weights = all[W], .out = out, .row = out_row};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
     x.epilogue.bias_per_row = c->algorithm == HWKIT_CONV_PACKED;
@@ -491,7 +493,7 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
 
 static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
-    return run_apart(base, operands, out, ((const plan *)base)->c.k);
+    return run_apart(base, operands, out, 0, ((const plan *)base)->c.k);
 }
 
 static void destroy(hwkit_plan *base)
@@ -591,7 +593,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
         .kinds = KINDS, .present = {1, 1, given->has_bias, given->has_residual}};
     p->base.run = run;
     /* A residual is laid out like the result. */
-    p->base.run_apart = given->nhwc && !given->has_residual ? run_apart : NULL;
+    p->base.out_apart = given->nhwc && !given->has_residual;
+    p->base.run_apart = run_apart;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
     p->base.workspace = workspace(p);

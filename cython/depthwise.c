@@ -176,8 +176,10 @@ static int widen_constants(const plan *self, const void **all)
     return 1;
 }
 
-static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
+static int plan_run_apart(const hwkit_plan *base, const void *const *operands, void *out,
+                          int64_t x_row, int64_t out_row)
 {
+    (void)out_row;
     const plan *self = (const plan *)base;
     hwkit_depthwise d = self->d;
     const void *all[KINDS];
@@ -196,8 +198,14 @@ static int plan_run(const hwkit_plan *base, const void *const *operands, void *o
     d.bias = all[BIAS];
     d.residual = all[RESIDUAL];
     d.out = out;
+    d.pixel = x_row;
     d.zeros = self->zeros;
     return hwkit_depthwise_run(&d) ? HWKIT_NO_MEMORY : HWKIT_OK;
+}
+
+static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
+{
+    return plan_run_apart(base, operands, out, 0, 0);
 }
 
 static void plan_destroy(hwkit_plan *base)
@@ -254,6 +262,8 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
     self->operands =
         (hwkit_operands){.kinds = KINDS, .present = {1, 1, has_bias, has_residual}};
     self->base.run = plan_run;
+    self->base.x_apart = d->nhwc && !d->half && d->k == d->c;
+    self->base.run_apart = plan_run_apart;
     self->base.prepack = plan_prepack;
     self->base.destroy = plan_destroy;
     self->base.workspace = (int64_t)d->scratch_bytes * d->threads +

@@ -157,18 +157,19 @@ typedef struct {
 } plan;
 
 static int plan_run_apart(const hwkit_plan *base, const void *const *operands, void *out,
-                          int64_t row)
+                          int64_t x_row, int64_t out_row)
 {
+    (void)x_row;
     hwkit_pool d = ((const plan *)base)->d;
     d.x = operands[0];
     d.out = out;
-    d.row = row;
+    d.row = out_row;
     return hwkit_pool_run(&d) ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
 {
-    return plan_run_apart(base, operands, out, 0);
+    return plan_run_apart(base, operands, out, 0, 0);
 }
 
 static void plan_destroy(hwkit_plan *base)
@@ -198,7 +199,8 @@ hwkit_plan *hwkit_pool_plan(const hwkit_pool *d)
         self->d.count_x = self->counts + d->p;
     }
     self->base.run = plan_run;
-    self->base.run_apart = d->nhwc && !d->global && !d->half ? plan_run_apart : NULL;
+    self->base.out_apart = d->nhwc && !d->global && !d->half;
+    self->base.run_apart = plan_run_apart;
     self->base.destroy = plan_destroy;
     if (hwkit_pool_prepare(&self->d)) {
         plan_destroy(&self->base);

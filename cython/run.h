@@ -23,9 +23,12 @@ struct hwkit_plan {
     /* Write all of `out`, which overlaps no operand; operands are contiguous and aligned. Returns
      * HWKIT_OK, or HWKIT_NO_MEMORY with `out` in any state. */
     int (*run)(const hwkit_plan *plan, const void *const *operands, void *out);
-    /* The same, but the rows of the result along its last axis begin `row` elements apart: it is
-     * part of a wider array, of which nothing else is written. NULL: this plan cannot. */
-    int (*run_apart)(const hwkit_plan *plan, const void *const *operands, void *out, int64_t row);
+    /* The same where rows along the last axis of the first operand and of the result begin `x_row`
+     * and `out_row` elements apart: they are parts of wider arrays, of which nothing else is read or
+     * written. The flags say which of them may be; NULL: neither. */
+    int (*run_apart)(const hwkit_plan *plan, const void *const *operands, void *out, int64_t x_row,
+                     int64_t out_row);
+    int x_apart, out_apart;
     /* A new, independent plan that keeps its own copy of the constants and takes the other operands
      * in order; NULL if memory is short. The function may be NULL: see hwkit_plan_hold. */
     hwkit_plan *(*prepack)(const hwkit_plan *plan, const hwkit_constants *constants);

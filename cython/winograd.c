@@ -368,13 +368,15 @@ static int run_blocks(job *x, char *tiles)
 
 /* ---- runs -------------------------------------------------------------------------------------- */
 
-static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t row)
+static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t x_row,
+                     int64_t out_row)
 {
+    (void)x_row;
     const plan *p = (const plan *)base;
     const hwkit_winograd *c = &p->c;
     const void *all[KINDS];
     hwkit_bind(&p->operands, KINDS, operands, all);
-    job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out, .row = row};
+    job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out, .row = out_row};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
     const int64_t u = p->packed ? 0 : hwkit_round_up(weights_bytes(p), 64);
@@ -401,7 +403,7 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
 
 static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
-    return run_apart(base, operands, out, ((const plan *)base)->c.k);
+    return run_apart(base, operands, out, 0, ((const plan *)base)->c.k);
 }
 
 static void destroy(hwkit_plan *base)
@@ -490,7 +492,8 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
         (hwkit_operands){.kinds = KINDS, .present = {1, 1, c->has_bias, c->has_residual}};
     p->base.run = run;
     /* A residual is laid out like the result. */
-    p->base.run_apart = c->nhwc && !c->has_residual ? run_apart : NULL;
+    p->base.out_apart = c->nhwc && !c->has_residual;
+    p->base.run_apart = run_apart;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
     p->base.workspace = weights_bytes(p) + c->threads * lay_out(p, start) +

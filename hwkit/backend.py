@@ -66,8 +66,8 @@ class Run(Protocol):
     * ``direct(operands: tuple, out) -> array | NotImplemented``: the fast path of a call. It takes
       the user's objects as they are and answers ``NotImplemented`` where they are not already as
       above; ``out=None`` means that it allocates.
-    * ``apart: bool``: whether ``direct`` also takes an ``out`` that is part of a wider array,
-      ``wide[..., 8:24]``.
+    * ``x_apart: bool`` and ``out_apart: bool``: whether ``direct`` also takes a first operand or
+      an ``out`` that is part of a wider array, ``wide[..., 8:24]``.
     * ``prepack(constants: dict[int, buffer]) -> Run``: the same kernel with these operands (by
       position in ``problem.operands``) kept in the kernel's own layout; the new run takes the
       others in order, and keeps no reference to the user's arrays.

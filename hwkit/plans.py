@@ -242,9 +242,14 @@ class Plan(Call):
         )  # fmt: skip
 
     @property
-    def apart(self) -> bool:
+    def x_apart(self) -> bool:
+        """Whether, if out is given, the first operand may be part of a wider array, uncopied."""
+        return bool(getattr(self._run, "x_apart", False))
+
+    @property
+    def out_apart(self) -> bool:
         """Whether ``out`` may be part of a wider array, ``wide[..., 8:24]``, without a copy."""
-        return bool(getattr(self._run, "apart", False))
+        return bool(getattr(self._run, "out_apart", False))
 
     @property
     def workspace(self) -> int:

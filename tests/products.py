@@ -66,15 +66,25 @@ def check(kernel: Kernel, problem: Problem, config: Config, seed: int = 0) -> No
 
 
 def check_apart(run: Any, operands: Sequence[Any], result: np.ndarray[Any, Any]) -> None:
-    """Check that a run writes the same into part of a wider array, and nothing beside it."""
-    wide = np.full((*result.shape[:-1], result.shape[-1] + 9), 7, result.dtype)
-    part = wide[..., 4:-5]
-    if part.flags.c_contiguous or not run.apart:
-        return
-    assert run.direct(tuple(operands), part) is part
-    assert np.array_equal(part, result, equal_nan=True)
-    part.fill(7)
-    assert (wide == 7).all()
+    """Check that a run reads and writes parts of wider arrays, and nothing beside them."""
+    if run.x_apart:
+        wide, x = _wide(operands[0])
+        x[...] = operands[0]
+        out = np.full_like(result, np.nan)
+        assert run.direct((x, *operands[1:]), out) is out
+        assert np.array_equal(out, result, equal_nan=True)
+    if run.out_apart:
+        wide, out = _wide(result)
+        assert run.direct(tuple(operands), out) is out
+        assert np.array_equal(out, result, equal_nan=True)
+        out[...] = 7
+        assert (wide == 7).all()
+
+
+def _wide(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return an array that is wider, full of sevens, and its part of the shape of ``array``."""
+    wide = np.full((*array.shape[:-1], array.shape[-1] + 9), 7, array.dtype)
+    return wide, wide[..., 4:-5]
 
 
 def run_again(path: str, isa: str, only: str = "test", **environment: str) -> None:

@@ -102,13 +102,15 @@ class Built(NamedTuple):
         plans: the Plans it runs, for reports and tuning.
         packed: positions of inputs that a Plan holds packed; ``bind`` does not look at them, and
             their memory is given back.
-        apart: whether the first output may be part of an array that is wider along the last axis.
+        x_apart: whether the first input may be part of an array that is wider along the last axis.
+        out_apart: whether the first output may.
     """
 
     bind: Bind
     plans: tuple[Plan, ...] = ()
     packed: tuple[int, ...] = ()
-    apart: bool = False
+    x_apart: bool = False
+    out_apart: bool = False
 
 
 class NodeType(ABC):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -82,7 +81,7 @@ class Program:
         # Those with the largest weights first: packing needs both forms for a moment.
         for index in sorted(range(len(nodes)), key=lambda i: -_weight(nodes[i])):
             built[index] = self._built(nodes[index], setting)
-        self._join(nodes, {node.outputs[0] for i, node in enumerate(nodes) if built[i].apart})
+        self._join(nodes, built)
         self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         arena, bound = self._place(nodes, setting.limit)
         self.memory = Memory(arena, bound, self._hold(nodes))
@@ -107,19 +106,13 @@ class Program:
         self._views[node.output()] = value, partial(_view, node)
         return True
 
-    def _join(self, nodes: list[Node], apart: Collection[Value | None]) -> None:
-        """Let what a Concat puts together be written where it belongs in the first place.
-
-        Args:
-            nodes: all that run.
-            apart: values that may be part of an array that is wider along the last axis.
-        """
+    def _join(self, nodes: list[Node], built: dict[int, Built]) -> None:
+        """Let what a Concat puts together be written where it belongs in the first place."""
         made = {v for node in nodes for v in node.outputs if v is not None and v.data is None}
         made -= set(self.graph.outputs) | {self._root(v) for v in self.graph.outputs}
-        readers = Counter(v for node in self.graph.nodes for v in node.inputs)
-        for node in nodes:
-            if node.type != "Concat" or node.domain:
-                continue
+        loose = self._loose_values(nodes, built) & made
+        whole_rows: set[Value] = set()  # parts of them are pieces of one row, and must remain so
+        for node in filter(_is_concat, nodes):
             whole, start, column = node.output(), 0, 0
             axis = int(node.get("axis", 1)) % len(whole.sizes)
             together = math.prod(whole.sizes[:axis]) == 1
@@ -127,14 +120,25 @@ class Program:
                 assert value is not None
                 root, size, columns = self._root(value), math.prod(value.sizes), value.sizes[axis]
                 alike = root.nbytes == value.nbytes and root.kind == whole.kind
-                if not alike or root not in made or root is self._root(whole):
-                    pass
-                elif together:
+                if together and alike and root in made and root is not self._root(whole):
                     self._views[root] = whole, partial(_slice, start, size, root.sizes)
-                elif axis == len(whole.sizes) - 1 and value in apart and readers[value] == 1:
-                    self._views[root] = whole, partial(_columns, column, columns)
+                    whole_rows.add(whole)
+                elif axis == len(whole.sizes) - 1 and root is value and value in loose - whole_rows:
+                    self._views[value] = whole, partial(_columns, column, columns)
                 start += size
                 column += columns
+
+    def _loose_values(self, nodes: list[Node], built: dict[int, Built]) -> set[Value]:
+        """Return the values that may be part of an array that is wider along the last axis."""
+        loose: set[Value] = set()
+        for index, node in enumerate(nodes):
+            if built[index].out_apart or _is_concat(node):
+                loose.add(node.output())
+        takes = {id(node) for index, node in enumerate(nodes) if built[index].x_apart}
+        for node in self.graph.nodes:
+            if not _is_concat(node):
+                loose -= {v for v in node.inputs[id(node) in takes :] if v is not None}
+        return loose
 
     def _root(self, value: Value) -> Value:
         while value in self._views:
@@ -258,6 +262,10 @@ def _view(node: Node, array: Array) -> Array:
     found = kind_of(node).view(node, array)
     assert found is not None
     return found
+
+
+def _is_concat(node: Node) -> bool:
+    return node.type == "Concat" and not node.domain
 
 
 def _slice(start: int, size: int, shape: tuple[int, ...], array: Array) -> Array:

@@ -180,7 +180,7 @@ def test_parts_of_a_concat_are_written_where_they_belong() -> None:
 def test_branches_are_written_into_the_channels_of_their_concat() -> None:
     """With channels last, what only a Concat reads is not copied, and nothing is overwritten."""
     rng, helper = np.random.default_rng(3), onnx.helper
-    sizes = {"w": (16, 8, 1, 1), "u": (24, 8, 3, 3), "v": (9, 72, 1, 1)}
+    sizes = {"w": (16, 8, 1, 1), "u": (24, 8, 3, 3), "t": (40, 1, 1, 1), "v": (9, 80, 1, 1)}
     weights = [
         onnx.numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n)
         for n, s in sizes.items()
@@ -191,8 +191,13 @@ def test_branches_are_written_into_the_channels_of_their_concat() -> None:
         helper.make_node("Relu", ["a"], ["r"]),
         helper.make_node("Conv", ["x", "u"], ["b"], **around),
         helper.make_node("MaxPool", ["x"], ["p"], **around),
-        helper.make_node("Concat", ["p", "r", "b", "b"], ["c"], axis=1),
-        helper.make_node("Conv", ["c", "v"], ["y"]),
+        helper.make_node("Conv", ["x", "u"], ["d"], **around),
+        helper.make_node("Concat", ["r", "d"], ["c"], axis=1),
+        helper.make_node("Conv", ["c", "t"], ["e"], group=40),
+        helper.make_node("MaxPool", ["b"], ["q"], **around),
+        helper.make_node("Concat", ["c", "p", "b", "p"], ["f"], axis=1),
+        helper.make_node("Conv", ["f", "v"], ["g"]),
+        helper.make_node("Concat", ["e", "g", "q"], ["y"], axis=1),
     ]
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
@@ -206,9 +211,10 @@ def test_branches_are_written_into_the_channels_of_their_concat() -> None:
     for _ in range(2):
         assert relative_error(model.run(inputs)["y"], want) < 1e-5
     program = model.program()
-    step = next(step for step in program.steps if step.node.type == "Concat")
-    places = [program._root(v) is step.node.output() for v in step.node.inputs]
-    assert places == [True, True, False, False], "b is read twice"
+    c, f, _ = (step.node for step in program.steps if step.node.type == "Concat")
+    assert all(program._root(v) is f.output() for v in c.inputs), "which the depthwise one takes"
+    places = [program._root(v) is f.output() for v in f.inputs]
+    assert places == [True, True, False, True], "b is pooled too, where it must be whole"
 
 
 def test_the_heads_of_a_detector_are_not_copied() -> None:

@@ -53,7 +53,7 @@ def test_out_may_be_part_of_a_wider_array() -> None:
     p = problem("float32 nhwc n=2 c=8 h=6 w=5 k=8 r=3 s=3 pad=1 stride=1 +bias")
     x, w, bias = p.random_operands(0)
     run: Any = kernel.build(p, kernel.default(p))
-    assert run.apart
+    assert run.out_apart
     want = run.direct((x, w, bias), None)
     wide = np.zeros((2, 6, 5, 24), np.float32)
     assert run.direct((x, w, bias), wide[..., 8:16]) is not NotImplemented
@@ -67,7 +67,7 @@ def test_out_may_be_part_of_a_wider_array() -> None:
     for more in ("nchw n=2 c=8 h=6 w=5", "nhwc n=2 c=8 h=6 w=5"):
         other = problem(f"float32 {more} k=8 r=3 s=3 pad=1 stride=1 +residual")
         built: Any = kernel.build(other, kernel.default(other))
-        assert not built.apart
+        assert not built.out_apart
 
 
 @pytest.mark.parametrize("seed", range(6))

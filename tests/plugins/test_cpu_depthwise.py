@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from products import check_apart
 
 from hwkit import Kernel, Problem
 from hwkit.op import relative_error
@@ -56,7 +57,9 @@ def random_problem(rng: random.Random) -> Problem:
 def compute(kernel: Kernel, problem: Problem, config: Any, operands: Any) -> Any:
     """Return the answer of one config, into memory full of NaN."""
     out = np.full(problem.output.shape, np.nan, problem.output.dtype)
-    kernel.build(problem, config)(*operands, out=out)
+    run: Any = kernel.build(problem, config)
+    run(*operands, out=out)
+    check_apart(run, operands, out)
     return out
 
 

@@ -43,9 +43,13 @@ def call_plan(
     return bind
 
 
-def apart(node: Node, plan: Plan) -> bool:
-    """Whether :func:`call_plan` takes part of a wider array for the result of a node."""
-    return plan.apart and plan.problem.output.shape == node.output().sizes
+def apart(node: Node, built: Built) -> Built:
+    """Return a Built that :func:`call_plan` bound with what may be part of wider arrays."""
+    plan = built.plans[0]
+    return built._replace(
+        x_apart=plan.x_apart and plan.operands[0].shape == node.input(0).sizes,
+        out_apart=plan.out_apart and plan.problem.output.shape == node.output().sizes,
+    )
 
 
 class Conv(NodeType):
@@ -86,8 +90,7 @@ class Conv(NodeType):
             packed=all(node.input(i).data is not None for i in (1, 2) if node.has(i)),
             **self._arguments(node, window),
         )
-        built = _packed(node, plan, [1, 2], shapes[1])
-        return built._replace(apart=apart(node, built.plans[0]))
+        return apart(node, _packed(node, plan, [1, 2], shapes[1]))
 
     def _arguments(self, node: Node, window: Window) -> dict[str, Any]:
         return {

@@ -69,7 +69,7 @@ class Pool(NodeType):
             layout=node.get("layout", "nchw"),
             **more,
         )
-        return Built(call_plan(plan), (plan,), apart=apart(node, plan))
+        return apart(node, Built(call_plan(plan), (plan,)))
 
 
 def _max(node: Node, window: Window, x: Array, outs: Sequence[Array]) -> None:
