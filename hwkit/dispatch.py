@@ -29,7 +29,7 @@ from .op import Op, Problem
 from .plans import Plan
 from .records import Database
 from .registry import registry
-from .selection import Selection, Tolerance, check_tolerance, select
+from .selection import Selection, Tolerance, check_tolerance, refutation, select
 from .settings import settings
 
 __all__ = [
@@ -228,8 +228,20 @@ def selection(
     problem = parse_problem(problem)
     opened = registry().device(_devices(device)[0][0])
     kernels = [k for k in registry().kernels(opened, problem.op.name) if k.name not in without]
-    matches = database().candidates(problem, opened.arch, opened.fingerprint)
-    return select(problem, opened, kernels, matches, check_tolerance(tolerance), storage)
+    refuted: dict[str, str] = {}
+    while True:
+        matches = database().candidates(problem, opened.arch, opened.fingerprint)
+        chosen = select(problem, opened, kernels, matches, check_tolerance(tolerance), storage)
+        chosen.declined.update(refuted)
+        if chosen.source != "default" or not chosen.others:
+            return chosen
+        first = chosen.kernel
+        trials = database().trials(problem, opened.fingerprint, first.name, first.version)
+        reason = refutation(chosen.config, trials)
+        if reason is None:
+            return chosen
+        refuted[first.name] = reason
+        kernels = [k for k in kernels if k is not first]
 
 
 def parse_problem(problem: Problem | str) -> Problem:

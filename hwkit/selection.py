@@ -14,7 +14,15 @@ from .op import Problem
 from .records import Match, Record
 from .settings import settings
 
-__all__ = ["Selection", "Tolerance", "asked", "check_tolerance", "over_limit", "select"]
+__all__ = [
+    "Selection",
+    "Tolerance",
+    "asked",
+    "check_tolerance",
+    "over_limit",
+    "refutation",
+    "select",
+]
 
 Tolerance = float | str | None
 POLICIES = ("strict", "deterministic")
@@ -143,6 +151,15 @@ def _left_out(kernel: Kernel, method: str, error: Exception) -> str:
         stacklevel=7,
     )
     return why
+
+
+def refutation(config: Config, trials: Iterable[Record]) -> str | None:
+    """Return why a Config must not run, by what tuning saw of its Kernel here, or ``None``."""
+    mine = [t for t in trials if t.config == config]
+    last = max(mine, key=lambda t: t.created, default=None)
+    if last is None or last.measurement.failure != "wrong":
+        return None
+    return f"its default was wrong here: {last.measurement.reason}"
 
 
 def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> str:

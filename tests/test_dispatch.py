@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import warnings
@@ -15,7 +16,8 @@ from toy import ToyKernel, ToyPlugin
 import hwkit
 from hwkit import ArgumentError, HwkitWarning, KernelFailure, NoKernel, dispatch, ops
 from hwkit.calls import PlanTable
-from hwkit.records import Database
+from hwkit.measure import Measurement
+from hwkit.records import Database, Record
 from hwkit.registry import Registry
 
 A = np.arange(6, dtype="f4").reshape(2, 3)
@@ -160,6 +162,25 @@ def test_a_build_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "registry", lambda: pair)
     with pytest.warns(HwkitWarning, match=r"kernel bad of toy:0 .* returned None, which is no run"):
         np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
+
+
+def test_a_default_that_was_found_wrong_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tuning has proven wrong here is passed over, and explained."""
+    bad = ToyKernel(name="bad", rank=9)
+    pair = Registry([("ops", ops), ("toy", ToyPlugin(bad, ToyKernel()))], entry_points=False)
+    monkeypatch.setattr(dispatch, "registry", lambda: pair)
+    problem = dispatch.parse_problem("gemm float32 nn m=2 n=4 k=3")
+    assert dispatch.selection(problem).kernel is bad
+    measured = Measurement(math.inf, (), 1.0, "wrong", "its relative error 1.0 exceeds 0.05")
+    trial = Record(
+        op="gemm", problem=str(problem), arch="toy-arch",
+        fingerprint=pair.device("toy:0").fingerprint,
+        kernel="bad", version=3, config=bad.default(problem), measurement=measured,
+    )  # fmt: skip
+    dispatch.database().add(trial)
+    chosen = dispatch.selection(problem)
+    assert chosen.kernel.name == "toy"
+    assert "its default was wrong here" in chosen.declined["bad"]
 
 
 def test_errors_show_one_cause() -> None:
