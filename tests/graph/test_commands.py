@@ -297,7 +297,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch, path: Path, gained: int, slower: bool
     records = Records(Database(None), kept, Database(None))
 
     def tune(asked: Any, seconds: float) -> None:
-        tune_problems(asked, "cpu:0", database=records.tried, budget="1s", trials=2)
+        tune_problems(asked, "cpu:0", database=records.tried, budget="30s", trials=2)
 
     result = tune_model(model, model.random_inputs(), 10.0, tune, records)
     assert result.kept == (not slower)
