@@ -243,20 +243,25 @@ class Database(Layered):
         be read is left out, with one warning.
 
         Raises:
-            DatabaseError: the file cannot be read.
+            DatabaseError: the file cannot be read, or nothing in it.
         """
         bad: dict[str, str] = {}
-        added = 0
+        added = taken = 0
         records = read_any(Path(path), bad)
         while batch := list(islice(records, _CHUNK)):
+            taken += len(batch)
             added += self.add_all(batch)
-        if bad:
-            where, why = next(iter(bad.items()))
-            warnings.warn(
-                f"{len(bad)} records of {path} were left out (the first: {where}, {why})",
-                HwkitWarning,
-                stacklevel=2,
+        if not bad:
+            return added
+        where, why = next(iter(bad.items()))
+        if not taken:
+            raise DatabaseError(
+                f"{path} holds no record that can be read (the first: {where}, {why}): name a file "
+                "of 'hwkit db export', or a database"
             )
+        left = "1 record" if len(bad) == 1 else f"{len(bad)} records"
+        text = f"{left} of {path} left out (the first: {where}, {why})"
+        warnings.warn(text, HwkitWarning, stacklevel=2)
         return added
 
     merge = import_

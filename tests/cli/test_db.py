@@ -141,7 +141,7 @@ def test_import_of_a_changed_line(hwkit: Hwkit, filled: Path, tmp_path: Path) ->
     answer = hwkit("db", "import", str(file), "--db", str(tmp_path / "other.db"))
     assert answer.code == 0
     assert answer.out == f"5 new records from {file}\n"
-    assert answer.err.startswith("hwkit: warning: 1 records of ")
+    assert answer.err.startswith("hwkit: warning: 1 record of ")
     assert "records.jsonl:3" in answer.err
     assert answer.err.count("\n") == 1
 

@@ -62,6 +62,13 @@ def external(folder: Path, location: str, **entries: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize("model", [None, 3, ["net.onnx"]])
+def test_what_is_no_model(model: Any) -> None:
+    """Anything but a path, bytes or a ModelProto is one sentence."""
+    with pytest.raises(ArgumentError, match="a model is the path of an ONNX file"):
+        hwkit.load(model)
+
+
 def test_external_data_are_read_from_the_models_folder(tmp_path: Path) -> None:
     """A file beside the model, from an offset."""
     data = np.arange(6, dtype=np.float32)

@@ -115,6 +115,16 @@ def test_import_leaves_bad_lines_out(tmp_path: Path) -> None:
     assert [r.id for r in database.records()] == [trial(1).id]
 
 
+def test_a_file_without_one_good_record_is_an_error(tmp_path: Path) -> None:
+    """What cannot be read at all is not taken for an import of nothing; an empty file is one."""
+    file = tmp_path / "a.jsonl"
+    file.write_text("nonsense\n{}\n")
+    with pytest.raises(DatabaseError, match="holds no record that can be read"):
+        Database(None).import_(file)
+    file.write_text("# a comment\n")
+    assert Database(None).import_(file) == 0
+
+
 def test_files_that_cannot_be_merged(tmp_path: Path) -> None:
     """A missing file and another program's database are one sentence."""
     database = Database(None)
