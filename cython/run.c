@@ -178,6 +178,7 @@ hwkit_plan *hwkit_plan_hold(const hwkit_plan *inner, int total, const hwkit_cons
     h->base = *inner;
     h->base.run = hold_run;
     h->base.run_apart = NULL; /* that of `inner` would take this plan for one of its own kind */
+    h->base.x_apart = h->base.out_apart = 0;
     h->base.prepack = NULL;
     h->base.destroy = hold_destroy;
     h->inner = inner;

@@ -299,7 +299,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch, path: Path, gained: int, slower: bool
     def tune(asked: Any, seconds: float) -> None:
         tune_problems(asked, "cpu:0", database=records.tried, budget="30s", trials=2)
 
-    result = tune_model(model, model.random_inputs(), 10.0, tune, records)
+    result = tune_model(model, model.random_inputs(), 600.0, tune, records)
     assert result.kept == (not slower)
     assert (model.program() is before) == slower
     return {r.problem for r in kept.records("user")}, [str(p) for p in problems[:gained]]

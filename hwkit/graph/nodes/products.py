@@ -16,7 +16,7 @@ from ..ir import Array, Node, Value, check_bytes
 from ..nodetype import Built, Glue, NodeType, Setting, Spec2
 from .convolution import call_plan
 
-__all__ = ["Gemm", "MatMul", "node_types"]
+__all__ = ["Gemm", "MatMul", "node_types", "product_shape"]
 
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
 
@@ -128,7 +128,7 @@ class MatMul(NodeType):
     def infer(self, node: Node, setting: Setting) -> list[Spec2]:
         """Return numpy's shape."""
         a, b = node.input(0), node.input(1)
-        shape = _product_shape(a, b)
+        shape = product_shape(a, b)
         check_bytes(shape, a.kind.itemsize, setting.limit, f"the result of node {node}")
         return [(shape, a.kind)]
 
@@ -158,7 +158,7 @@ class MatMul(NodeType):
         return Built(bind)
 
 
-def _product_shape(a: Value, b: Value) -> tuple[int, ...]:
+def product_shape(a: Value, b: Value) -> tuple[int, ...]:
     """Return the shape of numpy's product."""
     left, right = a.sizes, b.sizes
     if not left or not right or left[-1] != right[-2 if len(right) > 1 else 0]:

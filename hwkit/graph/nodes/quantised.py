@@ -16,9 +16,10 @@ import numpy as np
 
 from ...errors import ArgumentError
 from ...ops import qconv2d, qmatmul
-from ..ir import Array, Node, Value
+from ..ir import Array, Node, Value, check_bytes
 from ..nodetype import Built, Glue, NodeType, Setting, Spec2
 from .convolution import Conv, _flat
+from .products import product_shape
 from .windows import window_of
 
 __all__ = ["node_types"]
@@ -149,6 +150,13 @@ def _qlinear_matmul(
     right = b.astype(np.float64) - _rows_or_columns(zb, False)
     scale = _rows_or_columns(sa, True) * _rows_or_columns(sb, False) / sy.astype(np.float64)
     return _to_range(np.rint(np.matmul(left, right) * scale) + zy.astype(np.float64), zy.dtype)
+
+
+def _qlinear_matmul_shape(node: Node, limit: int) -> list[Spec2]:
+    # Not by a try on zeros: a scale of zero is refused.
+    shape, kind = product_shape(node.input(0), node.input(3)), node.input(7).kind
+    check_bytes(shape, kind.itemsize, limit, f"the result of node {node}")
+    return [(shape, kind)]
 
 
 class _IntegerConv(NodeType):
@@ -287,7 +295,7 @@ def node_types() -> list[NodeType]:
         ConvInteger(),
         QLinearConv(),
         Glue("MatMulInteger", function=_matmul_integer),
-        Glue("QLinearMatMul", function=_qlinear_matmul),
+        Glue("QLinearMatMul", function=_qlinear_matmul, shapes=_qlinear_matmul_shape),
         Glue("QuantizeLinear", function=_quantise),
         Glue("DequantizeLinear", function=_dequantise),
         Glue("DynamicQuantizeLinear", function=_dynamic),
