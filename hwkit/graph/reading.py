@@ -100,11 +100,12 @@ class _Parsed(NamedTuple):
 def _parse(model: Any) -> _Parsed:
     if hasattr(model, "graph") and hasattr(model, "opset_import"):
         return _Parsed(model, repr(model.graph.name), None, {})
-    if not isinstance(model, (str, os.PathLike, bytes, bytearray)):
+    raw = isinstance(model, (bytes, bytearray))
+    if not raw and not isinstance(model, (str, os.PathLike)):
         raise ArgumentError(
             f"a model is the path of an ONNX file, its bytes or a ModelProto, not {model!r:.60}"
         )
-    path = None if isinstance(model, (bytes, bytearray)) else Path(model)
+    path = None if raw else Path(model)
     name = "in memory" if path is None else repr(path.name)
     try:
         proto, cut = read_bytes(bytes(model)) if path is None else read_file(path)
