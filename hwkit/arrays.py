@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError, DtypeError
+from .dtypes import numpy_dtype
+from .errors import ArgumentError, DtypeError, Unavailable
 from .op import Operand
 
 __all__ = ["Spec", "as_operand", "host_view", "like", "spec_of", "writable_view"]
@@ -59,6 +60,7 @@ def host_view(array: Any) -> Array:
 
     Raises:
         ArgumentError: a mask, or data on a device that numpy cannot reach.
+        Unavailable: bfloat16 without ``ml_dtypes``.
     """
     # Who has a masked array has imported numpy.ma, which takes its time.
     ma = sys.modules.get("numpy.ma")
@@ -75,12 +77,34 @@ def host_view(array: Any) -> Array:
     except (BufferError, RuntimeError, TypeError, ValueError):
         pass  # A dtype or a flag that numpy's DLPack refuses: the array protocol may still do it.
     try:
-        return np.asarray(array)
+        return _read(array)
+    except Unavailable:
+        raise
     except Exception as error:
         raise ArgumentError(
             f"an argument of type {type(array).__name__} cannot be read as an array ({error}): "
             "pass a numpy array, or one in host memory"
         ) from None
+
+
+def _read(array: Any) -> Array:
+    """Return what numpy's array protocol makes of ``array``, bfloat16 of torch by its bits."""
+    bits = None if isinstance(array, np.ndarray) else _bits(array)
+    return np.asarray(array) if bits is None else np.asarray(bits).view(numpy_dtype("bfloat16"))
+
+
+def _bits(array: Any) -> Any:
+    """Return a tensor of bfloat16 as its int16, or ``None`` if the array is none.
+
+    torch gives numpy no bfloat16, which numpy itself does not have. A view of the bits has no
+    gradient, so what needs one is left to torch to refuse.
+    """
+    library = sys.modules.get("torch")
+    if library is None or not isinstance(array, library.Tensor):
+        return None
+    if array.dtype is not library.bfloat16 or array.requires_grad:
+        return None
+    return array.view(library.int16)
 
 
 def writable_view(out: Any) -> Array:
@@ -89,13 +113,22 @@ def writable_view(out: Any) -> Array:
     Raises:
         ArgumentError: ``out`` cannot be written in place.
     """
-    view = host_view(out) if isinstance(out, np.ndarray) else np.asarray(out)
+    try:
+        view = host_view(out) if isinstance(out, np.ndarray) else _read(out)
+    except Unavailable:
+        raise
+    except Exception as error:
+        raise _not_in_place(out, f" ({error})") from None
     foreign_copy = not isinstance(out, np.ndarray) and view.flags.owndata
     if foreign_copy or not view.flags.writeable:
-        raise ArgumentError(
-            f"out of type {type(out).__name__} cannot be written in place: pass a writable array"
-        )
+        raise _not_in_place(out)
     return view
+
+
+def _not_in_place(out: Any, why: str = "") -> ArgumentError:
+    return ArgumentError(
+        f"out of type {type(out).__name__} cannot be written in place{why}: pass a writable array"
+    )
 
 
 def as_operand(array: Any, expected: Operand) -> Array:
@@ -126,4 +159,9 @@ def like(template: Any, result: Array) -> Any:
     library = sys.modules.get(type(template).__module__.partition(".")[0])
     namespace = getattr(template, "__array_namespace__", lambda: library)()
     convert = getattr(namespace, "from_dlpack", None)
-    return result if convert is None or namespace is np else convert(result)
+    if convert is None or namespace is np:
+        return result
+    if result.dtype.name == "bfloat16":
+        # numpy exports none of what it does not have itself: the bits go, as int16.
+        return convert(result.view(np.int16)).view(namespace.bfloat16)
+    return convert(result)

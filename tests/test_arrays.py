@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import hwkit
 from hwkit import ArgumentError, DtypeError
 from hwkit.arrays import Spec, as_operand, host_view, like, spec_of, writable_view
 from hwkit.op import Operand
@@ -107,3 +108,37 @@ def test_like() -> None:
     result = like(torch.zeros(1), X)
     assert isinstance(result, torch.Tensor)
     assert result.data_ptr() == X.ctypes.data
+
+
+def test_bfloat16_of_torch() -> None:
+    """Tensors of bfloat16 go in, are written in place, and come back, by their bits."""
+    torch, ml_dtypes = pytest.importorskip("torch"), pytest.importorskip("ml_dtypes")
+    tensor = torch.tensor([[1.5, -2.0], [0.25, float("inf")]], dtype=torch.bfloat16)
+    view = host_view(tensor.T)
+    assert view.dtype == ml_dtypes.bfloat16
+    assert view.astype("f4").tolist() == tensor.T.tolist()
+    writable_view(tensor)[0, 0] = 3
+    assert tensor[0, 0] == 3
+    back = like(tensor, view)
+    assert back.dtype is torch.bfloat16
+    assert back.data_ptr() == tensor.data_ptr()
+    tensor.requires_grad_()
+    with pytest.raises(ArgumentError, match="requires grad"):
+        host_view(tensor)
+    with pytest.raises(ArgumentError, match=r"cannot be written in place .*requires grad"):
+        writable_view(tensor)
+
+
+def test_bfloat16_of_torch_through_a_call() -> None:
+    """A convolution of torch's bfloat16 tensors gives one, within a rounding of torch's own."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("ml_dtypes")
+    torch.manual_seed(0)
+    x, w = (torch.randn(s).to(torch.bfloat16) for s in ((2, 6, 9, 9), (4, 6, 3, 3)))
+    want = torch.nn.functional.conv2d(x.double(), w.double())
+    out = torch.empty(want.shape, dtype=torch.bfloat16)
+    packed = hwkit.plan("conv2d", x, w).prepack(w)
+    assert hwkit.ops.conv2d(x, w, out=out) is out
+    for y in (hwkit.ops.conv2d(x, w), packed(x), out):
+        assert y.dtype is torch.bfloat16
+        assert (y.double() - want).norm() <= 3e-3 * want.norm()
