@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import hwkit
-from hwkit import ArgumentError, Backend, Device, Fingerprint, Unavailable
+from hwkit import ArgumentError, Backend, Device, Fingerprint, HwkitWarning, Unavailable
 
 __all__ = ["CpuBackend", "CpuDevice", "compiled"]
 
@@ -72,6 +73,8 @@ class CpuDevice(Device):
         self.index = index
         self._module = module
         facts: dict[str, Any] = module.cpu_info()
+        self._threads: int = facts["threads"]
+        _say_fewer(self._threads)
         machine = platform.machine().lower()
         self.arch = f"{_MACHINES.get(machine, machine)}-{facts['isa']}"
         self.fingerprint = Fingerprint(
@@ -110,10 +113,24 @@ class CpuDevice(Device):
         return np.empty(shape, dtype)
 
     def ceilings(self) -> Mapping[str, float]:
-        """Return multiply-add and memory rates, measured on first use with all threads."""
+        """Return multiply-add and memory rates, measured on first use with all CPUs in use."""
         return self._ceilings
 
     @cached_property
     def _ceilings(self) -> Mapping[str, float]:
-        found: dict[str, float] = self._module.measure_ceilings()
+        # More threads than CPUs reach no more, and each takes its share of the probe's time.
+        threads = min(self._threads, len(os.sched_getaffinity(0)))
+        found: dict[str, float] = self._module.measure_ceilings(threads)
         return found
+
+
+def _say_fewer(threads: int) -> None:
+    """Warn if ``HWKIT_THREADS`` asks for more threads than the pool takes."""
+    asked = os.environ.get("HWKIT_THREADS", "").strip()
+    if asked.isdecimal() and int(asked) > threads:
+        warnings.warn(
+            f"HWKIT_THREADS is {asked}, but the CPU backend takes {threads} threads at most: it "
+            f"runs with {threads}, set HWKIT_THREADS to no more",
+            HwkitWarning,
+            stacklevel=2,
+        )

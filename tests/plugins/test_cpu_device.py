@@ -134,6 +134,22 @@ def test_the_number_of_threads_can_be_set() -> None:
     assert child(code, HWKIT_THREADS="3") == "3"
 
 
+def test_more_threads_than_there_can_be_are_said_to_be_fewer() -> None:
+    """HWKIT_THREADS beyond what the pool takes is one warning with the number that runs."""
+    code = """
+import warnings
+from hwkit.registry import registry
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    device = registry().device("cpu:0")
+    registry().device("cpu:0")
+print(device.fingerprint.identity["threads"], *[str(w.message) for w in said], sep="|")
+"""
+    threads, said = child(code, HWKIT_THREADS="1000000").split("|")
+    assert f"HWKIT_THREADS is 1000000, but the CPU backend takes {threads} threads" in said
+    assert child(code, HWKIT_THREADS="2") == "2"
+
+
 def test_the_reference_serves_ops_of_strangers(device: Any) -> None:
     """A kernel for every Op is last in rank, computes in float64, and takes zero sizes."""
     from hwkit.dispatch import plan_problem
