@@ -159,7 +159,7 @@ def like(template: Any, result: Array) -> Any:
     library = sys.modules.get(type(template).__module__.partition(".")[0])
     namespace = getattr(template, "__array_namespace__", lambda: library)()
     convert = getattr(namespace, "from_dlpack", None)
-    if convert is None or namespace is np:
+    if namespace is None or convert is None or namespace is np:
         return result
     if result.dtype.name == "bfloat16":
         # numpy exports none of what it does not have itself: the bits go, as int16.
