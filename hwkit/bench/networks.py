@@ -79,4 +79,9 @@ def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:
     For libraries that read no ONNX: their own converters would do as much.
     """
     loaded = load(model, without=("layout", "lift"))
-    return loaded.rewritten(tuple(np.shape(inputs[name]) for name in loaded.inputs))
+    graph = loaded.rewritten(tuple(np.shape(inputs[name]) for name in loaded.inputs))
+    if graph.tail is not None:
+        raise Unavailable(
+            f"shapes of {loaded.name!r} depend on data, which is not written for others"
+        )
+    return graph

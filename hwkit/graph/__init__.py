@@ -19,8 +19,10 @@ from ..hookspecs import hookimpl
 
 __all__ = [
     "Built",
+    "Composite",
     "Glue",
     "Graph",
+    "Late",
     "Model",
     "Node",
     "NodeType",
@@ -35,20 +37,24 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .ir import Graph, Node, Value
+    from .late import Composite, Late
     from .model import Model, load
-    from .nodetype import Built, Glue, NodeType, Setting, View
+    from .nodetype import Built, Glue, NodeType, View
     from .passes import Pass
+    from .setting import Setting
 
 # Loaded when first asked for: the registry imports this module with every other plugin.
 _LATE = {
     "Built": "nodetype",
+    "Composite": "late",
     "Glue": "nodetype",
     "Graph": "ir",
+    "Late": "late",
     "Model": "model",
     "Node": "ir",
     "NodeType": "nodetype",
     "Pass": "passes",
-    "Setting": "nodetype",
+    "Setting": "setting",
     "Value": "ir",
     "View": "nodetype",
     "load": "model",

@@ -9,7 +9,11 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-__all__ = ["ALIGNMENT", "Block", "lower_bound", "place"]
+import numpy as np
+
+from .ir import Array
+
+__all__ = ["ALIGNMENT", "Block", "aligned", "lower_bound", "place"]
 
 ALIGNMENT = 64
 _TRIES = 16
@@ -81,3 +85,10 @@ def lower_bound(blocks: list[Block]) -> int:
     return max(
         (sum(b.padded for b in blocks if b.first <= step <= b.last) for step in steps), default=0
     )
+
+
+def aligned(nbytes: int) -> Array:
+    """Return memory that begins at a boundary of a cache line."""
+    block = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + nbytes]

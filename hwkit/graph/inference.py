@@ -7,14 +7,18 @@ from collections.abc import Mapping
 
 from ..errors import ArgumentError
 from .failures import guarded
-from .ir import Graph, Node, check_bytes
-from .nodetype import NodeType, Setting, evaluate
+from .ir import Array, Graph, Node, Tail, check_bytes
+from .nodetype import NodeType, evaluate
 from .reading import node_type
+from .setting import Setting
 
-__all__ = ["deciding_inputs", "infer", "infer_node", "kind_of"]
+__all__ = ["MOST_DECIDING", "deciding_inputs", "infer", "infer_node", "kind_of", "outcome"]
 
 # Up to so many elements are computed at once, as other shapes may depend on them.
 _FEW = 4096
+
+MOST_DECIDING = 64
+"""Inputs of more elements are data: no program is made for each of their values."""
 
 
 def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], setting: Setting) -> None:
@@ -26,22 +30,53 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], setting: Setting)
     for value in graph.inputs:
         value.shape = tuple(shapes[value.name])
         check_bytes(value.sizes, value.kind.itemsize, setting.limit, f"input {value.name!r}")
-    for node in graph.nodes:
+    pending, late, nodes = graph.nodes[::-1], [], []
+    while pending:
+        node = pending.pop()
+        if _is_late(node):
+            late.append(node)
+            continue
+        parts = guarded(node, lambda node=node: kind_of(node).expand(node))  # type: ignore[misc]
+        if parts is not None:
+            pending += parts[::-1]
+            continue
         infer_node(node, setting)
+        nodes.append(node)
+    graph.nodes = nodes
+    _split(graph, late)
+
+
+def _is_late(node: Node) -> bool:
+    """Whether the shapes of a node's outputs depend on data that only a run makes."""
+    kind = kind_of(node)
+    open_ = {i for i, v in enumerate(node.inputs) if v is not None and v.data is None}
+    if any(v is not None and v.shape is None for v in node.inputs):
+        return True
+    return bool(open_) if kind.late else not open_.isdisjoint(kind.static)
+
+
+def _split(graph: Graph, late: list[Node]) -> None:
+    """Part a Graph into what has shapes, and the nodes whose shapes depend on its results."""
+    if not late:
+        return
+    needed, kept = set(graph.outputs), []
+    for node in reversed(late):
+        if not needed.isdisjoint(node.outputs):
+            kept.append(node)
+            needed.update(v for v in node.inputs if v is not None)
+    if not kept:
+        return
+    made = {v for node in kept for v in node.outputs}
+    graph.tail = Tail(kept[::-1], graph.outputs)
+    asked = [v for node in graph.tail.nodes for v in node.inputs] + graph.outputs
+    given = (v for v in asked if v is not None and v not in made and v.data is None)
+    graph.outputs = list(dict.fromkeys(given))
 
 
 def infer_node(node: Node, setting: Setting) -> None:
     """Set what is known of the outputs of one node."""
     kind = kind_of(node)
-    specs = guarded(node, lambda: kind.infer(node, setting))
-    if len(specs) < len(node.outputs):
-        raise ArgumentError(f"node {node} has {len(node.outputs)} outputs, but makes {len(specs)}")
-    total = 0
-    for value, (shape, dtype) in zip(node.outputs, specs, strict=False):
-        if value is not None:
-            check_bytes(shape, dtype.itemsize, setting.limit, f"{value.name!r} of node {node}")
-            value.shape, value.dtype = tuple(int(size) for size in shape), dtype
-            total += math.prod(value.shape)
+    total = _set_shapes(node, kind, setting)
     # A wide constant's own outputs are left to the pass that folds constants.
     known = all(v is None or v.data is not None for v in node.inputs)
     if (known or kind.from_shape) and total <= _FEW:
@@ -53,6 +88,31 @@ def infer_node(node: Node, setting: Setting) -> None:
             value.data = data
 
 
+def outcome(node: Node, setting: Setting) -> list[Array]:
+    """Return the outputs of a node whose inputs are known, those that are asked for."""
+    kind = kind_of(node)
+    found: list[Array] | None = guarded(node, lambda: kind.once(node, setting))
+    if found is not None:
+        return [a for a, v in zip(found, node.outputs, strict=False) if v is not None]
+    _set_shapes(node, kind, setting)
+    made: list[Array] = guarded(node, lambda: evaluate(kind, node, setting))
+    return made
+
+
+def _set_shapes(node: Node, kind: NodeType, setting: Setting) -> int:
+    """Set shapes and dtypes of the outputs; return how many elements they have."""
+    specs = guarded(node, lambda: kind.infer(node, setting))
+    if len(specs) < len(node.outputs):
+        raise ArgumentError(f"node {node} has {len(node.outputs)} outputs, but makes {len(specs)}")
+    total = 0
+    for value, (shape, dtype) in zip(node.outputs, specs, strict=False):
+        if value is not None:
+            check_bytes(shape, dtype.itemsize, setting.limit, f"{value.name!r} of node {node}")
+            value.shape, value.dtype = tuple(int(size) for size in shape), dtype
+            total += math.prod(value.shape)
+    return total
+
+
 def kind_of(node: Node) -> NodeType:
     """Return how a node runs."""
     kind = node_type(node)
@@ -61,7 +121,10 @@ def kind_of(node: Node) -> NodeType:
 
 
 def deciding_inputs(graph: Graph) -> set[str]:
-    """Return the names of inputs on whose values shapes depend, as where a call gives the sizes."""
+    """Return the names of inputs on whose values shapes depend, as where a call gives the sizes.
+
+    What follows a node whose sizes only a run tells runs in the tail, whatever decides about it.
+    """
     makers = graph.makers()
     pending = [
         node.inputs[index]
@@ -78,7 +141,9 @@ def deciding_inputs(graph: Graph) -> set[str]:
         seen.add(id(value))
         maker = makers.get(value)
         if maker is None:
-            found.add(value.name)
-        elif not kind_of(maker).from_shape:
+            sizes = [size for size in value.shape or () if isinstance(size, int)]
+            if math.prod(sizes) <= MOST_DECIDING:
+                found.add(value.name)
+        elif not (kind_of(maker).from_shape or kind_of(maker).late):
             pending += maker.inputs
     return found

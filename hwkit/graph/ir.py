@@ -12,7 +12,18 @@ import numpy as np
 
 from ..errors import ArgumentError
 
-__all__ = ["Array", "Graph", "Node", "Stamp", "Value", "check_bytes", "one_line", "printable"]
+__all__ = [
+    "Array",
+    "Branch",
+    "Graph",
+    "Node",
+    "Stamp",
+    "Tail",
+    "Value",
+    "check_bytes",
+    "one_line",
+    "printable",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -128,15 +139,51 @@ class Node:
 
 
 @dataclass(eq=False)
+class Branch:
+    """A graph in an attribute of a node, as those of If; what it takes from outside it names.
+
+    Attributes:
+        nodes: every node after those it needs.
+        outputs: what it gives to the node.
+        constants: its own.
+    """
+
+    nodes: list[Node]
+    outputs: list[Value]
+    constants: list[Value] = field(default_factory=list)
+
+    def taken(self) -> list[Value]:
+        """Return the values it takes from outside that are not known."""
+        own = {v for node in self.nodes for v in node.outputs}
+        asked = [v for node in self.nodes for v in node.inputs] + list(self.outputs)
+        found = (v for v in asked if v is not None and v not in own and v.data is None)
+        return list(dict.fromkeys(found))
+
+
+@dataclass(eq=False)
+class Tail:
+    """What runs after all other nodes, because its shapes depend on their data.
+
+    Attributes:
+        nodes: every node after those it needs; their outputs have no shapes.
+        outputs: what a call returns.
+    """
+
+    nodes: list[Node]
+    outputs: list[Value]
+
+
+@dataclass(eq=False)
 class Graph:
     """Nodes in an order in which they can run.
 
     Attributes:
         nodes: every node after those it needs.
         inputs: what a call gives.
-        outputs: what a call returns.
+        outputs: what a call returns, or what the tail takes.
         name: of the model, for people.
         files: paths it was read from, and what they looked like then; none if it came from memory.
+        tail: what runs afterwards; no pass changes it.
     """
 
     nodes: list[Node]
@@ -144,6 +191,7 @@ class Graph:
     outputs: list[Value]
     name: str = ""
     files: dict[Path, Stamp] = field(default_factory=dict)
+    tail: Tail | None = None
 
     def users(self) -> dict[Value, list[Node]]:
         """Return the nodes that take each value, once for each time; outputs have none here."""
@@ -182,18 +230,18 @@ class Graph:
                 twins[id(value)] = Value(value.name, value.shape, value.dtype, value.data)
             return twins[id(value)]
 
-        nodes = [
-            Node(
-                n.type,
-                [None if v is None else twin(v) for v in n.inputs],
-                [None if v is None else twin(v) for v in n.outputs],
-                dict(n.attributes),
-                n.name,
-                n.domain,
-                n.version,
-            )
-            for n in self.nodes
-        ]
+        def copy(n: Node) -> Node:
+            attributes = {
+                name: Branch([*map(copy, a.nodes)], [*map(twin, a.outputs)])
+                if isinstance(a, Branch)
+                else a
+                for name, a in n.attributes.items()
+            }
+            inputs = [None if v is None else twin(v) for v in n.inputs]
+            outputs = [None if v is None else twin(v) for v in n.outputs]
+            return Node(n.type, inputs, outputs, attributes, n.name, n.domain, n.version)
+
+        nodes = [*map(copy, self.nodes)]
         ends = [*map(twin, self.inputs)], [*map(twin, self.outputs)]
         return Graph(nodes, *ends, self.name, dict(self.files))
 

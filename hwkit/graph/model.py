@@ -12,19 +12,18 @@ from ..errors import ArgumentError, HwkitError
 from ..op import Problem
 from ..registry import registry
 from ..settings import settings
-from .inference import deciding_inputs, infer
+from .inference import MOST_DECIDING, deciding_inputs, infer
 from .inputs import by_name, checked, random_arrays
 from .ir import Array, Graph, one_line
-from .nodetype import Setting
 from .passes import Pass
 from .program import Memory, Program
 from .reading import default_limit, read, stamp
+from .setting import Setting
 
 __all__ = ["Model", "load"]
 
 # Shapes that never repeat must not fill the memory with packed weights.
 _MOST_PROGRAMS = 8
-_MOST_DECIDING = 4096
 
 Shape = tuple[int, ...]
 
@@ -164,13 +163,7 @@ class Model:
             raise ArgumentError(
                 "the model leaves its input shapes open: run it once, then ask again"
             )
-        values = dict(deciding or {})
-        for name, array in values.items():
-            if array.size > _MOST_DECIDING:
-                raise ArgumentError(
-                    f"input {name!r} decides about shapes, and has {array.size} elements: hwkit "
-                    f"plans for at most {_MOST_DECIDING}"
-                )
+        values = {n: a for n, a in (deciding or {}).items() if a.size <= MOST_DECIDING}
         key = wanted, *((name, array.tobytes()) for name, array in values.items())
         with self._lock:
             found = self._programs.pop(key, None)
@@ -239,7 +232,8 @@ class Model:
             what = "; ".join(
                 f"{p.kernel.name} {p.config} ({p.source}) {p.problem}" for p in step.plans
             )
-            lines.append(f"{step.node.type:<20} {step.node.name:<28} {what or 'numpy'}")
+            plain = "numpy" if step.bind is not None else "planned in each run, by its data"
+            lines.append(f"{step.node.type:<20} {step.node.name:<28} {what or plain}")
         return "\n".join(lines)
 
     def profile(self, *arrays: Any, rounds: int = 10, **named: Any) -> Any:

@@ -12,13 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dispatch import plan_problem
-from ..op import Problem
 from ..plans import Plan
-from ..registry import registry
-from ..selection import select
-from ..settings import settings
 from .ir import Array, Node, Value
+from .setting import Setting
 
 __all__ = [
     "Bind",
@@ -37,61 +33,6 @@ Spec2 = tuple[tuple[int, ...], Any]
 
 Bind = Callable[[Sequence[Array], Sequence[Array]], Callable[[], Any]]
 """From input and output arrays to the call that does the work."""
-
-
-class Setting(NamedTuple):
-    """What nodes are built for.
-
-    Attributes:
-        device: name of the device, ``None`` for the default.
-        tolerance: as of :func:`hwkit.plan`.
-        limit: most bytes of one array.
-        records: whether what was learnt counts; else every kernel has its default config. A
-            Database counts instead of the process's own.
-        made: Plans by Problem, for nodes that do the same; ``None`` to make each anew.
-    """
-
-    device: str | None = None
-    tolerance: Any = None
-    limit: int = 1 << 40
-    records: Any = True
-    made: dict[Problem, Plan] | None = None
-
-    def plan(self, op: str, *operands: Any, packed: bool = False, **arguments: Any) -> Plan:
-        """Return a Plan of an Op for this setting.
-
-        Args:
-            op: name of the Op.
-            operands: as of :func:`hwkit.plan`.
-            packed: whether all constants are to be packed by the Plan's ``prepack``; a Plan made
-                without would be replaced there by another one.
-            arguments: of the Op.
-        """
-        problem = registry().op(op).problem(*operands, **arguments).with_packed(packed)
-        found = None if self.made is None else self.made.get(problem)
-        if found is None:
-            known = self.records is True
-            found = (
-                plan_problem(problem, self.device, self.tolerance) if known else self._own(problem)
-            )
-            if self.made is not None:
-                self.made[problem] = found
-        return found
-
-    def _own(self, problem: Problem, storage: str | None = None) -> Plan:
-        known = registry()
-        device = known.device(self.device or settings().device)
-        matches = (
-            self.records.candidates(problem, device.arch, device.fingerprint)
-            if self.records
-            else ()
-        )
-        kernels = known.kernels(device, problem.op.name)
-        chosen = select(problem, device, kernels, matches, self.tolerance, storage)
-        return Plan(
-            problem, device, chosen.kernel, chosen.config,
-            source=chosen.source, match=chosen.match, replan=self._own,
-        )  # fmt: skip
 
 
 class Built(NamedTuple):
@@ -122,6 +63,7 @@ class NodeType(ABC):
         static: positions of inputs that must be known before the run, such as Reshape's shape.
         from_shape: whether the outputs follow from the shapes of the inputs alone.
         in_place: whether the output may lie where the first input was.
+        late: whether the sizes of outputs follow from data, so that they are known in a run only.
     """
 
     types: tuple[str, ...] = ()
@@ -129,6 +71,7 @@ class NodeType(ABC):
     static: tuple[int, ...] = ()
     from_shape = False
     in_place = False
+    late = False
 
     @abstractmethod
     def infer(self, node: Node, setting: Setting) -> list[Spec2]:
@@ -144,6 +87,17 @@ class NodeType(ABC):
 
     def view(self, node: Node, array: Array) -> Array | None:
         """Return the output as a view of the first input, or ``None`` if it needs a copy."""
+        return None
+
+    def expand(self, node: Node) -> list[Node] | None:
+        """Return nodes that make the same outputs in its place, or ``None`` if it runs itself.
+
+        Inputs have shapes and dtypes by then, and those that are static are known.
+        """
+        return None
+
+    def once(self, node: Node, setting: Setting) -> list[Array] | None:
+        """Return the outputs for inputs that are all known, or ``None`` to infer and build."""
         return None
 
 

@@ -17,11 +17,13 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..plans import Plan
-from .arena import ALIGNMENT, Block, lower_bound, place
+from .arena import Block, aligned, lower_bound, place
 from .failures import failure, guarded
 from .inference import kind_of
 from .ir import Array, Graph, Node, Value
-from .nodetype import Built, Setting
+from .nodetype import Built
+from .setting import Setting
+from .tail import Run
 
 __all__ = ["Memory", "Program", "Step"]
 
@@ -30,7 +32,7 @@ class Memory(NamedTuple):
     """Bytes of a Program.
 
     Attributes:
-        arena: what lies between nodes.
+        arena: what lies between nodes; what only a run can tell the size of has its own memory.
         bound: the least that any placement needs.
         constants: weights that nodes read as they are, without those that plans hold packed.
     """
@@ -47,13 +49,13 @@ class Step(NamedTuple):
         node: what it computes.
         plans: the Plans that it runs; none for glue.
         fixed: its call if all its arrays stay where they are.
-        bind: makes its call otherwise.
+        bind: makes its call otherwise; ``None`` in the tail, where each run makes its own.
     """
 
     node: Node
     plans: tuple[Plan, ...]
     fixed: Callable[[], Any] | None
-    bind: Callable[[Sequence[Array], Sequence[Array]], Callable[[], Any]]
+    bind: Callable[[Sequence[Array], Sequence[Array]], Callable[[], Any]] | None
 
 
 class Program:
@@ -88,6 +90,9 @@ class Program:
         self.steps = [self._step(node, built[index]) for index, node in enumerate(nodes)]
         self._calls = [step.fixed for step in self.steps]
         self._loose = [i for i, step in enumerate(self.steps) if step.fixed is None]
+        self._setting = setting._replace(made=None)
+        if graph.tail is not None:
+            self.steps += [Step(node, (), None, None) for node in graph.tail.nodes]
 
     def _is_view(self, node: Node) -> bool:
         if len(node.inputs) < 1 or node.inputs[0] is None or node.outputs[0] is None:
@@ -175,7 +180,7 @@ class Program:
                 f"the arrays between nodes need {total} bytes, more than the {limit} allowed: "
                 "give memory= more if the model can be trusted"
             )
-        block = _aligned(total)
+        block = aligned(total)
         for value, offset in zip(kept, offsets, strict=True):
             part = block[offset : offset + value.nbytes]
             self._arrays[value] = part.view(value.kind).reshape(value.sizes)
@@ -246,7 +251,16 @@ class Program:
                 raise failure(self.steps[done].node, error) from error
             for index in self._loose:
                 calls[index] = None  # keep nothing of the caller's alive
-        return [self._answer(value, arrays) for value in self.graph.outputs]
+            found = [self._answer(value, arrays) for value in self.graph.outputs]
+            if self.graph.tail is None:
+                return found
+            tail = Run(
+                self.graph.tail, self._setting, dict(zip(self.graph.outputs, found, strict=True))
+            )
+            answers = tail.answers()
+        if times is not None:
+            times += tail.times
+        return answers
 
     def _answer(self, value: Value, arrays: dict[Value, Array]) -> Array:
         found = self._find(value, arrays)
@@ -282,9 +296,3 @@ def _strides(value: Value) -> tuple[int, ...]:
         strides.append(step)
         step *= max(size, 1)
     return tuple(strides[::-1])
-
-
-def _aligned(nbytes: int) -> Array:
-    block = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + nbytes]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from graphlib import CycleError, TopologicalSorter
+from collections import ChainMap
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, NoKernel, Unavailable
 from ..registry import registry
-from .ir import Graph, Node, Stamp, Value, one_line, printable
+from .ir import Branch, Graph, Node, Stamp, Value, one_line, printable
 from .message import read_bytes, read_file
 from .nodetype import NodeType
 from .tensors import array_of, numpy_type
 from .wire import Cut, cut_file, without_arrays
+from .wiring import Names, connect, define, in_order, node_of, text_of
 
 __all__ = ["default_limit", "node_type", "read", "stamp"]
 
 _MOST_SIZE = 2**40
 _MOST_SHOWN = 20
-
-# What an attribute is, by ``AttributeProto.AttributeType``, and the field that has its value.
-_STRING, _TENSOR, _STRINGS = 3, 4, 8
-_NUMBERS, _LISTS = {1: "f", 2: "i"}, {6: "floats", 7: "ints"}
 
 
 def default_limit() -> int:
@@ -54,31 +51,31 @@ def read(model: Any, limit: int) -> Graph:
     graph = proto.graph
     if len(graph.sparse_initializer):
         raise ArgumentError(f"model {name} has sparse constants: convert them to dense ones")
-    values: dict[str, Value] = {}
+    values: Names = ChainMap()
     budget = limit
     for index, tensor in enumerate(graph.initializer):
         data = array_of(tensor, folder, budget, parsed.cut.get(index))
         budget -= data.nbytes
-        _define(values, Value.constant(_text(tensor.name), data))
+        define(values, Value.constant(text_of(tensor.name), data))
     inputs = []
     for info in graph.input:
-        known = values.get(_text(info.name))
+        known = values.get(text_of(info.name))
         if known is not None and known.data is not None:
             continue  # old models list constants as inputs too
-        inputs.append(_define(values, _input(info)))
-    made = [_node(n, i, opsets, folder, budget) for i, n in enumerate(graph.node)]
+        inputs.append(define(values, _input(info)))
+    made = [node_of(n, i, opsets, folder, budget) for i, n in enumerate(graph.node)]
     _check_supported(made, name)
-    nodes = _connect(made, graph.node, values)
+    nodes = connect(made, graph.node, values)
     outputs = []
     for info in graph.output:
-        label = _text(info.name)
+        label = text_of(info.name)
         if label not in values:
             raise ArgumentError(f"output {label!r} of the model is made by no node")
         outputs.append(values[label])
     if not outputs:
         raise ArgumentError(f"model {name} has no outputs: it is empty or damaged")
-    label = _text(graph.name) or name
-    return Graph(_sorted(nodes), inputs, outputs, label, _files(parsed))
+    label = text_of(graph.name) or name
+    return Graph(in_order(nodes), inputs, outputs, label, _files(parsed))
 
 
 class _Parsed(NamedTuple):
@@ -157,20 +154,8 @@ def _files(parsed: _Parsed) -> dict[Path, Stamp]:
     return {path.absolute(): stamp(path) for path in paths}
 
 
-def _text(name: Any) -> str:
-    """Return a name; protobuf gives bytes for what is no text."""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
-def _define(values: dict[str, Value], value: Value) -> Value:
-    if value.name in values:
-        raise ArgumentError(f"the name {value.name!r} is defined twice: the model is damaged")
-    values[value.name] = value
-    return value
-
-
 def _input(info: Any) -> Value:
-    name = _text(info.name)
+    name = text_of(info.name)
     if not info.type.HasField("tensor_type"):
         raise ArgumentError(f"input {name!r} is not a tensor, which hwkit needs")
     tensor = info.type.tensor_type
@@ -187,36 +172,15 @@ def _input(info: Any) -> Value:
     return Value(name, tuple(shape), dtype)
 
 
-def _node(proto: Any, index: int, opsets: dict[str, int], folder: Path | None, limit: int) -> Node:
-    domain = "" if proto.domain == "ai.onnx" else _text(proto.domain)
-    name = _text(proto.name or next((o for o in proto.output if o), "") or f"node {index}")
-    attributes = {}
-    for attribute in proto.attribute:
-        key = _text(attribute.name)
-        if key in attributes:
-            raise ArgumentError(f"node {name!r} has the attribute {key!r} twice")
-        attributes[key] = _attribute(attribute, name, folder, limit)
-    return Node(_text(proto.op_type), [], [], attributes, name, domain, opsets.get(domain, 1))
-
-
-def _attribute(attribute: Any, name: str, folder: Path | None, limit: int) -> Any:
-    if attribute.ref_attr_name:
-        raise ArgumentError(
-            f"node {name!r} takes {_text(attribute.name)!r} from a function, but is in none: "
-            "the model is damaged"
-        )
-    kind = attribute.type
-    if kind == _TENSOR:
-        return array_of(attribute.t, folder, limit)
-    if kind == _STRING:
-        return attribute.s.decode("utf-8", "replace")
-    if kind == _STRINGS:
-        return [text.decode("utf-8", "replace") for text in attribute.strings]
-    if kind in _NUMBERS:
-        return getattr(attribute, _NUMBERS[kind])
-    if kind in _LISTS:
-        return list(getattr(attribute, _LISTS[kind]))
-    return attribute  # graphs and the like, which no node type of hwkit's own takes
+def _with_branches(nodes: list[Node]) -> list[Node]:
+    """Return nodes, and those in their branches."""
+    found = []
+    for node in nodes:
+        found.append(node)
+        for branch in node.attributes.values():
+            if isinstance(branch, Branch):
+                found += _with_branches(branch.nodes)
+    return found
 
 
 def node_type(node: Node) -> NodeType | None:
@@ -225,7 +189,7 @@ def node_type(node: Node) -> NodeType | None:
 
 
 def _check_supported(nodes: list[Node], name: str) -> None:
-    missing = [node for node in nodes if node_type(node) is None]
+    missing = [node for node in _with_branches(nodes) if node_type(node) is None]
     if not missing:
         return
     shown = "; ".join(f"{n}{_attributes(n)}" for n in missing[:_MOST_SHOWN])
@@ -243,31 +207,3 @@ def _attributes(node: Node) -> str:
         parts.append(f"{printable(name)}={text[:40]}")
     kind = f" of {printable(node.domain)}" if node.domain else ""
     return f"{kind} {' '.join(parts)}".rstrip()
-
-
-def _connect(nodes: list[Node], protos: Any, values: dict[str, Value]) -> list[Node]:
-    for node, proto in zip(nodes, protos, strict=True):
-        node.outputs = [_define(values, Value(_text(o))) if o else None for o in proto.output]
-    for node, proto in zip(nodes, protos, strict=True):
-        given = [_text(i) for i in proto.input]
-        unknown = next((i for i in given if i and i not in values), None)
-        if unknown is not None:
-            raise ArgumentError(f"node {node} takes {unknown!r}, which nothing makes")
-        node.inputs = [values[i] if i else None for i in given]
-    return nodes
-
-
-def _sorted(nodes: list[Node]) -> list[Node]:
-    """Return nodes in an order in which they can run; that of the file if it is one."""
-    makers = {id(v): i for i, n in enumerate(nodes) for v in n.outputs if v is not None}
-    needs = {
-        i: {makers[id(v)] for v in n.inputs if v is not None and id(v) in makers}
-        for i, n in enumerate(nodes)
-    }
-    if all(other < i for i, others in needs.items() for other in others):
-        return nodes
-    try:
-        return [nodes[i] for i in TopologicalSorter(needs).static_order()]
-    except CycleError as error:
-        circle = " needs ".join(str(nodes[i]) for i in error.args[1][:4])
-        raise ArgumentError(f"the model has a cycle: {circle}") from None

@@ -20,20 +20,20 @@ COMPUTE = (
 )  # fmt: skip
 GLUE = (
     "abs", "add", "and_", "argmax", "argmin", "batch_normalization", "cast", "castlike", "ceil",
-    "clip", "concat", "constant", "constantofshape", "cumsum", "depthtospace", "div", "einsum",
-    "elu", "equal", "erf", "exp", "expand", "eyelike", "flatten", "floor", "gather",
+    "clip", "compress", "concat", "constant", "constantofshape", "cumsum", "depthtospace", "div",
+    "einsum", "elu", "equal", "erf", "exp", "expand", "eyelike", "flatten", "floor", "gather",
     "gatherelements", "gathernd", "gelu", "greater", "greater_or_equal", "groupnormalization",
     "hardmax", "hardsigmoid", "hardswish", "instance_normalization", "isinf", "isnan",
     "layernormalization", "leakyrelu", "less", "less_or_equal", "log", "logsoftmax",
     "lpnormalization", "lrn", "max", "mean", "meanvariancenormalization", "min", "mish", "mod",
-    "mul", "neg", "not_", "onehot", "or_", "pad", "pow", "prelu", "rangeop", "reciprocal",
-    "reduce_log_sum", "reduce_log_sum_exp", "reducel1", "reducel2", "reducemax", "reducemean",
-    "reducemin", "reduceprod", "reducesum", "reducesumsquare", "relu", "reshape", "resize",
-    "reversesequence", "rmsnormalization", "round", "scatter", "scatterelements", "scatternd",
-    "selu", "shape", "shrink", "sigmoid", "sign", "sin", "size", "slice", "softmax", "softplus",
-    "softsign", "spacetodepth", "split", "sqrt", "squeeze", "sub", "sum", "swish", "tanh",
-    "thresholdedrelu", "tile", "topk", "transpose", "trilu", "unsqueeze", "upsample", "where",
-    "xor",
+    "mul", "neg", "nonmaxsuppression", "nonzero", "not_", "onehot", "or_", "pad", "pow", "prelu",
+    "rangeop", "reciprocal", "reduce_log_sum", "reduce_log_sum_exp", "reducel1", "reducel2",
+    "reducemax", "reducemean", "reducemin", "reduceprod", "reducesum", "reducesumsquare", "relu",
+    "reshape", "resize", "reversesequence", "rmsnormalization", "round", "scatter",
+    "scatterelements", "scatternd", "selu", "shape", "shrink", "sigmoid", "sign", "sin", "size",
+    "slice", "softmax", "softplus", "softsign", "spacetodepth", "split", "sqrt", "squeeze", "sub",
+    "sum", "swish", "tanh", "thresholdedrelu", "tile", "topk", "transpose", "trilu", "unique",
+    "unsqueeze", "upsample", "where", "xor",
 )  # fmt: skip
 EXPORTED = {"pytorch-converted": 82, "pytorch-operator": 35}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ..nodetype import NodeType
 from . import (
+    branches,
     convolution,
     elementwise,
     fills,
+    finding,
     normalisation,
     parts,
     placing,
@@ -23,9 +25,11 @@ from . import (
 __all__ = ["node_types"]
 
 _MODULES = (
+    branches,
     convolution,
     elementwise,
     fills,
+    finding,
     normalisation,
     parts,
     placing,
