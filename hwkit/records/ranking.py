@@ -5,7 +5,8 @@ The rules, for trials of one Problem on one device:
 0. What a run-off has proven faster than the default comes first. Where it has proven nobody, the
    default does. The other rules order those that come first, and then the others.
 1. A candidate is a kernel, its version and a Config. What failed last is out: a failure outweighs
-   every success of its candidate that is not later.
+   every success of its candidate that is not later. So does an error that has grown fourfold every
+   earlier trial: those were of other code, whose kernel was changed under the same version.
 2. A candidate counts with its measurement of the latest stage of the race (the run-off; 31
    samples; 11, of a final that was cut short; 5; or fewer); within a stage, one without contention
    before one with; then the latest.
@@ -58,6 +59,9 @@ MOST_TIE = 1.025
 READ_FIRST = 1e-12
 """Score by which all trials of run-offs are read, before any other: no kernel is as fast."""
 
+# An error so many times an earlier one is not of other random inputs, but of other code.
+_GROWN = 4.0
+
 # The median absolute deviation of a normal distribution to its standard deviation, and the standard
 # error of a median to that of a mean.
 _MAD, _MEDIAN = 1.4826, 1.2533
@@ -97,8 +101,25 @@ def standings(records: Iterable[Record]) -> list[Record]:
         failed = max((t.created for t in trials if not t.ok), default="")
         valid = [t for t in trials if t.ok and t.created > failed]
         if valid:
-            found.append(max(valid, key=_weight))
+            found.append(max(_of_latest_code(valid), key=_weight))
     return found
+
+
+def _of_latest_code(trials: list[Record]) -> list[Record]:
+    """Return the successes of a candidate without those that a later, far larger error belies."""
+    if len(trials) == 1:
+        return trials
+    kept = []
+    worst = of_this_time = 0.0
+    time = ""
+    for trial in sorted(trials, key=lambda t: t.created, reverse=True):
+        if trial.created != time:
+            worst, time = max(worst, of_this_time), trial.created
+        error = trial.measurement.error
+        if not worst > _GROWN * error:
+            kept.append(trial)
+        of_this_time = max(of_this_time, error)
+    return kept
 
 
 def _weight(record: Record) -> tuple[int, bool, str, str]:

@@ -152,6 +152,24 @@ def test_a_later_failure_outweighs_a_success() -> None:
     assert tile(pick([good, crash, trial(2, 9e-3)])[0]) == 2
 
 
+def with_error(record: Record, error: float) -> Record:
+    """Return a trial with another error."""
+    return replace(record, measurement=replace(record.measurement, error=error))
+
+
+def test_a_later_and_far_larger_error_outweighs_a_success() -> None:
+    """Code that changed under its version counts as it is now, however early its trial ended."""
+    old = with_error(trial(1, samples=31, at=1), 1e-7)
+    coarse = with_error(trial(1, 2e-3, samples=1, at=2), 1e-3)
+    assert standings([old, coarse]) == [coarse]
+    assert standings([replace(old, created=created(3)), coarse])[0].measurement.error == 1e-7
+    other_inputs = with_error(trial(1, 2e-3, samples=1, at=2), 3e-7)
+    assert standings([old, other_inputs]) == [old]
+    unknown = with_error(trial(1, 2e-3, samples=1, at=3), float("nan"))
+    assert standings([unknown, old, coarse]) == [unknown]
+    assert pick([raced(2, 0.8e-3, 1.2), BASE, with_error(trial(2, at=9), 1e-3)])[0] == BASE
+
+
 def test_ties_by_median() -> None:
     """Medians within 1 % are ties, in canonical order; the winner is not among them."""
     winner, ties = pick([trial(3, 1.0e-3), trial(2, 1.008e-3), trial(1, 1.02e-3)])
@@ -202,19 +220,19 @@ def test_rank_is_pick_of_what_is_left() -> None:
         st.tuples(
             st.integers(1, 4), st.sampled_from([1.0, 1.005, 1.02, 1.1, 2.0]),
             st.sampled_from([1, 5, 31]), st.integers(0, 3), st.sampled_from([None, None, "crash"]),
-            st.booleans(),
+            st.booleans(), st.sampled_from([1e-7, 2e-7, 1e-3]),
         ),
         max_size=12,
     ),
     st.randoms(use_true_random=False),
 )  # fmt: skip
 def test_order_and_repetition_do_not_matter(
-    parts: list[tuple[int, float, int, int, str | None, bool]], rng: random.Random
+    parts: list[tuple[int, float, int, int, str | None, bool, float]], rng: random.Random
 ) -> None:
     """Any order, and any record twice, gives the same winner and ties."""
     trials = [
-        trial(t, s * 1e-3, n, at=a, failure=f, contended=c, workspace=t % 2)
-        for t, s, n, a, f, c in parts
+        with_error(trial(t, s * 1e-3, n, at=a, failure=f, contended=c, workspace=t % 2), e)
+        for t, s, n, a, f, c, e in parts
     ]
     shuffled = trials + rng.sample(trials, len(trials) // 2)
     rng.shuffle(shuffled)
