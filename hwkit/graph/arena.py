@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .ir import Array
 
-__all__ = ["ALIGNMENT", "Block", "aligned", "lower_bound", "place"]
+__all__ = ["ALIGNMENT", "Block", "aligned", "check_limit", "lower_bound", "place"]
 
 ALIGNMENT = 64
 _TRIES = 16
@@ -92,3 +93,16 @@ def aligned(nbytes: int) -> Array:
     block = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -block.ctypes.data % ALIGNMENT
     return block[start : start + nbytes]
+
+
+def check_limit(needed: int, limit: int) -> None:
+    """Check that the bytes of an arena are allowed.
+
+    Raises:
+        ArgumentError: they are more.
+    """
+    if needed > limit:
+        raise ArgumentError(
+            f"the arrays between nodes need {needed} bytes, more than the {limit} allowed: "
+            "give memory= more if the model can be trusted"
+        )

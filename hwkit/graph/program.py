@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ArgumentError
 from ..plans import Plan
-from .arena import Block, aligned, lower_bound, place
+from .arena import Block, aligned, check_limit, lower_bound, place
 from .failures import failure, guarded
 from .inference import kind_of
 from .ir import Array, Graph, Node, Value
@@ -79,12 +78,14 @@ class Program:
         nodes = [node for node in graph.nodes if not self._is_view(node)]
         self._arrays: dict[Value, Array] = {}
         built: dict[int, Built] = {}
+        self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         setting = setting._replace(made={})
+        # Before anything is packed: that takes time and memory of its own.
+        check_limit(self._least(nodes), setting.limit)
         # Those with the largest weights first: packing needs both forms for a moment.
         for index in sorted(range(len(nodes)), key=lambda i: -_weight(nodes[i])):
             built[index] = self._built(nodes[index], setting)
         self._join(nodes, built)
-        self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
         arena, bound = self._place(nodes, setting.limit)
         self.memory = Memory(arena, bound, self._hold(nodes))
         self.steps = [self._step(node, built[index]) for index, node in enumerate(nodes)]
@@ -160,8 +161,8 @@ class Program:
                 self._arrays[gone] = np.broadcast_to(np.zeros((), gone.kind), gone.sizes)
         return found
 
-    def _place(self, nodes: list[Node], limit: int) -> tuple[int, int]:
-        """Place what lies between nodes; return the bytes that takes, and the least possible."""
+    def _blocks(self, nodes: list[Node]) -> dict[Value, Block]:
+        """Return what lies between nodes, with the steps from which and to which it is needed."""
         first: dict[Value, int] = {}
         last: dict[Value, int] = {}
         for index, node in enumerate(nodes):
@@ -173,18 +174,28 @@ class Program:
                 if value is not None and value.data is None:
                     last[self._root(value)] = index
         kept = [v for v in first if v not in self._results and v.data is None]
-        blocks = [Block(v.nbytes, first[v], last[v]) for v in kept]
-        offsets, total = place(blocks)
-        if total > limit:
-            raise ArgumentError(
-                f"the arrays between nodes need {total} bytes, more than the {limit} allowed: "
-                "give memory= more if the model can be trusted"
-            )
+        return {v: Block(v.nbytes, first[v], last[v]) for v in kept}
+
+    def _least(self, nodes: list[Node]) -> int:
+        """Return bytes that any placement needs, told before plans say what a Concat may join."""
+        joined = {
+            self._root(value)
+            for node in filter(_is_concat, nodes)
+            for value in (*node.inputs, *node.outputs)
+            if value is not None
+        }
+        return lower_bound([b for v, b in self._blocks(nodes).items() if v not in joined])
+
+    def _place(self, nodes: list[Node], limit: int) -> tuple[int, int]:
+        """Place what lies between nodes; return the bytes that takes, and the least possible."""
+        blocks = self._blocks(nodes)
+        offsets, total = place(list(blocks.values()))
+        check_limit(total, limit)
         block = aligned(total)
-        for value, offset in zip(kept, offsets, strict=True):
+        for value, offset in zip(blocks, offsets, strict=True):
             part = block[offset : offset + value.nbytes]
             self._arrays[value] = part.view(value.kind).reshape(value.sizes)
-        return total, lower_bound(blocks)
+        return total, lower_bound(list(blocks.values()))
 
     def _hold(self, nodes: list[Node]) -> int:
         """Keep the constants that nodes read as they are; return their bytes."""

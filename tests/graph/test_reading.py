@@ -11,6 +11,7 @@ import pytest
 
 import hwkit
 from hwkit.errors import ArgumentError, DtypeError, HwkitError, NoKernel
+from hwkit.graph.program import Program
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 helper = onnx.helper
@@ -207,6 +208,17 @@ def test_memory_is_limited() -> None:
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**60
     refused(proto, "absurd")
     refused(proto, "above 0", memory=0)
+
+
+def test_memory_is_limited_before_anything_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that live together beyond the limit are refused before a plan is built."""
+    nodes = [helper.make_node(kind, ["x"], [kind]) for kind in ("Exp", "Neg")]
+    nodes.append(helper.make_node("MatMul", ["Exp", "Neg"], ["y"]))
+    graph = helper.make_graph(nodes, "g", [value("x", (512, 512))], [value("y", None)])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    assert hwkit.load(proto, memory=2 << 20).memory.arena == 2 << 20
+    monkeypatch.setattr(Program, "_built", lambda *_: pytest.fail("it was built"))
+    refused(proto, "need 2097152 bytes, more than the 1572864 allowed", memory=3 << 19)
 
 
 def test_a_call_says_what_is_wrong_with_its_inputs() -> None:
