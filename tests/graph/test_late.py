@@ -11,43 +11,9 @@ import pytest
 import hwkit
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-helper = onnx.helper
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
-
-
-def network(
-    nodes: list[Any], inputs: dict[str, Any], outputs: list[str], constants: dict[str, Any]
-) -> Any:
-    """Return a model of nodes; the inputs have shapes as of these arrays."""
-    kinds = {"f": FLOAT, "i": INT64, "b": BOOL}
-    ins = [
-        helper.make_tensor_value_info(n, kinds[a.dtype.kind], a.shape) for n, a in inputs.items()
-    ]
-    outs = [helper.make_empty_tensor_value_info(name) for name in outputs]
-    held = [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()]
-    graph = helper.make_graph(nodes, "late", ins, outs, held)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def check(model: Any, inputs: dict[str, Any], tolerance: float = 0.0) -> hwkit.graph.Model:
-    """Compare with onnxruntime, and return the loaded model."""
-    typed = onnx.shape_inference.infer_shapes(model)
-    kinds = {v.name: v for v in (*typed.graph.value_info, *typed.graph.output)}
-    for out in model.graph.output:
-        out.type.CopyFrom(kinds[out.name].type)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    loaded = hwkit.load(model)
-    got = loaded.run(inputs)
-    for name, want in zip(loaded.outputs, session.run(None, inputs), strict=True):
-        assert (got[name].shape, got[name].dtype) == (want.shape, want.dtype)
-        np.testing.assert_allclose(got[name], want, rtol=tolerance, atol=tolerance)
-    return loaded
+from small_networks import FLOAT, INT64, check, helper, network  # noqa: E402
 
 
 def detector(rng: np.random.Generator) -> tuple[Any, dict[str, Any]]:
