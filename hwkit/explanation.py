@@ -100,7 +100,7 @@ class Explanation:
             ("runs", f"{self.selection.kernel.name} {self.selection.config}".strip()),
             ("source", self._source()),
             *self._facts(),
-            *[("declined", f"{name}: {why}") for name, why in self.selection.declined.items()],
+            *[("declined", f"{', '.join(n)}: {why}") for why, n in self._declined().items()],
             *[
                 ("rejected", f"record of {record.kernel} {record.config}: {why}")
                 for record, why in self.selection.rejected[:_SHOWN]
@@ -109,6 +109,13 @@ class Explanation:
         more = len(self.selection.rejected) - _SHOWN
         rows += [("", f"and {more} more records")] if more > 0 else []
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
+
+    def _declined(self) -> dict[str, list[str]]:
+        """Return who declined, by reason."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.selection.declined.items():
+            names.setdefault(why, []).append(name)
+        return names
 
     def _source(self) -> str:
         match = self.selection.match

@@ -48,6 +48,13 @@ def test_default(database: Database) -> None:
     assert told.to_json()["record"] is None
 
 
+def test_kernels_with_one_reason_share_a_line(database: Database) -> None:
+    """Who declined is told by reason, not a line for each kernel."""
+    told = hwkit.explain(TEXT, "toy:0")
+    told.selection.declined.update(even="n must be even", third="m must be odd")
+    assert "declined  odd, third: m must be odd\ndeclined  even: n must be even" in str(told)
+
+
 def test_record(database: Database) -> None:
     """With a record: source, age, time, roofline, gain over the default, error, all in numbers."""
     add(database, 1, 8e-3, default=True)

@@ -261,7 +261,8 @@ def _outcome(result: TuneResult) -> str:
         return f"interrupted, and nothing known yet ({count(result.trials, 'trial')})"
     if result.best is None:
         return (
-            f"nothing runs ({count(result.trials, 'trial')}): type 'hwkit db show' for the reasons"
+            f"nothing runs ({count(result.trials, 'trial')}): for the reasons type "
+            f"'hwkit db show {result.problem}'"
         )
     ties = len(result.ties)
     return "  ".join(

@@ -133,7 +133,7 @@ def test_nothing_runs(hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tuner, "tune", _fake_tune(*events, ProblemFinished(_result(best=False))))
     answer = hwkit("tune", *_words(GEMM))
     assert answer.code == 1
-    assert "nothing runs (3 trials)" in answer.out
+    assert "nothing runs (3 trials): for the reasons type 'hwkit db show gemm " in answer.out
     assert "1 failed (1 crash)" in answer.out
     assert "note: the machine is busy" in answer.err
     assert hwkit("tune", *_words(GEMM), "--json").json["notes"] == ["the machine is busy"]
