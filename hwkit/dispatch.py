@@ -5,12 +5,11 @@ Only a call that :mod:`hwkit.calls` has not seen before asks the registry and th
 
 from __future__ import annotations
 
-import contextvars
+import inspect
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from .errors import (
 )
 from .op import Op, Problem
 from .plans import Plan
+from .preference import in_use, preferred, use
 from .records import Database
 from .registry import registry
 from .selection import Selection, Tolerance, check_tolerance, refutation, select
@@ -43,13 +43,6 @@ __all__ = [
     "use",
 ]
 
-FALLBACKS = ("error", "warn", "silent")
-
-# The devices in order, and what to do when the first cannot: (names, fallback), or None.
-_in_use: contextvars.ContextVar[tuple[tuple[str, ...], str] | None] = contextvars.ContextVar(
-    "hwkit_use", default=None
-)
-
 
 def _plan_call(
     op: Op,
@@ -62,7 +55,7 @@ def _plan_call(
     return plan_problem(problem, device, tolerance)
 
 
-call = fastest(PlanTable(_plan_call, _in_use))
+call = fastest(PlanTable(_plan_call, in_use))
 """Run an Op: one look into the table, then the Plan. For the public functions.
 
 Args:
@@ -104,14 +97,23 @@ def plan(
     contract = registry().op(op) if isinstance(op, str) else op
     try:
         problem = contract.problem(*map(spec_of, operands), **arguments)
-    except TypeError as error:
-        if isinstance(error, ArgumentError) or "argument" not in str(error):
-            raise
-        raise ArgumentError(
-            f"{contract.name}: {error}: type help(hwkit.ops.{contract.name})"
-        ) from None
+    except TypeError:
+        _check_arguments(contract, operands, arguments)
+        raise
     made = plan_problem(problem, device, tolerance)
     return made if stream is None else made.on(stream)
+
+
+def _check_arguments(op: Op, operands: tuple[Any, ...], arguments: Mapping[str, Any]) -> None:
+    """Check that a call has the arguments that an Op takes.
+
+    Raises:
+        ArgumentError: one is missing, unknown, or too many.
+    """
+    try:
+        inspect.signature(op.problem).bind(*operands, **arguments)
+    except TypeError as error:
+        raise ArgumentError(f"{op.name}: {error}: type help(hwkit.ops.{op.name})") from None
 
 
 def plan_problem(
@@ -130,7 +132,7 @@ def plan_problem(
     """
     problem = parse_problem(problem)
     check_tolerance(tolerance)
-    names, fallback = _devices(device)
+    names, fallback = preferred(device)
     return _plan_on_one_of(problem, names, fallback, tolerance, storage)
 
 
@@ -184,12 +186,6 @@ def _say_elsewhere(problem: Problem, name: str, wanted: str, error: HwkitError) 
     )
 
 
-def _devices(device: str | None) -> tuple[tuple[str, ...], str]:
-    if device is not None:
-        return (str(device),), "error"
-    return _in_use.get() or ((settings().device,), "error")
-
-
 def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: str | None) -> Plan:
     start = time.perf_counter()
     device = registry().device(device_name)
@@ -226,7 +222,7 @@ def selection(
 ) -> Selection:
     """Return what would run for a Problem on one device, and all that was considered."""
     problem = parse_problem(problem)
-    opened = registry().device(_devices(device)[0][0])
+    opened = registry().device(preferred(device)[0][0])
     kernels = [k for k in registry().kernels(opened, problem.op.name) if k.name not in without]
     refuted: dict[str, str] = {}
     while True:
@@ -263,31 +259,6 @@ def parse_problem(problem: Problem | str) -> Problem:
             "the problem is empty: write 'gemm float32 nn m=64 n=64 k=64', or type 'hwkit ops'"
         )
     return registry().op(words[0]).parse(problem)
-
-
-@contextmanager
-def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
-    """Order the devices for the calls inside, in this thread or task.
-
-    Args:
-        devices: names, the preferred one first.
-        fallback: what happens when the first cannot run a problem, is lost or has no memory left:
-            ``"error"`` raises, ``"warn"`` takes the next one and says so, ``"silent"`` takes it
-            without a word. A plan with packed constants stays where it was packed, and raises.
-
-    Raises:
-        ArgumentError: no device, or an unknown ``fallback``.
-    """
-    if not devices or None in devices or fallback not in FALLBACKS:
-        raise ArgumentError(
-            f"use({', '.join(map(repr, devices))}, fallback={fallback!r}) needs a device "
-            f"and a fallback out of {', '.join(FALLBACKS)}"
-        )
-    token = _in_use.set((devices, fallback))
-    try:
-        yield
-    finally:
-        _in_use.reset(token)
 
 
 def forget() -> None:

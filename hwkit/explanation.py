@@ -13,7 +13,7 @@ from .plans import Plan
 from .records import Record
 from .registry import registry
 from .roofline import Roofline
-from .selection import Selection, Tolerance
+from .selection import Selection, Tolerance, by_reason
 from .settings import settings
 
 __all__ = ["Explanation", "explain"]
@@ -100,7 +100,10 @@ class Explanation:
             ("runs", f"{self.selection.kernel.name} {self.selection.config}".strip()),
             ("source", self._source()),
             *self._facts(),
-            *[("declined", f"{', '.join(n)}: {why}") for why, n in self._declined().items()],
+            *[
+                ("declined", f"{', '.join(names)}: {why}")
+                for why, names in by_reason(self.selection.declined).items()
+            ],
             *[
                 ("rejected", f"record of {record.kernel} {record.config}: {why}")
                 for record, why in self.selection.rejected[:_SHOWN]
@@ -109,13 +112,6 @@ class Explanation:
         more = len(self.selection.rejected) - _SHOWN
         rows += [("", f"and {more} more records")] if more > 0 else []
         return "\n".join(f"{name:<9} {text}" for name, text in rows)
-
-    def _declined(self) -> dict[str, list[str]]:
-        """Return who declined, by reason."""
-        names: dict[str, list[str]] = {}
-        for name, why in self.selection.declined.items():
-            names.setdefault(why, []).append(name)
-        return names
 
     def _source(self) -> str:
         match = self.selection.match

@@ -170,7 +170,10 @@ class Op(ABC):
         """
         words = text.split()
         if len(words) < 2 or words[0] != self.name:
-            raise ArgumentError(f"problem {text!r} must begin with '{self.name} <dtype>'")
+            raise ArgumentError(
+                f"problem {text!r} must begin with '{self.name} <dtype>': "
+                f"type 'hwkit ops {self.name}' for examples"
+            )
         packed = words[-1] == "packed"
         dtypes, rest = Dtypes.parse(words[1]), words[2 : -1 if packed else None]
         layout = rest.pop(0) if self.layouts and rest and "=" not in rest[0] else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -18,6 +18,7 @@ __all__ = [
     "Selection",
     "Tolerance",
     "asked",
+    "by_reason",
     "check_tolerance",
     "over_limit",
     "refutation",
@@ -92,17 +93,7 @@ def select(
     Raises:
         NoKernel: names the device, the problem, each kernel asked, and why it declined.
     """
-    declined: dict[str, str] = {}
-    able: dict[str, Kernel] = {}
-    for kernel in kernels:
-        answer = asked(kernel, problem)
-        if answer is True and kernel.storage != storage:
-            kept = f"in {kernel.storage}" if kernel.storage else "in their own dtype"
-            declined[kernel.name] = f"it keeps packed constants {kept}"
-        elif answer is True:
-            able[kernel.name] = kernel
-        else:
-            declined[kernel.name] = answer or "it does not support this problem"
+    able, declined = _able(problem, list(kernels), storage)
     rejected: list[tuple[Record, str]] = []
     for match in matches if able else ():
         reason = _other_threads(match, device) or _why_not(match, able, problem, tolerance)
@@ -114,6 +105,45 @@ def select(
         rejected.append((match.record, reason))
         if match.source == "nearest record" and match.distance > NEAREST:
             break  # They come in the order of distance: what follows is farther still.
+    chosen = _default(problem, able, declined, tolerance)
+    if chosen is None:
+        raise NoKernel(_no_kernel(problem, device, declined))
+    others = tuple(name for name in able if name != chosen[0].name)
+    return Selection(*chosen, "default", None, declined, rejected, others)
+
+
+def _able(
+    problem: Problem, kernels: list[Kernel], storage: str | None
+) -> tuple[dict[str, Kernel], dict[str, str]]:
+    """Return the kernels that take a Problem, and why each other declined.
+
+    Raises:
+        NoKernel: none of them keeps constants in ``storage`` at all.
+    """
+    kept = sorted({k.storage for k in kernels if k.storage is not None})
+    if storage is not None and storage not in kept:
+        raise NoKernel(
+            f"no kernel of {problem.op.name} here keeps packed constants in storage={storage!r}: "
+            f"{'choose one of ' + ', '.join(kept) if kept else 'leave it out'}"
+        )
+    able: dict[str, Kernel] = {}
+    declined: dict[str, str] = {}
+    for kernel in kernels:
+        answer = asked(kernel, problem)
+        if answer is True and kernel.storage != storage:
+            own = f"in {kernel.storage}" if kernel.storage else "in their own dtype"
+            declined[kernel.name] = f"it keeps packed constants {own}"
+        elif answer is True:
+            able[kernel.name] = kernel
+        else:
+            declined[kernel.name] = answer or "it does not support this problem"
+    return able, declined
+
+
+def _default(
+    problem: Problem, able: dict[str, Kernel], declined: dict[str, str], tolerance: Tolerance
+) -> tuple[Kernel, Config] | None:
+    """Return the default of the highest rank that fits; say of the others why they do not."""
     for kernel in sorted(able.values(), key=lambda k: (-k.rank(problem), k.name)):
         try:
             config = kernel.default(problem)
@@ -124,10 +154,9 @@ def select(
             continue
         misfit = _misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)
         if misfit is None:
-            others = tuple(name for name in able if name != kernel.name)
-            return Selection(kernel, config, "default", None, declined, rejected, others)
+            return kernel, config
         declined[kernel.name] = misfit
-    raise NoKernel(_no_kernel(problem, device, declined))
+    return None
 
 
 def asked(kernel: Kernel, problem: Problem) -> bool | str:
@@ -162,10 +191,18 @@ def refutation(config: Config, trials: Iterable[Record]) -> str | None:
     return f"its default was wrong here: {last.measurement.reason}"
 
 
+def by_reason(declined: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the names of kernels that declined, by reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in declined.items():
+        names.setdefault(why, []).append(name)
+    return names
+
+
 def _no_kernel(problem: Problem, device: Device, declined: dict[str, str]) -> str:
     if not declined:
         return f"no kernel of {device} does {problem.op}: type 'hwkit ops --device {device}'"
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in declined.items())
+    reasons = "; ".join(f"{', '.join(n)}: {why}" for why, n in by_reason(declined).items())
     return (
         f"no kernel of {device} takes '{problem}' ({reasons}): choose another device or tolerance"
     )

@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[str, str]] = {
     ),
     "strategies": ("strategies", "space errors"),
     "dispatch": (
-        "dispatch plans calls _calls selection explanation arrays roofline",
+        "dispatch preference plans calls _calls selection explanation arrays roofline",
         f"registry records measure backend settings {BASE}",
     ),
     "worker": (

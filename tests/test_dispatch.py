@@ -14,7 +14,7 @@ import pytest
 from toy import ToyKernel, ToyPlugin
 
 import hwkit
-from hwkit import ArgumentError, HwkitWarning, KernelFailure, NoKernel, dispatch, ops
+from hwkit import ArgumentError, DtypeError, HwkitWarning, KernelFailure, NoKernel, dispatch, ops
 from hwkit.calls import PlanTable
 from hwkit.measure import Measurement
 from hwkit.records import Database, Record
@@ -123,11 +123,11 @@ def test_fallback_warns(world: Registry, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_use_is_of_this_thread() -> None:
     """Another thread keeps its own order of devices."""
     seen: list[Any] = []
-    thread = threading.Thread(target=lambda: seen.append(dispatch._in_use.get()))
+    thread = threading.Thread(target=lambda: seen.append(dispatch.in_use.get()))
     thread.start()
     thread.join()
     assert seen == [None]
-    assert dispatch._in_use.get() == (("toy:0",), "warn")
+    assert dispatch.in_use.get() == (("toy:0",), "warn")
 
 
 def test_bad_use() -> None:
@@ -237,3 +237,21 @@ def test_parse_problem() -> None:
     for wrong in (None, A, [problem]):
         with pytest.raises(ArgumentError, match=f"type {type(wrong).__name__} cannot be read"):
             dispatch.parse_problem(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "named", "said"),
+    [
+        (1, {}, "gemm: missing a required argument: 'b': type help"),
+        (2, {"offset": 1}, "gemm: got an unexpected keyword argument 'bais'"),
+        (9, {}, "gemm: too many positional arguments"),
+    ],
+)
+def test_arguments_that_an_operator_does_not_take(
+    count: int, named: dict[str, Any], said: str
+) -> None:
+    """A plan with too few, unknown or too many arguments says so in the caller's words."""
+    with pytest.raises(ArgumentError, match=said):
+        hwkit.plan("gemm", *[np.ones((4, 4), np.float32)] * count, **named)
+    with pytest.raises(DtypeError, match="complex"):
+        hwkit.plan("gemm", *[np.ones((4, 4), complex)] * 2)

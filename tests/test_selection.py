@@ -118,15 +118,24 @@ def test_no_kernel_says_why() -> None:
     """When nothing takes the problem, each kernel and its reason are named."""
     kernels = [
         ToyKernel(name="odd", supports="m must be odd"),
+        ToyKernel(name="third", supports="m must be odd"),
         ToyKernel(name="mute", supports=False),
         ToyKernel(name="rough", error=1e-3),
     ]
     with pytest.raises(NoKernel) as caught:
         select(PROBLEM, DEVICE, kernels, [])
-    for words in ("toy:0", str(PROBLEM), "odd: m must be odd", "mute:", "rough: its relative"):
+    for words in (
+        "toy:0",
+        str(PROBLEM),
+        "odd, third: m must be odd",
+        "mute:",
+        "rough: its relative",
+    ):
         assert words in str(caught.value)
     with pytest.raises(NoKernel, match="deterministic"):
         select(PROBLEM, DEVICE, [ToyKernel()], [], "deterministic")
+    with pytest.raises(NoKernel, match="constants in storage='int8': leave it out"):
+        select(PROBLEM, DEVICE, [ToyKernel()], [], storage="int8")
     with pytest.raises(NoKernel, match="no kernel of toy:0 does gemm"):
         select(PROBLEM, DEVICE, [], [])
 

@@ -119,7 +119,7 @@ def test_only_who_asks_gets_it() -> None:
     assert plan.prepack(b).kernel.storage is None
     with pytest.raises(NoKernel, match=r"bfloat16_gemm: its relative error 2.5e-03 exceeds"):
         hwkit.plan("gemm", a, b).prepack(b, storage="bfloat16")
-    with pytest.raises(NoKernel, match="it keeps packed constants in int8"):
+    with pytest.raises(NoKernel, match="storage='int4': choose one of bfloat16, int8"):
         plan.prepack(b, storage="int4")
     with pytest.raises(ArgumentError, match="storage='int8': this plan cannot choose"):
         plan.prepack(b).prepack(storage="int8")
