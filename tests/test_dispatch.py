@@ -243,7 +243,7 @@ def test_parse_problem() -> None:
     ("count", "named", "said"),
     [
         (1, {}, "gemm: missing a required argument: 'b': type help"),
-        (2, {"offset": 1}, "gemm: got an unexpected keyword argument 'bais'"),
+        (2, {"offset": 1}, "gemm: got an unexpected keyword argument 'offset'"),
         (9, {}, "gemm: too many positional arguments"),
     ],
 )
