@@ -22,7 +22,7 @@ from .convolution import Conv, _flat
 from .products import product_shape
 from .windows import window_of
 
-__all__ = ["node_types"]
+__all__ = ["node_types", "to_range"]
 
 _BYTES = ("int8", "uint8")
 
@@ -64,7 +64,8 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(info.min), float(info.max)
 
 
-def _to_range(values: Array, dtype: np.dtype[Any]) -> Array:
+def to_range(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Return values as another type, those beyond its range as its ends."""
     if dtype.kind in "iu":
         info = np.iinfo(dtype)
         return np.clip(values, info.min, info.max).astype(dtype)
@@ -80,7 +81,7 @@ def _quantise(node: Node, x: Array, scale: Array, zero: Array | None = None) -> 
     values = np.rint(values) if whole else values
     if zero is not None:
         values = values + _along(zero, x.shape, node).astype(wide)
-    return _to_range(values, dtype)
+    return to_range(values, dtype)
 
 
 def _dequantise(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Any:
@@ -149,7 +150,7 @@ def _qlinear_matmul(
     left = a.astype(np.float64) - _rows_or_columns(za, True)
     right = b.astype(np.float64) - _rows_or_columns(zb, False)
     scale = _rows_or_columns(sa, True) * _rows_or_columns(sb, False) / sy.astype(np.float64)
-    return _to_range(np.rint(np.matmul(left, right) * scale) + zy.astype(np.float64), zy.dtype)
+    return to_range(np.rint(np.matmul(left, right) * scale) + zy.astype(np.float64), zy.dtype)
 
 
 def _qlinear_matmul_shape(node: Node, limit: int) -> list[Spec2]:
@@ -282,7 +283,7 @@ class QLinearConv(_IntegerConv):
                     total = total + bias[0].reshape(shape)
                 scale = sx.astype(np.float64) * sw.astype(np.float64) / sy.astype(np.float64)
                 total = np.rint(total * scale.reshape(shape)) + zy.astype(np.float64)
-                np.copyto(outs[0], _to_range(total, outs[0].dtype))
+                np.copyto(outs[0], to_range(total, outs[0].dtype))
 
             return run
 

@@ -12,7 +12,7 @@ from ..ir import Array, Node
 from ..nodetype import Glue, NodeType
 from .axes import axes_of
 
-__all__ = ["node_types"]
+__all__ = ["node_types", "softmax"]
 
 
 def _log_sum(x: Array, axis: tuple[int, ...]) -> Any:
@@ -87,7 +87,8 @@ def _rows(node: Node, x: Array) -> tuple[Array, int]:
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), 1
 
 
-def _softmax(node: Node, x: Array) -> Any:
+def softmax(node: Node, x: Array) -> Any:
+    """Return exponentials along the axis of a node, their sum being 1."""
     rows, axis = _rows(node, x)
     e = np.exp(rows - rows.max(axis, keepdims=True, initial=-np.inf))
     e /= e.sum(axis, keepdims=True)
@@ -123,7 +124,7 @@ def node_types() -> list[NodeType]:
         *(_reduction(name) for name in _REDUCTIONS),
         _arg("argmax"),
         _arg("argmin"),
-        Glue("Softmax", function=_softmax),
+        Glue("Softmax", function=softmax),
         Glue("LogSoftmax", function=_log_softmax),
         Glue("Hardmax", function=_hardmax),
         Glue("CumSum", function=_cumulative, static=(1,)),
