@@ -126,6 +126,11 @@ def test_ctrl_c_keeps_what_was_compiled(
         (["--compile-only"], "--compile-only needs an architecture: add --arch, as sm_90"),
         (["--compile-only", "--arch", "sm_90", "a.onnx"], "problems or operators, not a model"),
         (["--arch", "sm_90"], "--arch and --output are for --compile-only: add it"),
+        (
+            ["--compile-only", "--arch", "sm_90", "--cold"],
+            "--cold has no effect",
+        ),
+        (["--compile-only", "--arch", "sm_90", "--seed", "1", "--db", "x"], "--db has no effect"),
     ],
 )
 def test_options_that_do_not_fit_are_one_sentence(

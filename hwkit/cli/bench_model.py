@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import ArgumentError
+from .bench_table import say_busy
 from .options import device_option, json_option, read_tolerance, tolerance_option
 from .output import deliver, duration, line, ratio
+
+if TYPE_CHECKING:
+    from ..bench.race import Race
+    from ..graph.profile import Profile
 
 __all__ = ["bench_model"]
 
@@ -67,30 +73,37 @@ def bench_model(
         Path(model), arrays, ["hwkit", "hwkit-default", *_names(peers)],
         threads=threads or _threads(), rounds=rounds, device=device, tolerance=wanted,
     )  # fmt: skip
-    seconds = race.seconds
     if "hwkit" in race.failed:
         raise ArgumentError(f"model '{model}' cannot be timed: {race.failed['hwkit']}")
     found, before = profile(loaded, arrays, rounds), profile(plain, arrays, rounds)
-    payload = {
+    if report is not None:
+        from ..graph.report import page
+
+        _write(report, page(found, before, race.seconds))
+    if trace is not None:
+        _write(trace, found.trace())
+    if not deliver("bench", _payload(found, before, race), as_json):
+        _show(found, race)
+    return 0
+
+
+def _payload(found: Profile, before: Profile, race: Race) -> dict[str, Any]:
+    return {
         **found.to_json(),
-        "medians": seconds,
+        "medians": race.seconds,
         "failed": dict(race.failed),
         "others_cpu": race.others,
         "default_steps": before.to_json()["steps"],
     }
-    if report is not None:
-        from ..graph.report import page
 
-        _write(report, page(found, before, seconds))
-    if trace is not None:
-        _write(trace, found.trace())
-    if not deliver("bench", payload, as_json):
-        click.echo(str(found))
-        for name, value in seconds.items():
-            line(f"{name:<16} {duration(value):>10}  {ratio(value / seconds['hwkit'])} hwkit")
-        for name, reason in race.failed.items():
-            line(f"{name:<16} {reason}", "dim")
-    return 0
+
+def _show(found: Profile, race: Race) -> None:
+    click.echo(str(found))
+    for name, value in race.seconds.items():
+        line(f"{name:<16} {duration(value):>10}  {ratio(value / race.seconds['hwkit'])} hwkit")
+    for name, reason in race.failed.items():
+        line(f"{name:<16} {reason}", "dim")
+    say_busy(race.others)
 
 
 def _threads() -> int:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..bench.sets import Layer
     from ..bench.suite import Row, Suite
 
-__all__ = ["Screen", "Silent"]
+__all__ = ["Screen", "Silent", "say_busy"]
 
 _GAP = "  "
 
@@ -93,12 +93,7 @@ class Screen(Silent):
         if rejected:
             names = ", ".join(sorted(rejected))
             line(f"failed or too far off, so not timed, were variants of {names} (--json)", "dim")
-        if suite.others is not None and suite.others > _BUSY:
-            line(
-                f"other processes took {share(suite.others)} of the CPUs: "
-                "time again on a quiet machine before you rely on this",
-                "bold yellow",
-            )
+        say_busy(suite.others)
         line()
 
     def _print(
@@ -116,6 +111,20 @@ class Screen(Silent):
             for cell, name in zip(others, self._others, strict=True)
         ]
         line(_GAP.join([f"{label:<{self._width}}", *texts, f"{best:>{_BEST}}"]).rstrip(), style)
+
+
+def say_busy(others: float | None) -> None:
+    """Say so if other processes took so much of the CPUs that figures are not to be relied on.
+
+    Args:
+        others: their share; ``None`` if it is not known.
+    """
+    if others is not None and others > _BUSY:
+        line(
+            f"other processes took {share(others)} of the CPUs: "
+            "time again on a quiet machine before you rely on this",
+            "bold yellow",
+        )
 
 
 def _split(texts: list[str]) -> tuple[str, dict[str, str]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .commands import INTERRUPTED, NOT_FOUND, OK
 from .options import (
     complete_op,
     device_option,
@@ -22,6 +23,7 @@ from .progress import count, failures
 if TYPE_CHECKING:
     from ..events import TuneResult
     from ..op import Problem
+    from ..shortlist import Shortlist
     from .tuning import Session
 
 __all__ = ["show_summary", "tune"]
@@ -152,54 +154,71 @@ def tune(
     keeps everything that was tried, and the same command goes on from there.
     """  # fmt: skip
     from ..settings import settings
-    from ..shortlist import Shortlist
-    from .tuning import run
 
+    _check_together(model, bool(texts or files or op_names), compile_only, arch, output, cold)
     device = device or settings().device
     if compile_only:
         from .compile_only import shortlisted
 
-        if model is not None:
-            raise click.UsageError("--compile-only takes problems or operators, not a model")
-        if not arch:
-            raise click.UsageError("--compile-only needs an architecture: add --arch, as sm_90")
+        _refuse_given("--compile-only", ("strategy", "tolerance", "db", "shortlist", "cold"))
         return shortlisted(
-            problems(texts, files, op_names), device, arch, output, budget, trials, seed,
+            problems(texts, files, op_names), device, str(arch), output, budget, trials, seed,
             kernels, as_json,
         )  # fmt: skip
-    if arch or output:
-        raise click.UsageError("--arch and --output are for --compile-only: add it")
+    search: dict[str, Any] = {
+        "db": db, "trials": trials, "kernels": kernels or None, "strategy": strategy, "seed": seed,
+        "tolerance": read_tolerance(tolerance), "shortlist": _shortlist(shortlist),
+    }  # fmt: skip
     if model is not None:
         from .tune_model import tune_network
 
-        if texts or files or op_names:
-            raise click.UsageError("give a model, or problems and operators, not both")
-        if cold:
-            raise click.UsageError("--cold takes problems or operators, not a model")
-        return tune_network(
-            model, device, budget, as_json,
-            db=db, trials=trials, kernels=kernels or None, strategy=strategy, seed=seed,
-            tolerance=read_tolerance(tolerance),
-        )  # fmt: skip
+        return tune_network(model, device, budget, as_json, **search)
+    from .tuning import run
+
     session = run(
-        _asked(texts, files, op_names, device),
-        device,
-        quiet=as_json,
-        db=db,
-        budget=None if budget == "none" else budget,
-        trials=trials,
-        kernels=kernels or None,
-        strategy=strategy,
-        seed=seed,
-        tolerance=read_tolerance(tolerance),
-        shortlist=None if shortlist is None else Shortlist.read(Path(shortlist)),
-        cold=cold,
-    )
+        _asked(texts, files, op_names, device), device, quiet=as_json,
+        budget=None if budget == "none" else budget, cold=cold, **search,
+    )  # fmt: skip
     if not deliver("tune", session.to_json(), as_json):
         show_summary(session)
     if session.interrupted:
-        return 130
-    return 0 if session.ok else 1
+        return INTERRUPTED
+    return OK if session.ok else NOT_FOUND
+
+
+def _check_together(
+    model: str | None,
+    problems_given: bool,
+    compile_only: bool,
+    arch: str | None,
+    output: str | None,
+    cold: bool,
+) -> None:
+    """Refuse options that do not go together."""
+    if compile_only and model is not None:
+        raise click.UsageError("--compile-only takes problems or operators, not a model")
+    if compile_only and not arch:
+        raise click.UsageError("--compile-only needs an architecture: add --arch, as sm_90")
+    if not compile_only and (arch or output):
+        raise click.UsageError("--arch and --output are for --compile-only: add it")
+    if model is not None and problems_given:
+        raise click.UsageError("give a model, or problems and operators, not both")
+    if model is not None and cold:
+        raise click.UsageError("--cold takes problems or operators, not a model")
+
+
+def _refuse_given(what: str, names: tuple[str, ...]) -> None:
+    """Refuse options that would have no effect."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} has no effect with {what}: leave it out")
+
+
+def _shortlist(path: str | None) -> Shortlist | None:
+    from ..shortlist import Shortlist
+
+    return None if path is None else Shortlist.read(Path(path))
 
 
 def _asked(

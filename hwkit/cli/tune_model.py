@@ -12,10 +12,13 @@ from .output import deliver, duration, line, ratio
 from .progress import count
 
 if TYPE_CHECKING:
-    from ..graph.tuning import Records
+    from pathlib import Path
+
+    from ..graph.tuning import NetworkResult, Records
     from ..op import Problem
     from ..records import Database
     from ..runoff import Paired
+    from .tuning import Session
 
 __all__ = ["tune_network"]
 
@@ -35,55 +38,86 @@ def tune_network(
     from ..graph.profile import require_clock
     from ..graph.tuning import tune_model
     from ..tuner import parse_budget
-    from .commands import INTERRUPTED
+    from .commands import INTERRUPTED, OK
     from .database import opened
-    from .tuning import Session, run
 
     if budget == "none":
         raise ArgumentError("a network needs a budget: write it as --budget 60s")
+    seconds = parse_budget(budget)
     require_clock(device)
     model = load(path, device, tolerance=tolerance)
     inputs = model.random_inputs()
     model.prepared(inputs)
-    seconds = parse_budget(budget)
-    sessions: list[Session] = []
     records = _records(opened(db), device, [str(problem) for problem in model.problems()])
-
-    def tune(problems: Mapping[Problem, int], share: float) -> bool:
-        session = run(
-            problems, device, quiet=as_json, budget=share, tolerance=tolerance,
-            database=records.tried, **options,
-        )  # fmt: skip
-        sessions.append(session)
-        return not session.interrupted
-
-    result = tune_model(model, inputs, seconds, tune, records)
+    sessions = _Sessions(
+        device, quiet=as_json, database=records.tried, tolerance=tolerance, **options
+    )
+    result = tune_model(model, inputs, seconds, sessions.tune, records)
     _close(records.tried)
-    trials = sum(session.trials for session in sessions)
-    payload = {
-        "model": model.name,
+    payload = _payload(model.name, device, result, sessions, records.kept.path)
+    if not deliver("tune", payload, as_json):
+        _show(model.name, device, result, sessions.trials)
+    return INTERRUPTED if sessions.interrupted else OK
+
+
+class _Sessions:
+    """The runs of the tuner on the problems of one network.
+
+    Args:
+        device: where.
+        options: of :func:`hwkit.cli.tuning.run`.
+    """
+
+    def __init__(self, device: str, **options: Any) -> None:
+        self._device, self._options = device, options
+        self._done: list[Session] = []
+
+    def tune(self, problems: Mapping[Problem, int], seconds: float) -> bool:
+        """Tune some Problems, and return whether to go on."""
+        from .tuning import run
+
+        self._done.append(run(problems, self._device, budget=seconds, **self._options))
+        return not self.interrupted
+
+    @property
+    def trials(self) -> int:
+        """Candidates tried."""
+        return sum(session.trials for session in self._done)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended one."""
+        return any(session.interrupted for session in self._done)
+
+
+def _payload(
+    name: str, device: str, result: NetworkResult, sessions: _Sessions, kept: Path | None
+) -> dict[str, Any]:
+    return {
+        "model": name,
         "device": device,
         "before_seconds": result.before,
         "after_seconds": result.after,
         "kept": result.kept,
         "race": asdict(result.race),
         "gained": [str(p) for p in result.gained],
-        "interrupted": any(session.interrupted for session in sessions),
+        "interrupted": sessions.interrupted,
         "problems": {str(p): seconds for p, seconds in result.problems.items()},
-        "trials": trials,
-        "database": None if records.kept.path is None else str(records.kept.path),
+        "trials": sessions.trials,
+        "database": None if kept is None else str(kept),
     }
-    if not deliver("tune", payload, as_json):
-        line(f"{model.name} on {device}", "bold")
-        line(f"  {count(len(result.problems), 'problem')} tuned, {count(trials, 'trial')}")
-        line(f"  {count(len(result.gained), 'problem')} faster inside the network")
-        line(f"  before {duration(result.before)}, after {duration(result.after)}")
-        line(
-            f"  {ratio(result.speedup)} faster{_noise(result.race)}"
-            if result.kept
-            else f"  not faster by more than the noise{_noise(result.race)}: nothing of it is kept"
-        )
-    return INTERRUPTED if payload["interrupted"] else 0
+
+
+def _show(name: str, device: str, result: NetworkResult, trials: int) -> None:
+    line(f"{name} on {device}", "bold")
+    line(f"  {count(len(result.problems), 'problem')} tuned, {count(trials, 'trial')}")
+    line(f"  {count(len(result.gained), 'problem')} faster inside the network")
+    line(f"  before {duration(result.before)}, after {duration(result.after)}")
+    line(
+        f"  {ratio(result.speedup)} faster{_noise(result.race)}"
+        if result.kept
+        else f"  not faster by more than the noise{_noise(result.race)}: nothing of it is kept"
+    )
 
 
 def _noise(race: Paired) -> str:
