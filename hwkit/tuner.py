@@ -124,27 +124,39 @@ def tune(
     able = {problem: _kernels(problem, opened, wanted) for problem in calls}
     store = dispatch.database() if database is None else database
     emit = on_event or (lambda event: None)
-    results: list[TuneResult] = []
     if opened.emulated:
         emit(Note(f"{opened} is emulated: its times are estimates of a model, not measurements"))
     with _runner(opened, worker) as runner:
         ceilings = runner.ceilings()
-        for index, problem in enumerate(_ordered(calls, ceilings, opened), 1):
-            # Setting up counts for the first problem.
-            start = began if index == 1 else time.monotonic()
-            search = Search(
+        ordered = _ordered(calls, ceilings, opened)
+        # Made one by one; setting up counts for the first.
+        searches = (
+            Search(
                 problem, opened, able[problem], runner, store, chosen, seed, tolerance, ceilings,
-                start + seconds, math.inf if trials is None else trials, timeout, emit,
+                (time.monotonic() if index else began) + seconds,
+                math.inf if trials is None else trials, timeout, emit,
                 shortlist.of(problem, opened.arch) if shortlist is not None else (),
-            )  # fmt: skip
-            limit = seconds if math.isfinite(seconds) else None
-            bound = search.roofline.seconds or None
-            emit(ProblemStarted(index, len(calls), problem, search.arms.space_size, bound, limit))
-            results.append(search.run())
-            dispatch.forget()
-            emit(ProblemFinished(results[-1]))
-            if results[-1].stopped_by == "interrupted":
-                break
+            )
+            for index, problem in enumerate(ordered)
+        )  # fmt: skip
+        return _run_all(searches, len(ordered), seconds, emit)
+
+
+def _run_all(
+    searches: Iterable[Search], count: int, budget: float, emit: Callable[[Event], None]
+) -> list[TuneResult]:
+    """Run searches in turn, until one is interrupted; plans made before are forgotten."""
+    results: list[TuneResult] = []
+    limit = budget if math.isfinite(budget) else None
+    for index, search in enumerate(searches, 1):
+        bound = search.roofline.seconds or None
+        space_size = search.arms.space_size
+        emit(ProblemStarted(index, count, search.problem, space_size, bound, limit))
+        results.append(search.run())
+        dispatch.forget()
+        emit(ProblemFinished(results[-1]))
+        if results[-1].stopped_by == "interrupted":
+            break
     return results
 
 

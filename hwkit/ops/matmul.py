@@ -17,7 +17,7 @@ from .checks import check_rank, product_dtypes, sum_dtype
 from .epilogue import compute_dtype, result_dtype
 from .gemm import GEMM
 
-__all__ = ["MATMUL", "Matmul", "matmul", "result_shape", "stack_of"]
+__all__ = ["MATMUL", "Matmul", "matmul", "out_view", "result_shape", "stack_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -181,7 +181,7 @@ def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> An
     a, b = (x if type(x) is np.ndarray else host_view(x) for x in (a, b))
     batch, shape = result_shape(a.shape, b.shape)
     if out is not None:
-        view = _out_view(out, shape, sum_dtype(a.dtype))
+        view = out_view(out, shape, sum_dtype(a.dtype))
         # A reshape that copies would lose the result; it goes there in a second step instead.
         folded = view if view.flags.c_contiguous else None
         result = _fold(a, b, batch, folded, device, tolerance).reshape(shape)
@@ -273,7 +273,13 @@ def _batch_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     return f"b has shape {b}, whose leading sizes do not broadcast with those of a, of shape {a}"
 
 
-def _out_view(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def out_view(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a writable view of ``out``.
+
+    Raises:
+        ArgumentError: it has not this shape, or cannot be written.
+        DtypeError: a result of this dtype cannot be cast to its own.
+    """
     view = writable_view(out)
     if view.shape != shape:
         raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")

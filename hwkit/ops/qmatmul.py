@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import host_view, like, writable_view
+from ..arrays import host_view, like
 from ..dispatch import call
 from ..errors import ArgumentError
 from ..op import Attribute, Operand, Problem, numpy_dtype
@@ -16,7 +16,7 @@ from ..words import flag
 from . import quantised
 from .checks import check_rank, check_shape
 from .epilogue import Activation, epilogue_text
-from .matmul import Matmul, result_shape, stack_of
+from .matmul import Matmul, out_view, result_shape, stack_of
 from .parameters import Parameters
 
 __all__ = ["QMATMUL", "QMatmul", "qmatmul"]
@@ -82,24 +82,16 @@ class QMatmul(Matmul):
         dtypes = quantised.dtypes_of_specs(given, out_dtype)
         if per_channel is None:
             per_channel = any(p is not None and len(p.shape) == 1 for p in (b_scale, b_zero))
-        count, m, k = check_rank("a", a, ("batch", "m", "k"))
-        other, *matrix = check_rank("b", b, ("batch", *(("n", "k") if transpose_b else ("k", "n"))))
-        depth, n = matrix[::-1] if transpose_b else matrix
-        if depth != k or (count != other and 1 not in (count, other)):
-            raise ArgumentError(
-                f"b has shape {tuple(b.shape)}, which does not go with a of {tuple(a.shape)}: the "
-                f"depth must be {k}, and the batches equal or 1"
-            )
-        shared = "none" if count == other else "a" if count == 1 else "b"
+        sizes, shared = _sizes(a, b, transpose_b)
         problem = self.make(
             dtypes,
             "nt" if transpose_b else "nn",
-            {"b": other if count == 1 else count, "m": m, "n": n, "k": k},
+            sizes,
             {"shared": shared, "per_channel": per_channel},
             epilogue_text(bias, None, activation),
         )
         quantised.check_shapes(problem, given)
-        check_shape("bias", bias, (n,), "one value for each column")
+        check_shape("bias", bias, (sizes["n"],), "one value for each column")
         return problem
 
     def check(self, problem: Problem) -> None:
@@ -131,6 +123,20 @@ class QMatmul(Matmul):
     def random_operands(self, problem: Problem, rng: np.random.Generator) -> tuple[Array, ...]:
         """Return operands over the whole range of their dtypes."""
         return quantised.random_operands(problem, problem["k"], rng)
+
+
+def _sizes(a: Any, b: Any, transpose_b: bool) -> tuple[dict[str, int], str]:
+    """Return the sizes of a Problem, and which operand the batch shares."""
+    count, m, k = check_rank("a", a, ("batch", "m", "k"))
+    other, *matrix = check_rank("b", b, ("batch", *(("n", "k") if transpose_b else ("k", "n"))))
+    depth, n = matrix[::-1] if transpose_b else matrix
+    if depth != k or (count != other and 1 not in (count, other)):
+        raise ArgumentError(
+            f"b has shape {tuple(b.shape)}, which does not go with a of {tuple(a.shape)}: the "
+            f"depth must be {k}, and the batches equal or 1"
+        )
+    shared = "none" if count == other else "a" if count == 1 else "b"
+    return {"b": other if count == 1 else count, "m": m, "n": n, "k": k}, shared
 
 
 QMATMUL = QMatmul()
@@ -210,26 +216,27 @@ def qmatmul(
         raise ArgumentError(f"b has shape {b.shape}, which has nothing to transpose")
     plain = (*b.shape[:-2], *b.shape[:-3:-1]) if transpose_b else b.shape
     batch, shape = result_shape(a.shape, plain)
-    a = a.reshape(1, -1) if a.ndim == 1 else a
-    b = b.reshape(-1, 1) if b.ndim == 1 else b
-    if math.prod(b.shape[:-2]) == 1:
-        # One matrix for all: the rows of the whole stack are rows of one product.
-        left = a.reshape(1, math.prod(a.shape[:-1]), a.shape[-1])
-        right = b.reshape(1, *b.shape[-2:])
-    else:
-        left, right = stack_of(a, batch), stack_of(b, batch)
+    view = None if out is None else out_view(out, shape, np.dtype(parameters.output))
     result = call(
         QMATMUL,
-        (left, right, bias, *parameters.arrays()),
+        (*_stacks(a, b, batch), bias, *parameters.arrays()),
         (transpose_b, activation, parameters.per_channel, parameters.output),
         None,
         device,
         tolerance,
     ).reshape(shape)
-    if out is not None:
-        view = writable_view(out)
-        if view.shape != shape:
-            raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
+    if view is not None:
         np.copyto(view, result, casting="same_kind")
         return out
     return like(given, result) if hasattr(given, "dtype") else result
+
+
+def _stacks(a: Array, b: Array, batch: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return the operands as stacks of matrices that share their leading sizes."""
+    a = a.reshape(1, -1) if a.ndim == 1 else a
+    b = b.reshape(-1, 1) if b.ndim == 1 else b
+    if math.prod(b.shape[:-2]) == 1:
+        # One matrix for all: the rows of the whole stack are rows of one product.
+        rows = math.prod(a.shape[:-1])
+        return a.reshape(1, rows, a.shape[-1]), b.reshape(1, *b.shape[-2:])
+    return stack_of(a, batch), stack_of(b, batch)

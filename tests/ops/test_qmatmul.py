@@ -120,6 +120,8 @@ def test_mistakes_name_the_argument() -> None:
         hwkit.ops.qmatmul(a, b.astype("i4"))
     with pytest.raises(ArgumentError, match=r"out has shape \(2, 3\), but the result has"):
         hwkit.ops.qmatmul(a, b, out=np.zeros((2, 3), "i4"))
+    with pytest.raises(DtypeError, match="out has dtype uint8, to which a result of int32 cannot"):
+        hwkit.ops.qmatmul(a, b, out=np.zeros((a.shape[0], b.shape[1]), "u1"))
     with pytest.raises(ArgumentError, match="the depth must be 3, and the batches equal or 1"):
         QMATMUL.problem(Spec((2, 2, 3), "int8"), Spec((3, 3, 4), "int8"))
     with pytest.raises(ArgumentError, match="shared=c of qmatmul must be none, a or b"):
