@@ -10,12 +10,17 @@
 
 enum { SIDE = HWKIT_AMX_SIDE };
 
-hwkit_amx_maker hwkit_amx_maker_of(int terms, int narrow)
+hwkit_amx_maker hwkit_amx_maker_of(const hwkit_amx_way *way)
 {
+    static const int TERMS[HWKIT_AMX_PRODUCTS + 1] = {[1] = 1, [3] = 2, [4] = 2, [6] = 3};
     const hwkit_kernels *kernels = &hwkit_isa_get()->f32;
-    return (hwkit_amx_maker){
-        .tiles = hwkit_amx() == HWKIT_AMX_REAL ? hwkit_amx_real : hwkit_amx_twin,
-        .table = kernels->gemm, .vl = kernels->vl, .terms = terms, .narrow = narrow};
+    const hwkit_amx_kernels *const tiles =
+        hwkit_amx() == HWKIT_AMX_REAL ? hwkit_amx_real : hwkit_amx_twin;
+    const hwkit_amx_kernels *const pairs =
+        hwkit_pairs() == HWKIT_AMX_REAL ? hwkit_pairs_real : hwkit_pairs_twin;
+    return (hwkit_amx_maker){.tiles = way->pairs ? pairs : tiles, .table = kernels->gemm,
+                             .vl = kernels->vl, .products = way->products,
+                             .terms = TERMS[way->products], .half = way->half};
 }
 
 static int64_t whole_steps(int64_t depth)
@@ -25,7 +30,7 @@ static int64_t whole_steps(int64_t depth)
 
 int64_t hwkit_amx_panel_bytes(const hwkit_amx_maker *m, int64_t depth)
 {
-    const int pieces = m->narrow ? 1 : m->terms > 2 ? m->terms : 2; /* float32 must fit */
+    const int pieces = m->half || m->terms > 2 ? m->terms : 2; /* float32 must fit */
     return whole_steps(depth) / SIDE * pieces * HWKIT_AMX_PIECE;
 }
 
@@ -58,7 +63,7 @@ int hwkit_amx_fits(hwkit_amx_range r)
 /* Whether a panel is kept as float32. */
 static int kept(const hwkit_amx_maker *m, const hwkit_amx_panel *p)
 {
-    return !m->narrow && !hwkit_amx_fits(p->range);
+    return !m->half && !hwkit_amx_fits(p->range);
 }
 
 static int suited(const hwkit_amx_maker *m, const hwkit_amx_panel *a, const hwkit_amx_panel *b)
@@ -70,7 +75,7 @@ static int suited(const hwkit_amx_maker *m, const hwkit_amx_panel *a, const hwki
         return a->range.most < infinite && b->range.most < infinite;
     if ((double)value_of(a->range.least) * value_of(b->range.least) < LEAST)
         return 0;
-    if (m->narrow && (a->range.most >= infinite || b->range.most >= infinite))
+    if (m->half && m->terms == 1 && (a->range.most >= infinite || b->range.most >= infinite))
         return 1; /* exact products: infinities and NaN go where they go in float32 */
     /* no partial sum can overflow */
     return (double)value_of(a->range.most) * value_of(b->range.most) * (double)a->depth < 0x1p126;
@@ -94,60 +99,52 @@ static void copy_columns(float *to, const float *b, int64_t ld, int count, int64
         memcpy(to + k * SIDE, b + k * ld, (size_t)count * sizeof *to);
 }
 
-/* Elements as float32: as they are, or in `to`, row after row. */
-static const float *widened(const hwkit_amx_maker *m, const void *from, int64_t ld, int64_t rows,
-                            int64_t columns, float *to)
+/* Transpose `rows` of `columns` elements, `ld` apart, into rows beside each other in `turn`: by way of
+ * float32, whose kernels have the shuffles. Returns where they are. */
+static const void *turned(const hwkit_amx_maker *m, float *turn, const void *from, int64_t ld,
+                          int64_t rows, int64_t columns)
 {
-    if (!m->narrow)
-        return from;
+    float *const second = turn + rows * columns;
+    if (!m->half) {
+        m->table->transpose(turn, rows, from, ld, columns, rows);
+        return turn;
+    }
     for (int64_t i = 0; i < rows; i++)
-        hwkit_bf16_to_f32((const uint16_t *)from + i * ld, to + i * columns, columns);
-    return to;
+        hwkit_half_widen_row(m->half, (const uint16_t *)from + i * ld, second + i * columns, columns);
+    m->table->transpose(turn, rows, second, columns, columns, rows);
+    hwkit_half_round_row(m->half, turn, (uint16_t *)second, rows * columns);
+    return second;
 }
 
 void hwkit_amx_fill_a(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *a, int64_t ld,
                       int transposed, int count, int64_t depth, float *turn)
 {
-    const float *rows = a;
+    const hwkit_amx_a_fn split = m->half ? m->tiles->take_a[m->half] : m->tiles->split_a[m->terms - 1];
     p->depth = depth;
     if (transposed) {
-        float *second = turn + SIDE * depth;
-        const float *from = widened(m, a, ld, depth, count, second);
-        m->table->transpose(turn, depth, from, m->narrow ? count : ld, count, depth);
-        rows = turn;
+        a = turned(m, turn, a, ld, depth, count);
         ld = depth;
     }
-    if (m->narrow && !transposed)
-        p->range = m->tiles->take_a(p->data, HWKIT_AMX_PIECE, a, ld, count, depth);
-    else
-        p->range = m->tiles->split_a[m->terms - 1](p->data, m->terms * HWKIT_AMX_PIECE,
-                                                   HWKIT_AMX_PIECE, rows, ld, count, depth);
+    p->range = split(p->data, m->terms * HWKIT_AMX_PIECE, HWKIT_AMX_PIECE, a, ld, count, depth);
     for (int64_t piece = 0; piece < whole_steps(depth) / SIDE * m->terms && count < SIDE; piece++)
         memset(p->data + piece * HWKIT_AMX_PIECE + count * HWKIT_TILE_BYTES, 0,
                (size_t)(SIDE - count) * HWKIT_TILE_BYTES);
     if (kept(m, p))
-        copy_rows((float *)p->data, rows, ld, count, depth);
+        copy_rows((float *)p->data, a, ld, count, depth);
 }
 
 void hwkit_amx_fill_b(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *b, int64_t ld,
                       int transposed, int count, int64_t depth, float *turn)
 {
-    const float *rows = b;
+    const hwkit_amx_b_fn split = m->half ? m->tiles->take_b[m->half] : m->tiles->split_b[m->terms - 1];
     p->depth = depth;
-    if (m->narrow && !transposed) {
-        p->range = m->tiles->take_b(p->data, b, ld, count, depth);
-        return;
-    }
     if (transposed) {
-        float *second = turn + SIDE * depth;
-        const float *from = widened(m, b, ld, count, depth, second);
-        m->table->transpose(turn, count, from, m->narrow ? depth : ld, depth, count);
-        rows = turn;
+        b = turned(m, turn, b, ld, count, depth);
         ld = count;
     }
-    p->range = m->tiles->split_b[m->terms - 1](p->data, rows, ld, count, depth);
+    p->range = split(p->data, b, ld, count, depth);
     if (kept(m, p))
-        copy_columns((float *)p->data, rows, ld, count, depth);
+        copy_columns((float *)p->data, b, ld, count, depth);
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------ */
@@ -227,11 +224,10 @@ void hwkit_amx_multiply(const hwkit_amx_maker *m, const hwkit_amx_block *x)
     const int add = whole && x->accumulate && m->terms < 3;
     const int direct = whole && (add || !x->accumulate);
     hwkit_amx_tile t = {
-        .a = {x->a->data, x->a->data + HWKIT_AMX_PIECE / 2}, .a_steps = x->steps,
-        .a_term = x->term, .a_row = SIDE * 2, .b = x->b->data,
+        .a = x->a->data, .a_steps = x->steps, .a_term = x->term, .b = x->b->data,
         .steps = whole_steps(x->a->depth) / SIDE, .c = direct ? x->c : x->block,
         .ldc = (direct ? x->ldc : SIDE) * (int64_t)sizeof(float), .accumulate = add};
-    m->tiles->product[m->terms - 1](&t);
+    m->tiles->product[m->products](&t);
     if (!direct)
         m->tiles->put(x->c, x->ldc, x->block, x->rows, x->columns, x->accumulate);
 }

@@ -1,7 +1,7 @@
 /* What products of matrices and convolutions by tiles share: operands in panels, and blocks of C that
  * never differ in kind from what plain float32 gives.
  *
- * Splitting fails for values beyond bfloat16 and loses bits near the least normal number, and products
+ * Splitting float32 fails for values beyond bfloat16 and loses bits near the least normal number, and products
  * of tiles take denormal numbers for zeros. So each panel knows its range: one that does not suit is
  * kept as float32, and a block of C whose operands do not suit each other is computed by the kernels
  * of float32, from the kept values or from the terms added up again. */
@@ -9,6 +9,7 @@
 #define HWKIT_AMX_BLOCKS_H
 
 #include "amx_kernels.h"
+#include "amx_way.h"
 #include "gemm_kernels.h"
 
 #include <stdint.h>
@@ -23,19 +24,25 @@ typedef struct {
 typedef struct {
     const hwkit_amx_kernels *tiles;
     const hwkit_gemm_kernels *table; /* of float32 */
-    int vl, terms;
-    int narrow; /* operands are bfloat16 themselves: any value suits, except in tiny products */
+    int vl, products, terms;
+    hwkit_half half; /* not float32: terms are exact for any value */
 } hwkit_amx_maker;
 
-/* Kernels of this processor or their twin; `terms` 1 to 3. */
-hwkit_amx_maker hwkit_amx_maker_of(int terms, int narrow);
+/* Kernels of this processor or their twin. */
+hwkit_amx_maker hwkit_amx_maker_of(const hwkit_amx_way *way);
+
+/* Bytes of an element of an operand. */
+static inline int64_t hwkit_amx_element(const hwkit_amx_maker *maker)
+{
+    return maker->half ? 2 : 4;
+}
 
 /* Bytes of a panel of so many elements of depth. */
 int64_t hwkit_amx_panel_bytes(const hwkit_amx_maker *maker, int64_t depth);
 
 /* Fill panel->data with rows of A, or with columns of B; `ld` elements lie from one k to the next if
  * transposed (A) or not (B), else from row to row (A) or column to column (B). `turn` has room for
- * 32 x depth float32, for what is transposed. Elements are float32, or bfloat16 if narrow. */
+ * 2 x 32 x depth float32, for what is transposed. */
 void hwkit_amx_fill_a(const hwkit_amx_maker *maker, hwkit_amx_panel *panel, const void *a, int64_t ld,
                       int transposed, int count, int64_t depth, float *turn);
 void hwkit_amx_fill_b(const hwkit_amx_maker *maker, hwkit_amx_panel *panel, const void *b, int64_t ld,
@@ -55,7 +62,7 @@ typedef struct {
 
 void hwkit_amx_multiply(const hwkit_amx_maker *maker, const hwkit_amx_block *block);
 
-/* Whether terms represent operands of this range; if not, panels are kept as float32. */
+/* Whether terms represent float32 of this range; if not, panels are kept as float32. */
 int hwkit_amx_fits(hwkit_amx_range range);
 
 /* The range of two together. */

@@ -28,7 +28,7 @@ typedef struct {
     hwkit_plan base;
     hwkit_conv2d c;
     hwkit_amx_gemm weights;      /* how they are packed, as B of a product */
-    hwkit_plan *plain;           /* the same convolution by the kernels of float32; not of bfloat16 */
+    hwkit_plan *plain;           /* the same convolution by the kernels of float32; only of float32 */
     int64_t taps, blocks, steps; /* blocks of 32 channels; steps of the whole depth */
     int64_t phases, high, wide;  /* of a plane */
     int64_t flat, pixels;        /* outputs counted in a plane; pixels of a plane */
@@ -43,7 +43,7 @@ typedef struct {
     const char *w;
     char *order;   /* weights as [k][step][32] */
     char *packed, *planes;
-    float *bias;   /* bfloat16: room for it in float32 */
+    float *bias;   /* half precision: room for it in float32 */
     void *out;
     hwkit_epilogue epilogue;
     int any;       /* whether there is an epilogue */
@@ -58,7 +58,7 @@ static int64_t term_bytes(const plan *p)
 
 static int64_t planes_bytes(const plan *p)
 {
-    return p->phases * p->blocks * p->c.terms * term_bytes(p);
+    return p->phases * p->blocks * p->weights.maker.terms * term_bytes(p);
 }
 
 /* ---- weights ----------------------------------------------------------------------------------- */
@@ -69,16 +69,11 @@ static int64_t weight_at(const plan *p, int64_t k, int64_t tap, int64_t c)
     return p->c.nhwc ? (k * p->taps + tap) * p->c.c + c : (k * p->c.c + c) * p->taps + tap;
 }
 
-static int64_t element(const plan *p)
-{
-    return p->c.is_bfloat16 ? 2 : 4;
-}
-
 static void order_chunk(void *ctx, int64_t k)
 {
     const job *x = ctx;
     const plan *p = x->p;
-    const int64_t size = element(p);
+    const int64_t size = hwkit_amx_element(&p->weights.maker);
     char *to = x->order + k * p->steps * SIDE * size;
     memset(to, 0, (size_t)(p->steps * SIDE * size));
     for (int64_t tap = 0; tap < p->taps; tap++, to += p->blocks * SIDE * size)
@@ -94,7 +89,7 @@ static int in_order(const plan *p)
 
 static int64_t order_bytes(const plan *p)
 {
-    return in_order(p) ? 0 : hwkit_round_up(p->c.k * p->steps * SIDE * element(p), LINE);
+    return in_order(p) ? 0 : hwkit_round_up(p->c.k * p->steps * SIDE * hwkit_amx_element(&p->weights.maker), LINE);
 }
 
 static int pack(job *x)
@@ -146,7 +141,7 @@ static void note_range(job *x, hwkit_amx_range r)
 
 static void clear(const plan *p, char *to, int64_t count)
 {
-    for (int64_t i = 0; i < p->blocks * p->c.terms; i++)
+    for (int64_t i = 0; i < p->blocks * p->weights.maker.terms; i++)
         memset(to + i * term_bytes(p), 0, (size_t)(count * PIXEL));
 }
 
@@ -164,13 +159,12 @@ static void fill_row(job *x, char *to, const char *image, int64_t y, int64_t px)
     clear(p, to + j1 * PIXEL, p->wide - j1);
     for (int64_t j = j0, count; j < j1; j += count) {
         count = hwkit_min(SIDE, j1 - j);
-        const hwkit_amx_kernels *tiles = p->weights.maker.tiles;
-        const void *from = image + (y * c->w + j * c->stride_x - ahead) * c->c * element(p);
-        const int64_t step = c->terms * term_bytes(p), ld = c->stride_x * c->c;
-        char *at = to + j * PIXEL;
-        note_range(x, c->is_bfloat16 ? tiles->take_a(at, step, from, ld, (int)count, c->c)
-                                     : tiles->split_a[c->terms - 1](at, step, term_bytes(p), from, ld,
-                                                                    (int)count, c->c));
+        const hwkit_amx_maker *m = &p->weights.maker;
+        const void *from = image + (y * c->w + j * c->stride_x - ahead) * c->c * hwkit_amx_element(&p->weights.maker);
+        const int64_t term = term_bytes(p), step = m->terms * term;
+        const hwkit_amx_a_fn split = m->half ? m->tiles->take_a[m->half]
+                                             : m->tiles->split_a[m->terms - 1];
+        note_range(x, split(to + j * PIXEL, step, term, from, c->stride_x * c->c, (int)count, c->c));
     }
 }
 
@@ -179,10 +173,10 @@ static void fill_chunk(void *ctx, int64_t row)
     job *x = ctx;
     const plan *p = x->p;
     const hwkit_conv2d *c = &p->c;
-    const char *image = x->x + row / p->high * c->h * c->w * c->c * element(p);
+    const char *image = x->x + row / p->high * c->h * c->w * c->c * hwkit_amx_element(&p->weights.maker);
     for (int64_t phase = 0; phase < p->phases; phase++) {
         const int64_t y = row % p->high * c->stride_y + phase / c->stride_x - c->top;
-        char *to = x->planes + phase * p->blocks * c->terms * term_bytes(p) + row * p->wide * PIXEL;
+        char *to = x->planes + phase * p->blocks * p->weights.maker.terms * term_bytes(p) + row * p->wide * PIXEL;
         if (p->used[phase])
             fill_row(x, to, image, y, phase % c->stride_x);
     }
@@ -266,14 +260,15 @@ static void put_narrow(const job *x, const space *s, int64_t first, const line *
     hwkit_epilogue e = x->epilogue;
     e.out = s->sums;
     for (int64_t i = 0; e.residual && i < l->count; i++)
-        hwkit_bf16_to_f32((const uint16_t *)e.residual + to + i * p->c.k,
-                          s->other + offset + i * s->ld, columns);
+        hwkit_half_widen_row(p->c.way.half, (const uint16_t *)e.residual + to + i * p->c.k,
+                             s->other + offset + i * s->ld, columns);
     if (e.residual)
         e.residual = s->other;
     if (x->any)
         p->weights.maker.table->finish(s->sums + offset, s->ld, (int)l->count, columns, &e, l->at, n0);
     for (int64_t i = 0; i < l->count; i++)
-        hwkit_f32_to_bf16(s->sums + offset + i * s->ld, (uint16_t *)x->out + to + i * p->c.k, columns);
+        hwkit_half_round_row(p->c.way.half, s->sums + offset + i * s->ld,
+                             (uint16_t *)x->out + to + i * p->c.k, columns);
 }
 
 static void put_nchw(const job *x, const space *s, int64_t first, const line *l, int64_t n0,
@@ -338,7 +333,7 @@ static void product_chunk(void *ctx, int64_t chunk)
     p->weights.maker.tiles->end();
     line l;
     for (int64_t at = from; next_line(p, &at, to, &l);)
-        if (p->c.is_bfloat16)
+        if (p->c.way.half)
             put_narrow(x, &s, from, &l, n0, n1 - n0);
         else if (p->c.nhwc)
             put_nhwc(x, s.sums + (l.at - from) * s.ld, s.ld, &l, n0, n1 - n0);
@@ -346,10 +341,10 @@ static void product_chunk(void *ctx, int64_t chunk)
             put_nchw(x, &s, from, &l, n0, n1 - n0);
 }
 
-/* Of bfloat16, in float32. */
+/* Of half precision, in float32. */
 static int64_t bias_bytes(const plan *p)
 {
-    return p->c.is_bfloat16 && p->c.has_bias ? hwkit_round_up(p->c.k * 4, LINE) : 0;
+    return p->c.way.half && p->c.has_bias ? hwkit_round_up(p->c.k * 4, LINE) : 0;
 }
 
 /* ---- runs -------------------------------------------------------------------------------------- */
@@ -389,7 +384,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
     if (!shared)
         return HWKIT_NO_MEMORY;
     if (bias) {
-        hwkit_bf16_to_f32(all[BIAS], x.bias, c->k);
+        hwkit_half_widen_row(c->way.half, all[BIAS], x.bias, c->k);
         x.epilogue.bias = x.bias;
     }
     if (!c->nhwc)
@@ -466,7 +461,7 @@ static void set_sizes(plan *p)
     /* Not a multiple of 4 KiB: terms and channel blocks would fight for the same sets. */
     p->pixels = hwkit_round_up(p->flat + farthest + SIDE, 16) | 16;
     p->weights = (hwkit_amx_gemm){
-        .maker = hwkit_amx_maker_of(c->terms, c->is_bfloat16), .m = 1, .n = c->k, .k = p->steps * SIDE,
+        .maker = hwkit_amx_maker_of(&c->way), .m = 1, .n = c->k, .k = p->steps * SIDE,
         .ldb = p->steps * SIDE, .transpose_b = 1, .kc = c->kc, .mc = 1, .nc = c->k,
         .threads = c->threads};
     hwkit_amx_gemm_even(&p->weights);
@@ -482,7 +477,7 @@ static void set_offsets(plan *p)
         const int64_t y = tap / c->s * c->dilation_y, x = tap % c->s * c->dilation_x;
         const int64_t phase = y % c->stride_y * c->stride_x + x % c->stride_x;
         p->used[phase] = 1;
-        p->at[s] = (phase * p->blocks + block) * c->terms * term_bytes(p) +
+        p->at[s] = (phase * p->blocks + block) * p->weights.maker.terms * term_bytes(p) +
                    (y / c->stride_y * p->wide + x / c->stride_x) * PIXEL;
     }
 }
@@ -495,7 +490,7 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
         return NULL;
     p->c = *given;
     set_sizes(p);
-    if (!given->is_bfloat16) {
+    if (!given->way.half) {
         hwkit_conv2d plain = *given;
         plain.algorithm = HWKIT_CONV_DIRECT;
         plain.kc = 256;
@@ -511,14 +506,14 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
-    if ((!p->plain && !given->is_bfloat16) || !p->at || !p->used) {
+    if ((!p->plain && !given->way.half) || !p->at || !p->used) {
         destroy(&p->base);
         return NULL;
     }
     set_offsets(p);
     p->base.workspace = hwkit_amx_packed_bytes(&p->weights) + order_bytes(p) + planes_bytes(p) + bias_bytes(p) +
                         given->threads * lay_out(p, start) +
-                        (given->nhwc ? 0 : given->n * given->c * given->h * given->w * element(p));
+                        (given->nhwc ? 0 : given->n * given->c * given->h * given->w * hwkit_amx_element(&p->weights.maker));
     p->base.seconds = hwkit_product_seconds((double)p->flat * (double)given->k *
                                                 (double)(p->steps * SIDE), p->weights.maker.vl);
     return &p->base;

@@ -25,7 +25,7 @@ typedef struct {
 
 void hwkit_amx_gemm_even(hwkit_amx_gemm *g)
 {
-    g->kc = g->maker.narrow ? hwkit_round_up(g->k, SIDE) : hwkit_even(g->k, g->kc, SIDE);
+    g->kc = g->maker.half ? hwkit_round_up(g->k, SIDE) : hwkit_even(g->k, g->kc, SIDE);
     g->mc = hwkit_even(g->m, g->mc, SIDE);
     g->nc = hwkit_even(g->n, g->nc, SIDE);
 }
@@ -76,11 +76,6 @@ hwkit_amx_panel hwkit_amx_panel_at(const hwkit_amx_gemm *g, char *packed, int64_
     return panel_at(g, packed, g->n, panel, index);
 }
 
-static int element(const hwkit_amx_gemm *g)
-{
-    return g->maker.narrow ? 2 : 4;
-}
-
 /* ---- B ----------------------------------------------------------------------------------------- */
 
 static int64_t turn_bytes(const hwkit_amx_gemm *g)
@@ -103,7 +98,7 @@ static void pack_chunk(void *ctx, int64_t panel)
         const int64_t at = g->transpose_b ? column * g->ldb + k0 : k0 * g->ldb + column;
         *range_at(g, x->packed, panel, i) = (hwkit_amx_range){0, 0};
         hwkit_amx_panel p = panel_at(g, x->packed, x->columns, panel, i);
-        hwkit_amx_fill_b(&g->maker, &p, x->b + at * element(g), g->ldb, g->transpose_b,
+        hwkit_amx_fill_b(&g->maker, &p, x->b + at * hwkit_amx_element(&g->maker), g->ldb, g->transpose_b,
                          (int)hwkit_min(SIDE, x->columns - j), p.depth, turn);
         *range_at(g, x->packed, panel, i) = p.range;
     }
@@ -130,7 +125,7 @@ typedef struct {
     int64_t *steps;
     hwkit_amx_panel *rows; /* of A */
     float *block;          /* 32 x 32 */
-    float *sums, *addend, *residual; /* narrow: a block of C, and what is added */
+    float *sums, *addend, *residual; /* of half precision: a block of C, and what is added */
     float *plain;          /* 2 x 32 x kc; also what is transposed */
     char *panels;
 } space;
@@ -178,14 +173,16 @@ int64_t hwkit_amx_workspace(const hwkit_amx_gemm *g, int packed)
 }
 
 /* A piece of an operand that is laid out like the result, in float32. */
-static const float *widen(float *to, const void *from, int64_t at, int64_t ld, int rows, int columns)
+static const float *widen(const hwkit_amx_gemm *g, float *to, const void *from, int64_t at, int rows,
+                          int columns)
 {
     for (int i = 0; from && i < rows; i++)
-        hwkit_bf16_to_f32((const uint16_t *)from + at + i * ld, to + i * SIDE, columns);
+        hwkit_half_widen_row(g->maker.half, (const uint16_t *)from + at + i * g->n, to + i * SIDE,
+                             columns);
     return from ? to : NULL;
 }
 
-/* The sums of a block, through the epilogue, to bfloat16. */
+/* The sums of a block, through the epilogue, rounded. */
 static void finish_narrow(const job *x, const space *s, int64_t i, int64_t j, int rows, int columns)
 {
     const hwkit_amx_gemm *g = x->g;
@@ -194,16 +191,17 @@ static void finish_narrow(const job *x, const space *s, int64_t i, int64_t j, in
     if (x->epilogue) {
         hwkit_epilogue e = *x->epilogue;
         e.out = s->sums;
-        e.addend = widen(s->addend, e.addend, at, g->n, rows, columns);
-        e.residual = widen(s->residual, e.residual, at, g->n, rows, columns);
+        e.addend = widen(g, s->addend, e.addend, at, rows, columns);
+        e.residual = widen(g, s->residual, e.residual, at, rows, columns);
         if (e.bias) {
-            hwkit_bf16_to_f32((const uint16_t *)e.bias + j, bias, columns);
+            hwkit_half_widen_row(g->maker.half, (const uint16_t *)e.bias + j, bias, columns);
             e.bias = bias;
         }
         g->maker.table->finish(s->sums, SIDE, rows, columns, &e, 0, 0);
     }
     for (int r = 0; r < rows; r++)
-        hwkit_f32_to_bf16(s->sums + r * SIDE, (uint16_t *)x->out + at + r * g->n, columns);
+        hwkit_half_round_row(g->maker.half, s->sums + r * SIDE,
+                             (uint16_t *)x->out + at + r * g->n, columns);
 }
 
 /* All rows of a chunk by one panel of B, over one block of depth. */
@@ -216,14 +214,14 @@ static void column_of_blocks(const job *x, const space *s, const hwkit_amx_panel
     float *out = (float *)x->out;
     for (int64_t i = m0; i < m1; i += SIDE) {
         const int rows = (int)hwkit_min(SIDE, m1 - i);
-        float *c = g->maker.narrow ? s->sums : out + i * g->n + x->column + j;
+        float *c = g->maker.half ? s->sums : out + i * g->n + x->column + j;
         hwkit_amx_block block = {
             .a = &s->rows[(i - m0) / SIDE], .b = b, .steps = s->steps, .term = HWKIT_AMX_PIECE,
             .c = c,
-            .ldc = g->maker.narrow ? SIDE : g->n, .rows = rows, .columns = columns,
+            .ldc = g->maker.half ? SIDE : g->n, .rows = rows, .columns = columns,
             .accumulate = index > 0, .block = s->block, .plain = s->plain};
         hwkit_amx_multiply(&g->maker, &block);
-        if (g->maker.narrow)
+        if (g->maker.half)
             finish_narrow(x, s, i, x->column + j, rows, columns);
         else if (last && x->epilogue)
             g->maker.table->finish(c, g->n, rows, columns, x->epilogue, i, x->column + j);
@@ -238,7 +236,7 @@ static void pack_rows(const job *x, const space *s, int64_t m0, int64_t m1, int6
         hwkit_amx_panel *p = &s->rows[(i - m0) / SIDE];
         const int64_t at = g->transpose_a ? k0 * g->lda + i : i * g->lda + k0;
         p->data = s->panels + (i - m0) / SIDE * hwkit_amx_panel_bytes(&g->maker, g->kc);
-        hwkit_amx_fill_a(&g->maker, p, x->a + at * element(g), g->lda, g->transpose_a,
+        hwkit_amx_fill_a(&g->maker, p, x->a + at * hwkit_amx_element(&g->maker), g->lda, g->transpose_a,
                          (int)hwkit_min(SIDE, m1 - i), depth, s->plain);
     }
 }

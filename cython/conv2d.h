@@ -2,6 +2,7 @@
 #ifndef HWKIT_CONV2D_H
 #define HWKIT_CONV2D_H
 
+#include "amx_way.h"
 #include "epilogue.h"
 #include "run.h"
 
@@ -14,7 +15,7 @@ typedef enum {
     HWKIT_CONV_DIRECT,
     /* nchw only: weights are the rows, and pixels, packed block by block, the columns. */
     HWKIT_CONV_PACKED,
-    /* float32 without groups, by tiles; needs hwkit_amx(). See amx_conv2d.c. */
+    /* without groups, by tiles; needs hwkit_amx(), or hwkit_pairs(). See amx_conv2d.c. */
     HWKIT_CONV_TILES,
 } hwkit_conv2d_algorithm;
 
@@ -22,7 +23,6 @@ typedef enum {
 typedef struct {
     int64_t n, c, h, w, k, r, s, p, q; /* all at least 1; p x q is the output */
     int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups;
-    int is_bfloat16; /* tiles, nhwc: all operands and the result */
     int nhwc, is_double, has_bias, has_residual;
     hwkit_activation act;
     /* tunables */
@@ -33,7 +33,7 @@ typedef struct {
     int64_t channels;  /* output channels of a chunk */
     int pack_a;        /* direct: copy the pixels of a block into panels */
     int merge;         /* direct: copy padded input rows, so that a row of taps is one segment */
-    int terms;         /* tiles: 1 to 3, see amx_kernels.h */
+    hwkit_amx_way way; /* tiles: how; the result is stored like the operands, if half in nhwc */
     int threads;
 } hwkit_conv2d;
 

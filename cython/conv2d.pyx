@@ -2,18 +2,20 @@ cdef extern from "conv2d.h" nogil:
     ctypedef struct hwkit_conv2d:
         int64_t n, c, h, w, k, r, s, p, q
         int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups
-        int is_bfloat16, nhwc, is_double, has_bias, has_residual
+        int nhwc, is_double, has_bias, has_residual
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, pixels, channels
-        int pack_a, merge, terms, threads
+        int pack_a, merge, threads
+        hwkit_amx_way way
     hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *)
 
 
 def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t groups=1,
            bint nhwc=False, bint is_double=False, bint bias=False, bint residual=False,
            activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t pixels,
-           int64_t channels, bint pack_a=False, bint merge=False, int terms=3, bint is_bfloat16=False, int threads=1):
+           int64_t channels, bint pack_a=False, bint merge=False, int products=0, bint pairs=False,
+           int threads=1):
     """Return the Run of a convolution.
 
     Args:
@@ -33,8 +35,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.act = read_activation(activation)
     c.algorithm = ("direct", "packed", "tiles").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
-    c.pack_a, c.merge, c.terms, c.threads = pack_a, merge, terms, threads
-    c.is_bfloat16 = is_bfloat16
+    c.pack_a, c.merge, c.threads = pack_a, merge, threads
     if min(*sizes, *out_size, *stride, *dilation, groups, kc, pixels, channels, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
@@ -42,9 +43,9 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     if algorithm == "packed" and (nhwc or pack_a or merge):
         raise ValueError("algorithm packed is for nchw, without pack_a and merge")
     if algorithm == "tiles":
-        _check_tiles(is_double, terms)
-        if groups != 1 or is_bfloat16 and not nhwc:
-            raise ValueError("algorithm tiles takes one group, and bfloat16 in nhwc")
+        c.way = read_way(output[1], products, pairs)
+        if groups != 1 or c.way.half != HWKIT_HALF_NONE and not nhwc:
+            raise ValueError("algorithm tiles takes one group, and half precision in nhwc")
     if merge and (groups != 1 or c.dilation_x != 1):
         raise ValueError("merge needs groups=1 and no dilation along rows")
     _check_tile(is_double, rows, vectors)

@@ -12,7 +12,7 @@ cdef extern from "threads.h" nogil:
 
 cdef extern from "probe.h" nogil:
     double hwkit_probe_flops(int is_double, int threads)
-    double hwkit_probe_tiles(int threads)
+    double hwkit_probe_bfloat16(int threads)
     double hwkit_probe_bandwidth(int threads)
 
 cdef extern from *:
@@ -33,14 +33,15 @@ def cpu_info():
 
     Bytes of the caches ``l1d``, ``l2``, ``l3``; physical ``cores``; ``threads``, the most that a
     kernel uses; ``isa``, the selected kernels; ``amx``, whether products of tiles are among them;
-    ``features``; ``model``; the ``compiler``.
+    ``pairs``, whether dot products of AVX512-BF16 are; ``features``; ``model``; the ``compiler``.
     """
     cdef const hwkit_cpuinfo *info = hwkit_cpu()
+    isa = hwkit_isa_name().decode()
     return {
-        "isa": hwkit_isa_name().decode(),
-        "features": info.features.decode() + (" amx-emulated" if hwkit_amx() == HWKIT_AMX_TWIN
-                                              else ""),
+        "isa": isa,
+        "features": info.features.decode() + (f" {isa}" if isa.endswith("-emulated") else ""),
         "amx": hwkit_amx() != HWKIT_AMX_NONE,
+        "pairs": hwkit_pairs() != HWKIT_AMX_NONE,
         "model": info.model.decode("utf-8", "replace"),
         "cores": info.cores,
         "threads": hwkit_threads_max(),
@@ -60,7 +61,7 @@ def measure_ceilings(int threads=0):
     """Return measured ceilings, ``"<dtype> flop/s"`` and ``"byte/s"``; takes up to 2 seconds.
 
     Multiply-adds over random data in registers count two flops each; bytes are read beyond L2. With
-    AMX a float32 product may be six of bfloat16: the larger of both rates counts.
+    AMX a float32 product may be six of bfloat16, and one of float16 three: the larger rate counts.
 
     Args:
         threads: how many; all that a kernel may use if 0.
@@ -71,11 +72,12 @@ def measure_ceilings(int threads=0):
     with nogil:
         single = hwkit_probe_flops(0, threads)
         double_ = hwkit_probe_flops(1, threads)
-        narrow = hwkit_probe_tiles(threads)
+        narrow = hwkit_probe_bfloat16(threads)
         bandwidth = hwkit_probe_bandwidth(threads)
     found = {"float32 flop/s": max(single, narrow / 6), "float64 flop/s": double_}
     if narrow > 0:
-        found["bfloat16 flop/s"] = narrow
+        found["float16 flop/s"] = max(single, narrow / 3)
+        found["bfloat16 flop/s"] = max(single, narrow)
     if bandwidth > 0:
         found["byte/s"] = bandwidth
     return found

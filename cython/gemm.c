@@ -463,9 +463,9 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
 static void plan_tiles(plan *p)
 {
     const hwkit_gemm *g = &p->g;
-    p->size = g->is_bfloat16 ? 2 : 4;
+    p->size = g->way.half ? 2 : 4;
     p->amx = (hwkit_amx_gemm){
-        .maker = hwkit_amx_maker_of(g->terms, g->is_bfloat16), .m = g->m, .n = g->n, .k = g->k,
+        .maker = hwkit_amx_maker_of(&g->way), .m = g->m, .n = g->n, .k = g->k,
         .lda = p->lda, .ldb = p->ldb, .transpose_a = g->transpose_a, .transpose_b = g->transpose_b,
         .kc = g->kc, .mc = g->mc, .nc = g->nc, .threads = g->threads};
     hwkit_amx_gemm_even(&p->amx);

@@ -2,6 +2,7 @@
 #ifndef HWKIT_GEMM_H
 #define HWKIT_GEMM_H
 
+#include "amx_way.h"
 #include "epilogue.h"
 #include "isa.h"
 #include "run.h"
@@ -15,7 +16,8 @@ typedef enum {
     HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
     HWKIT_GEMM_STREAM,   /* both as they are: few rows, b read once, row by row */
     HWKIT_GEMM_NARROW,   /* a as it is, b packed and stored narrow; as dot or stream until packed */
-    HWKIT_GEMM_TILES,    /* both split into terms of bfloat16 and packed; needs hwkit_amx() */
+    HWKIT_GEMM_TILES,    /* both split into terms of bfloat16 and packed; needs hwkit_amx(), or
+                            hwkit_pairs() */
 } hwkit_gemm_algorithm;
 
 /* Operands of a run: a, b, then as far as there are: addend, bias, residual. */
@@ -24,7 +26,6 @@ typedef struct {
     int a_shared, b_shared; /* one matrix for the whole batch */
     int transpose_a, transpose_b;
     int is_double;
-    int is_bfloat16; /* tiles: all operands and the result */
     double alpha, beta;
     int has_addend, has_bias, has_residual;
     hwkit_activation act;
@@ -35,7 +36,7 @@ typedef struct {
     int64_t mc, nc;    /* most rows and columns of a chunk, the unit of work of a thread */
     int pack_a;
     int storage; /* narrow: a hwkit_storage; infinity and NaN in b make it bfloat16 */
-    int terms;   /* tiles: 1 to 3, see amx_kernels.h */
+    hwkit_amx_way way; /* tiles: how; the result is stored like the operands */
     int threads;
 } hwkit_gemm;
 

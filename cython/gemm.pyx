@@ -23,18 +23,22 @@ cdef extern from "gemm.h" nogil:
     const hwkit_isa *hwkit_isa_get()
     enum:
         HWKIT_AMX_NONE
-        HWKIT_AMX_TWIN
     int hwkit_amx()
+    int hwkit_pairs()
     const char *hwkit_isa_name()
+    ctypedef struct hwkit_amx_way:
+        int products, pairs
+        hwkit_half half
     ctypedef struct hwkit_gemm:
         int64_t batch, m, n, k
-        int a_shared, b_shared, transpose_a, transpose_b, is_double, is_bfloat16
+        int a_shared, b_shared, transpose_a, transpose_b, is_double
         double alpha, beta
         int has_addend, has_bias, has_residual
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, mc, nc
-        int pack_a, storage, terms, threads
+        int pack_a, storage, threads
+        hwkit_amx_way way
     hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *)
 
 
@@ -79,16 +83,25 @@ def _check_tile(bint is_double, int rows, int vectors):
         raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors here")
 
 
-def _check_tiles(bint is_double, int terms):
-    if hwkit_amx() == HWKIT_AMX_NONE or is_double or not 1 <= terms <= 3:
-        raise ValueError("tiles are for float32 and bfloat16 in 1 to 3 terms, on processors with AMX")
+cdef hwkit_amx_way read_way(dtype, int products, bint pairs) except *:
+    """Check how operands of a dtype are to be multiplied by tiles, or by pairs."""
+    cdef hwkit_amx_way way
+    known = {"float32": (1, 3, 6), "float16": (3, 4), "bfloat16": (1,)}
+    if products not in known.get(np.dtype(dtype).name, ()) or pairs and products != 1:
+        raise ValueError(
+            "tiles multiply float32 by 1, 3 or 6 products, float16 by 3 or 4, bfloat16 by 1, and "
+            "pairs by 1")
+    if (hwkit_pairs() if pairs else hwkit_amx()) == HWKIT_AMX_NONE:
+        raise ValueError(f"tiles need a processor with {'AVX512-BF16' if pairs else 'AMX'}")
+    way.products, way.pairs, way.half = products, pairs, half_of(dtype)
+    return way
 
 
 def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
          bint a_shared=False, bint b_shared=False, bint transpose_a=False, bint transpose_b=False,
          bint is_double=False, double alpha=1, double beta=0, bint bias=False, bint residual=False,
          activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t mc, int64_t nc,
-         bint pack_a=False, storage=None, int terms=3, bint is_bfloat16=False, int threads=1):
+         bint pack_a=False, storage=None, int products=0, bint pairs=False, int threads=1):
     """Return the Run of a matrix product; ``operands`` and ``output`` are (shape, dtype)."""
     cdef hwkit_gemm g
     if min(batch, m, n, k, kc, mc, nc, threads) < 1:
@@ -101,7 +114,7 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
     if algorithm == "narrow" and (transpose_a or is_double or storage is None):
         raise ValueError("algorithm narrow takes float32, a as it is, and a storage")
     if algorithm == "tiles":
-        _check_tiles(is_double, terms)
+        g.way = read_way(output[1], products, pairs)
     g.storage = (None, "bfloat16", "int8").index(storage)
     _check_tile(is_double, rows, vectors)
     g.batch, g.m, g.n, g.k = batch, m, n, k
@@ -112,5 +125,4 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
     g.act = read_activation(activation)
     g.rows, g.vectors, g.kc, g.mc, g.nc = rows, vectors, kc, mc, nc
     g.pack_a, g.threads = pack_a, threads
-    g.terms, g.is_bfloat16 = terms, is_bfloat16
     return make_run(hwkit_gemm_plan(&g), operands, output)

@@ -19,7 +19,11 @@ void hwkit_f32_to_f16_portable(const float *src, uint16_t *dst, int64_t n);
 /* How an operand is stored; all arithmetic is in float32. */
 typedef enum { HWKIT_HALF_NONE, HWKIT_HALF_F16, HWKIT_HALF_BF16 } hwkit_half;
 
-/* n elements, split over threads. */
+/* n elements that lie together. */
+void hwkit_half_widen_row(hwkit_half type, const uint16_t *narrow, float *wide, int64_t n);
+void hwkit_half_round_row(hwkit_half type, const float *wide, uint16_t *narrow, int64_t n);
+
+/* The same, split over threads. */
 void hwkit_half_widen(hwkit_half type, const void *narrow, float *wide, int64_t n, int threads);
 void hwkit_half_round(hwkit_half type, const float *wide, void *narrow, int64_t n, int threads);
 

@@ -5,6 +5,7 @@
 #include "isa.h"
 
 #include "amx.h"
+#include "amx_kernels.h"
 #include "cpuinfo.h"
 
 #include <pthread.h>
@@ -20,7 +21,7 @@ static const hwkit_isa *const TABLES[] = {&hwkit_isa_avx512, &hwkit_isa_avx2, &h
                                           &hwkit_isa_scalar};
 enum { TABLE_COUNT = sizeof TABLES / sizeof TABLES[0] };
 static const hwkit_isa *chosen;
-static hwkit_amx_kind amx;
+static hwkit_amx_kind amx, pairs;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* An empty table is one for another architecture. */
@@ -49,17 +50,33 @@ static int tiles_permitted(void)
 #endif
 }
 
+static int emulated(void)
+{
+    const char *emulate = getenv("HWKIT_EMULATE_AMX");
+    return emulate && !strcmp(emulate, "1");
+}
+
 static hwkit_amx_kind choose_amx(const char *name)
 {
     const uint32_t need = HWKIT_AMXTILE | HWKIT_AMXBF16 | HWKIT_AMXINT8 | HWKIT_AVX512BF16;
-    const char *emulate = getenv("HWKIT_EMULATE_AMX");
     if (name && *name && strcasecmp(name, "amx"))
         return HWKIT_AMX_NONE;
-    if (emulate && !strcmp(emulate, "1"))
+    if (emulated())
         return HWKIT_AMX_TWIN;
     if (!HWKIT_HAS_AMX || chosen != &hwkit_isa_avx512 || (hwkit_cpu()->bits & need) != need)
         return HWKIT_AMX_NONE;
     return tiles_permitted() ? HWKIT_AMX_REAL : HWKIT_AMX_NONE;
+}
+
+static hwkit_amx_kind choose_pairs(const char *name)
+{
+    if (name && *name && strcasecmp(name, "amx") && strcasecmp(name, "avx512"))
+        return HWKIT_AMX_NONE;
+    if (emulated())
+        return HWKIT_AMX_TWIN;
+    return hwkit_pairs_real && chosen == &hwkit_isa_avx512 && hwkit_cpu()->bits & HWKIT_AVX512BF16
+               ? HWKIT_AMX_REAL
+               : HWKIT_AMX_NONE;
 }
 
 static void choose(void)
@@ -73,6 +90,7 @@ static void choose(void)
         if (runs_here(TABLES[i]))
             chosen = TABLES[i];
     amx = choose_amx(name);
+    pairs = choose_pairs(name);
 }
 
 const hwkit_isa *hwkit_isa_get(void)
@@ -87,8 +105,16 @@ hwkit_amx_kind hwkit_amx(void)
     return amx;
 }
 
+hwkit_amx_kind hwkit_pairs(void)
+{
+    pthread_once(&once, choose);
+    return pairs;
+}
+
 const char *hwkit_isa_name(void)
 {
     static const char *const NAMES[] = {[HWKIT_AMX_TWIN] = "amx-emulated", [HWKIT_AMX_REAL] = "amx"};
-    return hwkit_amx() ? NAMES[amx] : chosen->name;
+    if (hwkit_amx())
+        return NAMES[amx];
+    return hwkit_pairs() == HWKIT_AMX_TWIN ? "avx512bf16-emulated" : chosen->name;
 }

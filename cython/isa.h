@@ -38,7 +38,7 @@ extern const hwkit_isa hwkit_isa_scalar, hwkit_isa_avx2, hwkit_isa_avx512, hwkit
  * allows; never NULL. */
 const hwkit_isa *hwkit_isa_get(void);
 
-/* Products of tiles stand beside the table, which does all the rest. */
+/* Products of tiles and of pairs of bfloat16 stand beside the table, which does all the rest. */
 typedef enum {
     HWKIT_AMX_NONE,
     HWKIT_AMX_TWIN, /* in plain C: HWKIT_EMULATE_AMX is 1 and HWKIT_MAX_ISA amx or not set */
@@ -49,7 +49,10 @@ typedef enum {
 /* Decided on the first call, together with the table. */
 hwkit_amx_kind hwkit_amx(void);
 
-/* "amx", "amx-emulated", or the name of the table. */
+/* The same of the dot products of AVX512-BF16, which HWKIT_MAX_ISA=avx512 leaves as well. */
+hwkit_amx_kind hwkit_pairs(void);
+
+/* "amx", "amx-emulated", "avx512bf16-emulated", or the name of the table. */
 const char *hwkit_isa_name(void);
 
 /* A table by name, whether it runs here or not; NULL if there is none of that name. */

@@ -112,9 +112,11 @@ double hwkit_probe_flops(int is_double, int threads)
     return rate(is_double ? isa->f64.probe : isa->f32.probe, threads);
 }
 
-double hwkit_probe_tiles(int threads)
+double hwkit_probe_bfloat16(int threads)
 {
-    return hwkit_amx() == HWKIT_AMX_REAL ? rate(hwkit_amx_real->probe, threads) : 0;
+    if (hwkit_amx() == HWKIT_AMX_REAL)
+        return rate(hwkit_amx_real->probe, threads);
+    return hwkit_pairs() == HWKIT_AMX_REAL ? rate(hwkit_pairs_real->probe, threads) : 0;
 }
 
 double hwkit_probe_bandwidth(int threads)

@@ -12,8 +12,8 @@ typedef double (*hwkit_probe_fn)(int64_t rounds, double *sum);
  * selected kernels; takes about 60 ms, up to 0.7 s where CPUs share a core. */
 double hwkit_probe_flops(int is_double, int threads);
 
-/* The same of bfloat16 by tiles; 0 where there are none, or only emulated ones. */
-double hwkit_probe_tiles(int threads);
+/* The same of bfloat16 by tiles, or else by pairs; 0 where there are neither, or only emulated ones. */
+double hwkit_probe_bfloat16(int threads);
 
 /* Bytes per second that `threads` threads read beyond L2; takes up to 0.7 s. 0 if memory is out. */
 double hwkit_probe_bandwidth(int threads);

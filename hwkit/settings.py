@@ -10,7 +10,7 @@ variable                    meaning
 ``HWKIT_THREADS``           most threads a kernel may use (default: the CPUs this process may use)
 ``HWKIT_MAX_ISA``           highest instruction set: ``scalar``, ``avx2``, ``avx512``, ``amx``,
                             ``neon``
-``HWKIT_EMULATE_AMX``       ``1``: products of tiles (AMX) by slow plain C, for tests without AMX
+``HWKIT_EMULATE_AMX``       ``1``: AMX and AVX512-BF16 by slow plain C, for tests without them
 ``HWKIT_WORKSPACE_LIMIT``   most scratch memory of a kernel: bytes, or as ``64MiB`` (default: any)
 ``HWKIT_DISABLE_PLUGINS``   comma-separated entry points not to load
 ``HWKIT_TRACE``             ``1``: one line on stderr per new plan

@@ -1,14 +1,18 @@
-"""Products by tiles (AMX): float32 in terms of bfloat16, and bfloat16 itself.
+"""Products by tiles (AMX): float32 and float16 in terms of bfloat16, and bfloat16 itself.
 
 A float32 is the sum of three bfloat16, whose products are exact. Six products of terms are as good
-as float32, three give about 17 bits, one those of bfloat16; the ``tolerance`` of a call decides.
-``cython/amx_kernels.h`` has the method and its source. The speed was not measured by hwkit on
-hardware with AMX.
+as float32, three give about 17 bits, one those of bfloat16; the ``tolerance`` of a call decides. A
+float16 is the sum of two: three products err by less than a thirtieth of the rounding of the
+result, four are exact. ``cython/amx_kernels.h`` has the method and its source.
+
+Where there is AVX512-BF16, bfloat16 is multiplied by its dot products in the same way. The speed of
+neither was measured by hwkit on hardware.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
@@ -16,7 +20,7 @@ from . import gemm_common, tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["BOUNDS", "PRODUCTS", "TilesGemm", "TilesKernel", "kernels", "unavailable"]
+__all__ = ["BOUNDS", "NARROW", "TERMS", "TilesGemm", "TilesKernel", "kernels"]
 
 SIDE = 32
 KC = (256, 512, 768, 1024, 1536, 2048)
@@ -30,55 +34,85 @@ BOUNDS = {3: 6e-7, 2: 9e-6, 1: 8e-3}
 """Relative errors by terms. Random operands show 1.2e-7, 4.7e-6 and 2.4e-3; where an activation
 cuts off most of the result, or a few terms cancel, up to twice as much."""
 
-PRODUCTS = {3: 6, 2: 3, 1: 1}
-"""Products of terms, by terms."""
+TERMS = {6: 3, 4: 2, 3: 2, 1: 1}
+"""Terms of each operand, by products of them."""
+
+NARROW = (("float16", 3), ("float16", 4), ("bfloat16", 1), ("bfloat16", 1, True))
+"""Ways to multiply what is stored narrow, as arguments of :class:`TilesKernel`."""
 
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
     ops = ("gemm", "matmul")
-    split = [TilesGemm(op, terms) for op in ops for terms in (3, 2, 1)]
-    return [*split, *(NarrowTilesGemm(op) for op in ops)]
+    split = [TilesGemm(op, "float32", products) for op in ops for products in (6, 3, 1)]
+    return [*split, *(NarrowTilesGemm(op, *way) for op in ops for way in NARROW)]
 
 
 @cache
-def unavailable() -> str | None:
-    """Return why this process has no tiles, or ``None`` if it has."""
-    if compiled().cpu_info()["amx"]:
+def unavailable(pairs: bool) -> str | None:
+    """Return why this process has no tiles (or no ``pairs``), or ``None`` if it has."""
+    name, what = ("pairs", "AVX512-BF16") if pairs else ("amx", "AMX")
+    if compiled().cpu_info()[name]:
         return None
-    return "this process has no AMX: the processor, the system or HWKIT_MAX_ISA leaves it out"
+    return f"this process has no {what}: the processor, the system or HWKIT_MAX_ISA leaves it out"
 
 
-def refusal(problem: Problem) -> str | None:
-    """Return why no kernel of bfloat16 takes these dtypes or sizes, or ``None``."""
-    dtypes = problem.dtypes
-    if {dtypes.input, dtypes.weight, dtypes.output} != {"bfloat16"} or (
-        dtypes.accumulate != "float32"
-    ):
-        return "it is for bfloat16 with float32 accumulation"
-    if not all(array.nbytes for array in (problem.output, *problem.operands)):
-        return "takes no empty arrays"
-    return None
+@cache
+def slow_pairs() -> bool:
+    """Whether dot products of AVX512-BF16 run only where tuning has chosen them.
+
+    One does the work of two multiply-adds. Processors with AMX issue so few that a prototype on one
+    got half the rate of float32; those without have them for their speed.
+    """
+    return "amxtile" in compiled().cpu_info()["features"].split()
 
 
 class TilesKernel(tiles.ProductKernel):
-    """What products and convolutions by tiles say of their accuracy.
+    """What products and convolutions by tiles have in common.
 
-    Attributes:
-        terms: of each operand, 1 to 3.
-        narrow: whether operands are bfloat16, and multiplied as they are.
+    Args:
+        dtype: of operands and result; what is not float32 has exact terms.
+        products: of terms, see ``TERMS``.
+        pairs: by the dot products of AVX512-BF16 instead of tiles.
     """
 
-    terms: int
-    narrow = False
+    def __init__(self, dtype: str, products: int, pairs: bool = False) -> None:
+        self.dtype, self.products, self.pairs = dtype, products, pairs
+        self.terms = TERMS[products]
+        unit = "avx512" if pairs else "amx" if dtype == "bfloat16" else f"amx{products}"
+        self.prefix = unit if dtype == "float32" else f"{unit}_{dtype}"
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Return why the dtypes, the sizes or the processor do not fit, or ``None``."""
+        dtypes = problem.dtypes
+        same = {dtypes.input, dtypes.weight, dtypes.output} == {self.dtype}
+        if not same or dtypes.accumulate != "float32":
+            return f"it is for {self.dtype} with float32 accumulation"
+        if not all(array.nbytes for array in (problem.output, *problem.operands)):
+            return "takes no empty arrays"
+        return unavailable(self.pairs)
 
     def strict(self, problem: Problem, config: Config) -> bool:
-        """Whether operands are multiplied, and not their terms."""
-        return self.narrow
+        """Whether products are those of the operands, and none is left out."""
+        return self.dtype != "float32" and self.products == self.terms**2
 
     def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return a bound for random operands; for bfloat16 it is the rounding of the output."""
-        return problem.error_budget() if self.narrow else BOUNDS[self.terms]
+        """Return a bound for random operands; of what is narrow, it is the rounding of the output.
+
+        The rounding of random results is about half of that, which leaves room for what three
+        products of float16 leave out.
+        """
+        return BOUNDS[self.terms] if self.dtype == "float32" else problem.error_budget()
+
+    def way(self) -> dict[str, Any]:
+        """Return the arguments of a compiled kernel that say how to multiply."""
+        return {"algorithm": "tiles", "products": self.products, "pairs": self.pairs}
+
+    def order(self) -> int:
+        """Return the rank where blocks are full: the fewer products the better."""
+        if self.pairs:
+            return -2 if slow_pairs() else 5
+        return {6: 4, 4: 4, 3: 5, 1: 6}[self.products]
 
 
 class TilesGemm(TilesKernel):
@@ -89,19 +123,17 @@ class TilesGemm(TilesKernel):
 
     Args:
         op: ``"gemm"`` or ``"matmul"``.
-        terms: of each operand, 1 to 3.
+        way: arguments of :class:`TilesKernel`.
     """
 
-    def __init__(self, op: str, terms: int) -> None:
+    def __init__(self, op: str, *way: Any) -> None:
+        super().__init__(*way)
         self.op = op
-        self.terms = terms
-        self.name = f"amx{PRODUCTS[terms]}_gemm"
+        self.name = f"{self.prefix}_gemm"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether there are tiles, and all is float32."""
-        if problem.dtypes.input != "float32":
-            return "it is for float32"
-        return unavailable() or tiles.refusal(problem) or True
+        """Whether there are tiles, and the dtypes fit."""
+        return self.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:
         """Return blocks and threads."""
@@ -146,42 +178,26 @@ class TilesGemm(TilesKernel):
             operands,
             output,
             **{name: int(problem[name]) for name in "mnk"},
-            algorithm="tiles",
             rows=rows,
             vectors=vectors,
             kc=config.get("kc", int(problem["k"])),
             mc=config["mc"],
             nc=config["nc"],
-            terms=self.terms,
-            is_bfloat16=self.narrow,
             threads=config["threads"],
+            **self.way(),
             **gemm_common.operation(problem),
         )
         return run
 
     def rank(self, problem: Problem) -> int:
-        """First where tiles are full and packing pays; the fewer products the better."""
+        """First where tiles are full and packing pays."""
         m, n, k = (int(problem[name]) for name in "mnk")
         least = _PACKED if problem.packed else _UNPACKED
-        return 7 - self.terms if min(m, n) >= least and k >= _DEEP else -2
+        return self.order() if min(m, n) >= least and k >= _DEEP else -2
 
 
 class NarrowTilesGemm(TilesGemm):
-    """bfloat16 as it is: exact products, summed in float32 over all of the depth, rounded once.
-
-    Args:
-        op: ``"gemm"`` or ``"matmul"``.
-    """
-
-    narrow = True
-
-    def __init__(self, op: str) -> None:
-        super().__init__(op, 1)
-        self.name = "amx_bfloat16_gemm"
-
-    def supports(self, problem: Problem) -> bool | str:
-        """Whether there are tiles, and all is bfloat16."""
-        return refusal(problem) or unavailable() or True
+    """bfloat16 or float16: exact terms, summed in float32 over all of the depth, rounded once."""
 
     def space(self, problem: Problem) -> Space:
         """Return rows and columns of a chunk, and threads."""
@@ -198,7 +214,7 @@ class NarrowTilesGemm(TilesGemm):
     def default(self, problem: Problem) -> Config:
         """Return the rows of a that take half of the second cache."""
         values = dict(super().default(problem))
-        most = tiles.facts(False).l2 / 2 / (2 * problem["k"])
+        most = tiles.facts(False).l2 / 2 / (2 * self.terms * problem["k"])
         values["mc"] = min(int(values["mc"]), tiles.on_ladder(MC, most))
         del values["kc"]
         return Config(values)

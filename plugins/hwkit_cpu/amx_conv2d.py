@@ -1,10 +1,12 @@
-"""Convolutions by tiles (AMX): float32 in terms of bfloat16, each pixel split once, not once a tap.
+"""Convolutions by tiles (AMX) or pairs (AVX512-BF16): each pixel is split once, not once a tap.
 
 ``cython/amx_conv2d.c`` says how the image is laid out; :mod:`.amx` says what terms are. Windows of
 one tap without padding or stride are products of matrices, and the image is not copied as a whole.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
@@ -26,7 +28,8 @@ _USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [*(TilesConv2d(terms) for terms in (3, 2, 1)), NarrowTilesConv2d()]
+    split = [TilesConv2d("float32", products) for products in (6, 3, 1)]
+    return [*split, *(NarrowTilesConv2d(*way) for way in amx.NARROW)]
 
 
 class TilesConv2d(amx.TilesKernel):
@@ -35,22 +38,20 @@ class TilesConv2d(amx.TilesKernel):
     An image with values that do not survive the split, or tiny ones, is convolved in plain float32.
 
     Args:
-        terms: of each operand, 1 to 3.
+        way: arguments of :class:`~.amx.TilesKernel`.
     """
 
     op = "conv2d"
 
-    def __init__(self, terms: int) -> None:
-        self.terms = terms
-        self.name = f"amx{amx.PRODUCTS[terms]}_conv2d"
+    def __init__(self, *way: Any) -> None:
+        super().__init__(*way)
+        self.name = f"{self.prefix}_conv2d"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether there are tiles, all is float32, and in one group."""
-        if problem.dtypes.input != "float32":
-            return "it is for float32"
+        """Whether there are tiles, the dtypes fit, and all is in one group."""
         if problem["groups"] != 1:
             return "takes one group only"
-        return amx.unavailable() or tiles.refusal(problem) or True
+        return self.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:
         """Return blocks and threads."""
@@ -95,13 +96,11 @@ class TilesConv2d(amx.TilesKernel):
         operands, output = tiles.operand_arguments(problem)
         rows, vectors = tiles.facts(False).tiles[0]
         shared = {
-            "algorithm": "tiles",
             "rows": rows,
             "vectors": vectors,
             "kc": config.get("kc", _depth(problem)),
-            "terms": self.terms,
-            "is_bfloat16": self.narrow,
             "threads": config["threads"],
+            **self.way(),
             **tiles.epilogue_arguments(problem),
         }
         if _plain_product(problem):
@@ -143,27 +142,18 @@ class TilesConv2d(amx.TilesKernel):
         if used < _USED or k < _WIDE or pixels < least or _depth(problem) < 2 * SIDE:
             return -2
         window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
-        if self.terms == 3:
-            return 2 if window == (3, 3, (1, 1), (1, 1)) else 3
-        return 6 - self.terms
+        winograd = self.products == 6 and window == (3, 3, (1, 1), (1, 1))
+        return self.order() - (2 if winograd else 1)
 
 
 class NarrowTilesConv2d(TilesConv2d):
-    """bfloat16 as it is, channels last: exact products, summed in float32, rounded once."""
-
-    narrow = True
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.name = "amx_bfloat16_conv2d"
+    """bfloat16 or float16, channels last: exact terms, summed in float32, rounded once."""
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether there are tiles, and all is bfloat16, channels last, in one group."""
-        if problem["groups"] != 1:
-            return "takes one group only"
+        """Whether there are tiles, the dtypes fit, and all is channels last, in one group."""
         if problem.layout != "nhwc":
             return "takes the layout nhwc only"
-        return amx.refusal(problem) or amx.unavailable() or True
+        return super().supports(problem)
 
     def space(self, problem: Problem) -> Space:
         """Return pixels and channels of a chunk, and threads."""

@@ -1,8 +1,9 @@
-/* Products of tiles: the twin in plain C against plain loops, and the instructions against the twin,
- * bit for bit, where the processor has them. */
+/* Products of tiles and of pairs: the twins in plain C against plain loops, and the instructions against
+ * the twins where the processor has them; those of tiles bit for bit. */
 #include "amx.h"
 #include "amx_kernels.h"
 #include "gemm.h"
+#include "half.h"
 #include "isa.h"
 #include "kernels_test.h"
 
@@ -101,56 +102,96 @@ static int right(int op, int m, int n, int k, const uint8_t *c, const uint8_t *a
     return 1;
 }
 
-static uint16_t bf16_of(double value)
-{
-    float x = (float)value;
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    return (uint16_t)(bits >> 16);
-}
-
-static uint16_t *fresh(int64_t n)
+static uint16_t *fresh(hwkit_half type, int64_t n)
 {
     uint16_t *array = guarded((size_t)n * 2);
-    for (int64_t i = 0; i < n; i++)
-        array[i] = bf16_of(rand() / (double)RAND_MAX * 2 - 1);
+    for (int64_t i = 0; i < n; i++) {
+        const float x = (float)(rand() / (double)RAND_MAX * 2 - 1);
+        hwkit_half_round_row(type, &x, array + i, 1);
+    }
     return array;
 }
 
-/* A product of bfloat16 with bias and residual. */
-static int test_bfloat16(void)
+static double half_at(hwkit_half type, const uint16_t *array, int64_t i)
 {
-    hwkit_gemm g = {.batch = 1, .m = upto(70), .n = upto(70), .k = upto(100), .alpha = 1,
-                    .is_bfloat16 = 1, .has_bias = 1, .has_residual = 1, .terms = 1, .rows = 4,
-                    .vectors = 2, .algorithm = HWKIT_GEMM_TILES, .kc = 1, .mc = upto(70),
-                    .nc = upto(70), .threads = (int)upto(3)};
+    float x;
+    hwkit_half_widen_row(type, array + i, &x, 1);
+    return x;
+}
+
+/* A product of half precision with bias and residual, by tiles or by pairs. */
+static int test_half_precision(void)
+{
+    static const hwkit_amx_way WAYS[] = {{1, HWKIT_HALF_BF16, 0}, {3, HWKIT_HALF_F16, 0},
+                                         {4, HWKIT_HALF_F16, 0}, {1, HWKIT_HALF_BF16, 1}};
+    const hwkit_amx_way way = WAYS[hwkit_amx() ? rand() % 4 : 3];
+    const hwkit_half type = way.half;
+    hwkit_gemm g = {.batch = 1, .m = upto(70), .n = upto(70), .k = upto(100), .alpha = 1, .way = way,
+                    .has_bias = 1, .has_residual = 1, .rows = 4, .vectors = 2,
+                    .algorithm = HWKIT_GEMM_TILES, .kc = 1, .mc = upto(70), .nc = upto(70),
+                    .threads = (int)upto(3)};
     g.transpose_a = rand() % 2;
     g.transpose_b = rand() % 2;
-    const uint16_t *a = fresh(g.m * g.k), *b = fresh(g.k * g.n), *bias = fresh(g.n);
-    const uint16_t *residual = fresh(g.m * g.n);
+    const uint16_t *a = fresh(type, g.m * g.k), *b = fresh(type, g.k * g.n), *bias = fresh(type, g.n);
+    const uint16_t *residual = fresh(type, g.m * g.n);
     const void *operands[] = {a, b, bias, residual};
-    uint16_t *out = fresh(g.m * g.n);
+    uint16_t *out = fresh(type, g.m * g.n);
+    const double rounding = type == HWKIT_HALF_F16 ? 0x1p-11 : 0x1p-8;
+    const double left_out = way.products == 3 ? 0x1p-16 : 1e-6;
     hwkit_plan *plan = hwkit_gemm_plan(&g);
     int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
     for (int64_t i = 0; good && i < g.m; i++)
         for (int64_t j = 0; good && j < g.n; j++) {
             const int64_t at = i * g.n + j;
-            double sum = bf16_at((const uint8_t *)&bias[j]) + bf16_at((const uint8_t *)&residual[at]);
-            double most = fabs(sum);
+            double sum = half_at(type, bias, j) + half_at(type, residual, at), most = fabs(sum);
             for (int64_t k = 0; k < g.k; k++) {
-                const uint16_t *x = &a[g.transpose_a ? k * g.m + i : i * g.k + k];
-                const uint16_t *y = &b[g.transpose_b ? j * g.k + k : k * g.n + j];
-                const double term = (double)bf16_at((const uint8_t *)x) * bf16_at((const uint8_t *)y);
+                const double term = half_at(type, a, g.transpose_a ? k * g.m + i : i * g.k + k) *
+                                    half_at(type, b, g.transpose_b ? j * g.k + k : k * g.n + j);
                 sum += term;
                 most += fabs(term);
             }
-            good = fabs(bf16_at((const uint8_t *)&out[at]) - sum) <= fabs(sum) / 256 + most * 1e-6;
+            good = fabs(half_at(type, out, at) - sum) <= fabs(sum) * rounding + most * left_out;
         }
     if (plan)
         plan->destroy(plan);
     if (!good)
-        printf("amx: bfloat16 %d x %d x %d is wrong\n", (int)g.m, (int)g.n, (int)g.k);
+        printf("amx: half precision %d, %d products%s, %d x %d x %d is wrong\n", type, way.products,
+               way.pairs ? " of pairs" : "", (int)g.m, (int)g.n, (int)g.k);
     return good;
+}
+
+/* The terms of any float16 add up to it, in rows and in columns; of infinities and NaN by the first. */
+static int test_terms_of_half(const hwkit_amx_kernels *kernels)
+{
+    enum { SIDE = HWKIT_AMX_SIDE, PIECE = HWKIT_AMX_PIECE };
+    const int rows = (int)upto(SIDE), depth = (int)upto(SIDE);
+    uint16_t *any = guarded((size_t)(rows * depth) * 2);
+    uint8_t *left = guarded(2 * PIECE), *right = guarded(2 * PIECE);
+    for (int i = 0; i < rows * depth; i++)
+        any[i] = (uint16_t)rand();
+    const hwkit_amx_range of_rows = kernels->take_a[HWKIT_HALF_F16](left, 0, PIECE, any, depth, rows,
+                                                                    depth);
+    kernels->take_b[HWKIT_HALF_F16](right, any, rows, rows, depth);
+    uint32_t most = 0, bits;
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < depth; k++) {
+            const uint8_t *a = left + (i * SIDE + k) * 2;
+            const uint8_t *b = right + i / 16 * (PIECE / 2) + k / 2 * 64 + i % 16 * 4 + k % 2 * 2;
+            const float want[] = {(float)half_at(HWKIT_HALF_F16, any, i * depth + k),
+                                  (float)half_at(HWKIT_HALF_F16, any, k * rows + i)};
+            const float got[] = {bf16_at(a) + bf16_at(a + PIECE), bf16_at(b) + bf16_at(b + PIECE)};
+            memcpy(&bits, want, 4);
+            most = (bits & 0x7fffffff) > most ? bits & 0x7fffffff : most;
+            for (int side = 0; side < 2; side++)
+                if (isnan(want[side]) ? !isnan(got[side]) : want[side] != got[side]) {
+                    printf("amx: terms of the float16 %a add up to %a\n", want[side], got[side]);
+                    return 0;
+                }
+        }
+    if (most == of_rows.most)
+        return 1;
+    printf("amx: the largest float16 is %x, not %x\n", most, of_rows.most);
+    return 0;
 }
 
 /* Numbers of any sign and of magnitudes some orders apart. */
@@ -162,16 +203,16 @@ static float *any_floats(int64_t n)
     return x;
 }
 
-/* Splits and products by the two tables of kernels: bit for bit the same. */
-static int same_by_both(void)
+/* Whether both tables of kernels make the same panels and, but for rounding, the same products. */
+static int alike(const hwkit_amx_kernels *const tables[2], int products, float rounding)
 {
     enum { SIDE = HWKIT_AMX_SIDE, LONGEST = 8 };
-    const int terms = (int)upto(HWKIT_AMX_TERMS), rows = (int)upto(SIDE), columns = (int)upto(SIDE);
+    const int terms = products == 6 ? 3 : products > 1 ? 2 : 1;
+    const int rows = (int)upto(SIDE), columns = (int)upto(SIDE);
     const int64_t depth = upto(SIDE * LONGEST), steps = (depth + SIDE - 1) / SIDE;
     const int64_t step = (int64_t)terms * HWKIT_AMX_PIECE, size = steps * step;
     const float *a = any_floats(rows * depth), *b = any_floats(depth * columns);
     const float *before = any_floats(SIDE * SIDE);
-    const hwkit_amx_kernels *const tables[] = {hwkit_amx_twin, hwkit_amx_real};
     hwkit_amx_range ranges[2][2];
     char *left[2], *right[2];
     float *c[2];
@@ -189,25 +230,49 @@ static int same_by_both(void)
         ranges[i][0] = k->split_a[terms - 1](left[i], step, HWKIT_AMX_PIECE, a, depth, rows,
                                                depth);
         ranges[i][1] = k->split_b[terms - 1](right[i], b, columns, columns, depth);
-        const hwkit_amx_tile t = {{left[i], left[i] + HWKIT_AMX_PIECE / 2}, at, HWKIT_AMX_PIECE,
-                                  SIDE * 2, right[i], steps, c[i], SIDE * 4, accumulate};
+        const hwkit_amx_tile t = {left[i], at, HWKIT_AMX_PIECE, right[i], steps, c[i], SIDE * 4,
+                                  accumulate};
         k->begin();
-        k->product[terms - 1](&t);
+        k->product[products](&t);
         k->end();
     }
-    if (!memcmp(ranges[0], ranges[1], sizeof ranges[0]) && !memcmp(left[0], left[1], (size_t)size) &&
-        !memcmp(right[0], right[1], (size_t)size) &&
-        !memcmp(c[0], c[1], SIDE * SIDE * sizeof(float)))
+    const float most = rounding * (float)(depth + 1) * 0x1p14f; /* products are below 2^16 */
+    int near = !memcmp(ranges[0], ranges[1], sizeof ranges[0]) &&
+               !memcmp(left[0], left[1], (size_t)size) && !memcmp(right[0], right[1], (size_t)size);
+    for (int i = 0; i < SIDE * SIDE; i++)
+        near = near && fabsf(c[0][i] - c[1][i]) <= most;
+    if (near)
         return 1;
-    printf("amx: kernels of the twin and of the processor differ, %d terms, %d x %d x %lld\n", terms,
-           rows, columns, (long long)depth);
+    printf("amx: two tables of kernels differ, %d products, %d x %d x %lld\n", products, rows,
+           columns, (long long)depth);
     return 0;
+}
+
+/* The twin and the instructions; pairs and tiles of one product, which add up in another order. */
+static int test_tables(void)
+{
+    static const int PRODUCTS[] = {1, 3, 4, 6};
+    const hwkit_amx_kernels *const tiles[] = {hwkit_amx_twin, hwkit_amx_real};
+    const hwkit_amx_kernels *const pairs[] = {hwkit_pairs_twin, hwkit_pairs_real};
+    const hwkit_amx_kernels *const twins[] = {hwkit_amx_twin, hwkit_pairs_twin};
+    const hwkit_amx_kernels *const every[] = {hwkit_amx_twin, hwkit_pairs_twin, hwkit_amx_real,
+                                              hwkit_pairs_real};
+    int runs[] = {1, 1, hwkit_amx() == HWKIT_AMX_REAL, hwkit_pairs() == HWKIT_AMX_REAL};
+    int good = alike(twins, 1, 0x1p-22f);
+    for (int i = 0; good && i < 4; i++)
+        good = !runs[i] || test_terms_of_half(every[i]);
+    if (good && runs[2])
+        good = alike(tiles, PRODUCTS[rand() % 4], 0);
+    /* processors need not agree on the order of the two products of a pair */
+    return good && runs[3] ? alike(pairs, 1, 0x1p-22f) : good;
 }
 
 int test_amx(void)
 {
-    if (hwkit_amx() && rand() % 2)
-        return test_bfloat16();
+    if (hwkit_pairs() && rand() % 2)
+        return test_half_precision();
+    if (rand() % 2)
+        return test_tables();
     const int op = rand() % 5, m = (int)upto(16), n = (int)upto(16), k = (int)upto(16);
     uint8_t *c = guarded((size_t)(m * n * 4)), *a = guarded((size_t)(m * k * 4));
     uint8_t *b = guarded((size_t)(k * n * 4)), *out = guarded((size_t)(m * n * 4));
@@ -230,7 +295,7 @@ int test_amx(void)
     multiply(0, op, m, n, k, c, a, b, out);
     multiply(1, op, m, n, k, c, a, b, same);
     if (!memcmp(out, same, (size_t)(m * n * 4)))
-        return same_by_both();
+        return 1;
     printf("amx: the twin and the processor differ, op %d, %d x %d x %d\n", op, m, n, k);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""Products by tiles (AMX) against float64.
+"""Products of float32 by tiles (AMX) against float64; those of half precision are next door.
 
 The tests need a process with tiles. One at the end runs them again in a child process whose tiles
 are emulated in plain C, which is where they run on a machine without AMX.
@@ -270,56 +270,6 @@ def test_images_of_zeros() -> None:
     kernel = CONVOLUTIONS[0]
     for out in runs(kernel, p, kernel.default(p), [x * 0, w, bias]):
         assert np.array_equal(out, np.broadcast_to(bias, out.shape))
-
-
-def narrow_kernels(p: Problem) -> list[Any]:
-    every = [*amx.kernels(), *amx_conv2d.kernels()]
-    return [k for k in every if k.op == p.op.name and k.supports(p) is True]
-
-
-@needs_tiles
-@pytest.mark.parametrize("seed", range(2))
-def test_bfloat16(seed: int) -> None:
-    """bfloat16 needs no split: one rounding of the output, for all edges, layouts and epilogues."""
-    pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
-    rng = random.Random(seed)
-    texts = [
-        f"gemm bfloat16 {layout} m={rng.choice([1, 31, 70])} n={rng.choice([5, 32, 65])} "
-        f"k={rng.choice([1, 33, 64, 300])} beta={rng.choice([0.0, 2.0])} {rng.choice(EPILOGUES)}"
-        for layout in ("nn", "nt", "tn", "tt")
-    ]
-    texts += [
-        f"conv2d bfloat16 nhwc n=2 c={rng.choice([3, 32, 40])} h=9 w=14 k={rng.choice([5, 40])} "
-        f"{window} {rng.choice(EPILOGUES)}"
-        for window in WINDOWS[:4]
-    ]
-    for p in map(problem, texts):
-        operands = p.random_operands(seed)
-        wanted = p.reference(*[a.astype(np.float64) for a in operands])
-        (kernel,) = narrow_kernels(p)
-        for config in candidates(kernel, p, rng, 1):
-            for out in runs(kernel, p, config, operands):
-                assert relative_error(out, wanted) < p.error_budget(), (p, config)
-
-
-@needs_tiles
-def test_bfloat16_keeps_infinities_and_tiny_values() -> None:
-    """Infinities, NaN and products near the least normal number are as in float32."""
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
-    p = problem("gemm bfloat16 nn m=40 n=40 k=64")
-    (kernel,) = narrow_kernels(p)
-    a, b = normal(1, 40, 64), normal(2, 64, 40)
-    infinite = a.copy()
-    infinite[[2, 7], [3, 9]] = np.inf, np.nan
-    for left, right in ((infinite, b), (a * np.float32(1e-30), b * np.float32(1e-6))):
-        operands = [x.astype(ml_dtypes.bfloat16) for x in (left, right)]
-        with np.errstate(all="ignore"):
-            wanted = operands[0].astype(np.float64) @ operands[1].astype(np.float64)
-        for out in runs(kernel, p, kernel.default(p), operands):
-            wide, fine = out.astype(np.float64), np.isfinite(wanted)
-            assert np.array_equal(np.isnan(wide), np.isnan(wanted))
-            assert np.array_equal(wide[np.isinf(wanted)], wanted[np.isinf(wanted)])
-            assert relative_error(wide[fine], wanted[fine]) < p.error_budget()
 
 
 @needs_tiles

@@ -1,0 +1,64 @@
+/* The same dot products in plain C, for tests on any processor. */
+#include "amx.h"
+#include "amx_kernels.h"
+#include "simd.h"
+
+typedef struct {
+    float of[16];
+} pairs_vec;
+typedef struct {
+    uint32_t of[16];
+} pairs_word;
+
+static inline HWKIT_INLINE pairs_vec pairs_zero(void) { return (pairs_vec){{0}}; }
+static inline HWKIT_INLINE pairs_vec pairs_load(const void *p)
+{
+    pairs_vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline HWKIT_INLINE void pairs_store(void *p, pairs_vec v) { memcpy(p, &v, sizeof v); }
+static inline HWKIT_INLINE pairs_word pairs_words(const void *p)
+{
+    pairs_word v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+static inline HWKIT_INLINE pairs_word pairs_set(const char *p)
+{
+    uint32_t pair;
+    pairs_word v;
+    memcpy(&pair, p, sizeof pair);
+    for (int i = 0; i < 16; i++)
+        v.of[i] = pair;
+    return v;
+}
+/* Denormal numbers are zeros. */
+static inline HWKIT_INLINE float pairs_flushed(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    bits &= bits & 0x7f800000 ? 0xffffffff : 0x80000000;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+static inline HWKIT_INLINE float pairs_half(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, 4);
+    return pairs_flushed(x);
+}
+/* Products are exact, so it does not matter whether they are fused with the sum. */
+static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_word b)
+{
+    for (int half = 1; half >= 0; half--)
+        for (int i = 0; i < 16; i++) {
+            const float x = pairs_half(half ? a.of[i] & 0xffff0000 : a.of[i] << 16);
+            const float y = pairs_half(half ? b.of[i] & 0xffff0000 : b.of[i] << 16);
+            c.of[i] = pairs_flushed(pairs_flushed(c.of[i]) + x * y);
+        }
+    return c;
+}
+#include "pairs_kernels.inc"
+
+const hwkit_amx_kernels *const hwkit_pairs_twin = &table;
