@@ -446,8 +446,8 @@ def test_a_reduction_of_images_is_a_pooling(kind: str, pool: str, keepdims: int)
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_layout_takes_transposed_convolutions_without_overlap(bias: bool) -> None:
-    """As in a U-Net; where windows overlap the image is turned back."""
-    for stride, kept in (([2, 3], True), ([2, 2], False)):
+    """As in a U-Net; where windows overlap they are convolutions by phases."""
+    for stride, kind in (([2, 3], "ConvTiles"), ([2, 2], "ConvPhases")):
         names = ["a", "m", "n"] if bias else ["a", "m"]
         nodes = [
             conv("x", "a"),
@@ -457,5 +457,39 @@ def test_layout_takes_transposed_convolutions_without_overlap(bias: bool) -> Non
         constants = [weights((8, 3, 1, 1), "w"), weights((8, 5, 2, 3), "m"), weights((5,), "n")]
         constants.append(weights((4, 5, 1, 1), "v"))
         found, _ = compare(model_of(nodes, (2, 3, 5, 6), constants), "layout")
-        assert ("ConvTiles" in found) is kept
-        assert found.count("Transpose") == (2 if kept else 4)
+        assert kind in found
+        assert found.count("Transpose") == 2
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("taps", "stride", "pads", "more", "group"),
+    [
+        ((4, 4), [2, 2], [1, 1, 1, 1], [0, 0], 1),  # of generators
+        ((3, 3), [2, 2], [1, 1, 1, 1], [1, 1], 2),
+        ((6, 5), [3, 2], [2, 1, 1, 2], [0, 1], 8),  # depthwise
+        ((3, 3), [1, 1], [1, 1, 1, 1], [0, 0], 1),
+        ((2, 1), [3, 4], [0, 0, 0, 0], [1, 0], 1),  # places that no tap meets
+        ((4, 4), [1, 1], [0, 0, 0, 0], [0, 0], 4),
+    ],
+)
+def test_layout_takes_transposed_convolutions_by_phases(
+    taps: tuple[int, int], stride: list[int], pads: list[int], more: list[int], group: int,
+    bias: bool,
+) -> None:  # fmt: skip
+    """Each remainder by the stride is a convolution of its own; the sums are the same."""
+    names = ["x", "m", "n"] if bias else ["x", "m"]
+    node = helper.make_node(
+        "ConvTranspose", names, ["y"], strides=stride, pads=pads, output_padding=more, group=group
+    )
+    constants = [weights((8, 3, *taps), "m"), weights((3 * group,), "n")]
+    found, _ = compare(model_of([node], (2, 8, 5, 6), constants), "layout")
+    assert found == ["Transpose", "ConvPhases", "Transpose"]
+
+
+@pytest.mark.parametrize("more", [{"pads": [2, 2, 2, 2]}, {"dilations": [2, 2]}])
+def test_layout_leaves_transposed_convolutions_that_are_no_phases(more: dict[str, Any]) -> None:
+    """Where the image would be cut, or taps are apart, the products are added up as before."""
+    node = helper.make_node("ConvTranspose", ["x", "m"], ["y"], strides=[2, 2], **more)
+    found, _ = compare(model_of([node], (1, 4, 5, 6), [weights((4, 3, 2, 2), "m")]), "layout")
+    assert found == ["ConvTranspose"]

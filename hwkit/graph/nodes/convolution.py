@@ -173,7 +173,7 @@ class ConvTranspose(NodeType):
 
     def infer(self, node: Node, setting: Setting) -> list[Spec2]:
         """Return the shape of the result."""
-        size, _ = self._sizes(node)
+        size, _ = self.sizes(node)
         x, w = node.input(0), node.input(1)
         channels = w.sizes[1] * int(node.get("group", 1))
         shape = (x.sizes[0], channels, *size)
@@ -183,8 +183,12 @@ class ConvTranspose(NodeType):
         )  # fmt: skip
         return [(shape, x.kind)]
 
-    def _sizes(self, node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the sizes of the result, and the padding cut away before each axis."""
+    def sizes(self, node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the sizes of the result, and the padding cut away before each axis.
+
+        Raises:
+            ArgumentError: the weights or attributes do not fit the image.
+        """
         x, w = node.input(0), node.input(1)
         image, taps, rank = x.sizes[2:], w.sizes[2:], len(x.sizes) - 2
         groups = int(node.get("group", 1))
@@ -216,7 +220,7 @@ class ConvTranspose(NodeType):
 
     def build(self, node: Node, setting: Setting) -> Built:
         """Plan the product, by group."""
-        size, before = self._sizes(node)
+        size, before = self.sizes(node)
         x, w = node.input(0), node.input(1)
         groups = int(node.get("group", 1))
         depth, pixels = x.sizes[1] // groups, math.prod(x.sizes[2:])

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from ..ir import Graph, Node, Value
+from ..nodes.phases import in_phases, plain_weights
 from ..nodes.tiles import fits
 from ..nodetype import Setting
 from .absorb import cancel_transposes
@@ -42,6 +43,8 @@ def run(graph: Graph, setting: Setting) -> None:
             nodes += _image(node, twins)
         elif _is_tiles(node, twins):
             nodes.append(_tiles(node, twins))
+        elif node.type == "ConvTranspose" and not node.domain and _is_phases(node):
+            nodes += _phases(node, twins)
         elif _follows(node, twins):
             nodes += _follow(node, twins)
         else:
@@ -112,6 +115,24 @@ def _tiles(node: Node, twins: dict[Value, Value]) -> Node:
     twins[node.output()] = twin
     node.inputs = []  # weights that nobody else takes go at once
     return Node("ConvTiles", inputs, [twin], {}, node.name, "hwkit", node.version)
+
+
+def _is_phases(node: Node) -> bool:
+    value = node.input(0)
+    return value.data is None and value.kind.name in _FLOATS and in_phases(node) is not None
+
+
+def _phases(node: Node, twins: dict[Value, Value]) -> list[Node]:
+    attributes, weights, twin = in_phases(node), node.input(1), _twin(node.output())
+    assert attributes is not None
+    assert weights.data is not None
+    made: list[Node] = []
+    image = _last(node.input(0), twins, made)
+    data = plain_weights(weights.data, attributes["group"])
+    inputs = [image, Value.constant(f"{weights.name}:nhwc", data), *node.inputs[2:3]]
+    twins[node.output()] = twin
+    node.inputs = []  # weights that nobody else takes go at once
+    return [*made, Node("ConvPhases", inputs, [twin], attributes, node.name, "hwkit", node.version)]
 
 
 def _follows(node: Node, twins: dict[Value, Value]) -> bool:
