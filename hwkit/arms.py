@@ -14,11 +14,11 @@ from .op import Problem
 from .records import Database
 from .records.ranking import stage, standings
 from .records.record import Record
-from .selection import Tolerance
+from .selection import Tolerance, misfit
 from .space import Space
 from .strategies import Strategy, portfolio
 
-__all__ = ["Arm", "Arms", "may_win"]
+__all__ = ["Arm", "Arms"]
 
 # A Kernel's first trials are its own, whatever the others reach; unless it is hopeless.
 _SCREENING, _HOPELESS = 4, 4.0
@@ -34,17 +34,6 @@ _FROM_TABLES = 5
 
 # Spaces with more partial Configs than this are not counted.
 _MOST_COUNTED = 20_000
-
-
-def may_win(
-    problem: Problem, kernel: Kernel, config: Config, error: float, tolerance: Tolerance
-) -> bool:
-    """Whether a candidate with this measured error may run under this tolerance."""
-    if tolerance == "strict" and not kernel.strict(problem, config):
-        return False
-    if tolerance == "deterministic" and not kernel.deterministic(problem, config):
-        return False
-    return error <= problem.error_budget(tolerance)
 
 
 @dataclass
@@ -158,7 +147,7 @@ class Arms:
 
     def _fits(self, kernel: Kernel, record: Record) -> bool:
         error = record.measurement.error
-        return record.ok and may_win(self.problem, kernel, record.config, error, self._tolerance)
+        return record.ok and not misfit(kernel, self.problem, record.config, error, self._tolerance)
 
     @property
     def space_size(self) -> int:

@@ -22,13 +22,20 @@ class Spec:
     Args:
         shape: sizes.
         dtype: a dtype or its name.
+
+    Raises:
+        DtypeError: there is no such dtype.
+        Unavailable: bfloat16 without ``ml_dtypes``.
     """
 
     __slots__ = ("dtype", "shape")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any = "float32") -> None:
         self.shape = tuple(int(size) for size in shape)
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = numpy_dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype)
+        except TypeError:
+            raise DtypeError(f"dtype {dtype!r} is not known: write it as 'float32'") from None
 
     def __repr__(self) -> str:
         return f"Spec({self.shape}, {self.dtype.name!r})"

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .arms import Arm, may_win
+from .arms import Arm
 from .backend import Device, Kernel
 from .config import Config
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
 from .runoff import Paired
-from .selection import Tolerance, over_limit
+from .selection import Tolerance, misfit, over_limit
 
 __all__ = ["Candidate"]
 
@@ -79,7 +79,8 @@ class Candidate:
         """Whether it was right and its error fits."""
         if self.result is not None and not self.result.ok:
             return False
-        return may_win(self.problem, self.arm.kernel, self.config, self.error, tolerance)
+        kernel, problem = self.arm.kernel, self.problem
+        return misfit(kernel, problem, self.config, self.error, tolerance) is None
 
     def ruled_out(self) -> str | None:
         """Return why it cannot run, as far as its Kernel can tell without running it."""

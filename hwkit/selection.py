@@ -20,6 +20,7 @@ __all__ = [
     "asked",
     "by_reason",
     "check_tolerance",
+    "misfit",
     "over_limit",
     "refutation",
     "select",
@@ -152,10 +153,10 @@ def _default(
         except Exception as error:
             declined[kernel.name] = _left_out(kernel, "default", error)
             continue
-        misfit = _misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)
-        if misfit is None:
+        reason = misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)
+        if reason is None:
             return kernel, config
-        declined[kernel.name] = misfit
+        declined[kernel.name] = reason
     return None
 
 
@@ -240,13 +241,21 @@ def _why_not(
     illegal = kernel.space(problem).why_not(record.config)
     if illegal is not None:
         return f"its config is not legal here: {illegal}"
-    return _misfit(kernel, problem, record.config, record.measurement.error, tolerance)
+    return misfit(kernel, problem, record.config, record.measurement.error, tolerance)
 
 
-def _misfit(
+def misfit(
     kernel: Kernel, problem: Problem, config: Config, error: float, tolerance: Tolerance
 ) -> str | None:
-    """Return why a kernel and Config do not fit the tolerance, or ``None``."""
+    """Return why a call does not run a kernel with this Config, or ``None``.
+
+    Args:
+        kernel: the Kernel.
+        problem: which it supports.
+        config: which is legal.
+        error: relative error, measured or expected; NaN fits no tolerance.
+        tolerance: of the call.
+    """
     if tolerance == "strict" and not kernel.strict(problem, config):
         return "its arithmetic is not strict"
     if tolerance == "deterministic" and not kernel.deterministic(problem, config):

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from hwkit.arms import Arm, Arms, may_win
+from hwkit import selection
+from hwkit.arms import Arm, Arms
 from hwkit.config import Config
 from hwkit.measure import Measurement
 from hwkit.op import Problem
 from hwkit.records import Database
 from hwkit.records.record import Record
 from hwkit.registry import registry
+from hwkit.settings import Settings
 from hwkit.strategies import Random
 from hwkit.testing import FakeBackend
 from hwkit.testing.fake import FakeDevice, FakeKernel
@@ -170,17 +172,17 @@ def test_nobody_is_left(problem: Problem, device: FakeDevice, database: Database
     assert found.choose() is None
 
 
-def test_may_win(problem: Problem, device: FakeDevice) -> None:
-    """Numbers are budgets, policies ask the kernel, NaN never wins."""
-    kernel, loose = (FakeKernel("gemm", device, value) for value in (False, True))
-    config = kernel.default(problem)
-    assert may_win(problem, kernel, config, 1e-6, None)
-    assert not may_win(problem, kernel, config, 1e-5, None)
-    assert may_win(problem, kernel, config, 1e-5, 1e-4)
-    assert not may_win(problem, kernel, config, math.nan, 1.0)
-    assert may_win(problem, kernel, config, 1e-7, "strict")
-    assert not may_win(problem, loose, config, 1e-7, "strict")
-    assert not may_win(problem, kernel, config, 1e-7, "deterministic")
+def test_what_a_call_would_not_run_is_no_incumbent(
+    problem: Problem, device: FakeDevice, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record whose workspace or error a call refuses does not fit a search either."""
+    found = arms(problem, device, database)
+    good = record(device, FakeKernel("gemm", device).default(problem), 1e-3)
+    assert found.fits(good)
+    assert not found.fits(replace(good, measurement=replace(good.measurement, error=1e-5)))
+    monkeypatch.setattr(FakeKernel, "workspace", lambda *_: 1000)
+    monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=999))
+    assert not found.fits(good)
 
 
 def test_tables_of_other_devices_reach_the_strategy(

@@ -43,6 +43,9 @@ def test_spec() -> None:
     """A Spec has a shape and a dtype, and prints as it is written."""
     assert repr(Spec((2, 3))) == "Spec((2, 3), 'float32')"
     assert Spec([4], "float64").dtype == np.dtype("f8")
+    with pytest.raises(DtypeError, match="dtype 'floating' is not known"):
+        Spec((2,), "floating")
+    assert Spec((2,), "bfloat16").dtype.name == pytest.importorskip("ml_dtypes").bfloat16.__name__
 
 
 def test_spec_of() -> None:

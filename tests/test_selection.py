@@ -14,7 +14,7 @@ from hwkit.backend import Fingerprint
 from hwkit.measure import Measurement
 from hwkit.ops.gemm import GEMM
 from hwkit.records import Match, Record
-from hwkit.selection import Selection, check_tolerance, select
+from hwkit.selection import Selection, check_tolerance, misfit, select
 from hwkit.settings import Settings
 
 DEVICE = ToyDevice(0)
@@ -172,6 +172,16 @@ def test_workspace_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         select(PROBLEM, DEVICE, [large], [])
     monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=1000))
     assert select(PROBLEM, DEVICE, [large, small], []).kernel is large
+
+
+def test_misfit() -> None:
+    """Numbers are budgets, policies ask the kernel, NaN never fits."""
+    kernel, loose, config = ToyKernel(), ToyKernel(strict=False), Config({"tile": 4})
+    for error, tolerance in ((1e-6, None), (1e-5, 1e-4), (1e-7, "strict")):
+        assert misfit(kernel, PROBLEM, config, error, tolerance) is None
+    for error, tolerance in ((1e-5, None), (float("nan"), 1.0), (1e-7, "deterministic")):
+        assert misfit(kernel, PROBLEM, config, error, tolerance) is not None
+    assert misfit(loose, PROBLEM, config, 1e-7, "strict") == "its arithmetic is not strict"
 
 
 def test_check_tolerance() -> None:
