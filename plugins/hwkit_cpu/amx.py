@@ -5,8 +5,8 @@ as float32, three give about 17 bits, one those of bfloat16; the ``tolerance`` o
 float16 is the sum of two: three products err by less than a thirtieth of the rounding of the
 result, four are exact. ``cython/amx_kernels.h`` has the method and its source.
 
-Where there is AVX512-BF16, bfloat16 is multiplied by its dot products in the same way. The speed of
-neither was measured by hwkit on hardware.
+Where there is AVX512-BF16, bfloat16, and float32 as one product, is multiplied by its dot products
+in the same way. The speed of neither was measured by hwkit on hardware.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import gemm_common, tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["BOUNDS", "NARROW", "TERMS", "TilesGemm", "TilesKernel", "kernels"]
+__all__ = ["BOUNDS", "NARROW", "SPLIT", "TERMS", "TilesGemm", "TilesKernel", "kernels"]
 
 SIDE = 32
 KC = (256, 512, 768, 1024, 1536, 2048)
@@ -37,14 +37,17 @@ cuts off most of the result, or a few terms cancel, up to twice as much."""
 TERMS = {6: 3, 4: 2, 3: 2, 1: 1}
 """Terms of each operand, by products of them."""
 
+SPLIT = (("float32", 6), ("float32", 3), ("float32", 1), ("float32", 1, True))
+"""Ways to multiply float32, as arguments of :class:`TilesKernel`."""
+
 NARROW = (("float16", 3), ("float16", 4), ("bfloat16", 1), ("bfloat16", 1, True))
-"""Ways to multiply what is stored narrow, as arguments of :class:`TilesKernel`."""
+"""The same for what is stored narrow."""
 
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
     ops = ("gemm", "matmul")
-    split = [TilesGemm(op, "float32", products) for op in ops for products in (6, 3, 1)]
+    split = [TilesGemm(op, *way) for op in ops for way in SPLIT]
     return [*split, *(NarrowTilesGemm(op, *way) for op in ops for way in NARROW)]
 
 
@@ -80,7 +83,10 @@ class TilesKernel(tiles.ProductKernel):
         self.dtype, self.products, self.pairs = dtype, products, pairs
         self.terms = TERMS[products]
         unit = "avx512" if pairs else "amx" if dtype == "bfloat16" else f"amx{products}"
-        self.prefix = unit if dtype == "float32" else f"{unit}_{dtype}"
+        if dtype == "float32":
+            self.prefix = "avx512bf16" if pairs else unit
+        else:
+            self.prefix = f"{unit}_{dtype}"
 
     def refusal(self, problem: Problem) -> str | None:
         """Return why the dtypes, the sizes or the processor do not fit, or ``None``."""

@@ -28,7 +28,7 @@ _USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    split = [TilesConv2d("float32", products) for products in (6, 3, 1)]
+    split = [TilesConv2d(*way) for way in amx.SPLIT]
     return [*split, *(NarrowTilesConv2d(*way) for way in amx.NARROW)]
 
 

@@ -237,17 +237,26 @@ def test_what_is_chosen_for_tiles() -> None:
 @needs_either
 @pytest.mark.parametrize("slow", [False, True])
 def test_pairs_are_chosen_where_they_are_fast(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    """bfloat16 without AMX takes pairs, but not on processors whose AMX is switched off."""
+    """bfloat16 without AMX takes pairs, and float32 where the tolerance admits it; but neither does
+    on processors whose AMX is switched off.
+    """
     monkeypatch.setattr(amx, "unavailable", lambda pairs: None if pairs else "no AMX")
     monkeypatch.setattr(amx, "slow_pairs", lambda: slow)
     device = registry().device("cpu:0")
+    square, layer = "m=256 n=256 k=256", "n=1 c=64 h=28 w=28 k=64 r=1 s=1"
     for text, name in (
-        ("gemm bfloat16 nn m=256 n=256 k=256", "gemm"),
-        ("conv2d bfloat16 nhwc n=1 c=64 h=28 w=28 k=64 r=3 s=3 pad=1", "conv2d"),
+        (f"gemm bfloat16 nn {square}", "avx512_bfloat16_gemm"),
+        (f"conv2d bfloat16 nhwc {layer}", "avx512_bfloat16_conv2d"),
+        (f"gemm float32 nn {square}", "avx512bf16_gemm"),
+        (f"conv2d float32 nchw {layer}", "avx512bf16_conv2d"),
     ):
         p = problem(text)
-        chosen = select(p, device, registry().kernels(device, name), [], None).kernel.name
-        assert (chosen == f"avx512_bfloat16_{name}") == (not slow)
+        kernels = registry().kernels(device, p.op.name)
+        plain = p.dtypes.input == "float32"
+        chosen = select(p, device, kernels, [], 1e-2 if plain else None).kernel.name
+        assert (chosen == name) == (not slow), chosen
+        if plain:
+            assert not select(p, device, kernels, [], 1e-5).kernel.name.startswith("avx512bf16")
 
 
 @pytest.mark.skipif(INFO["pairs"], reason="this process has pairs")
