@@ -106,7 +106,7 @@ cdef class Run:
         cdef char *result
         cdef int64_t row, x_row = 0, out_row = 0, reach
         cdef int i, status
-        if self.plan.run_apart == NULL or not (self.plan.x_apart or self.plan.out_apart):
+        if not (self.plan.x_apart or self.plan.out_apart):
             return NotImplemented
         result = _rows(out, &self.output, self.plan.out_apart, HWKIT_WRITEABLE, &out_row)
         if result == NULL:

@@ -43,7 +43,7 @@ struct hwkit_depthwise {
     const void *x, *packed, *bias, *residual;
     void *out;
     const void *zeros; /* k zeros */
-    int64_t pixel;     /* nhwc: elements from pixel to pixel of x; 0: they lie together */
+    int64_t pixel;     /* nhwc: elements from pixel to pixel of x, or of k / c copies of each */
 };
 
 /* Returns 0, or -1 if a task's scratch memory would be absurd (more than 1 GiB). */

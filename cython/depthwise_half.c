@@ -54,7 +54,7 @@ static void piece_of(const hwkit_depthwise *d, const hwkit_half_part *to, void *
     hwkit_depthwise piece = *d;
     piece.n = 1;
     piece.c = from.c1 - from.c0;
-    piece.k = to->c1 - to->c0;
+    piece.k = piece.pixel = to->c1 - to->c0;
     piece.h = from.y1 - from.y0;
     piece.p = to->y1 - to->y0;
     piece.top = from.y0 - y;

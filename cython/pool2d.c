@@ -169,7 +169,7 @@ static int plan_run_apart(const hwkit_plan *base, const void *const *operands, v
 
 static int plan_run(const hwkit_plan *base, const void *const *operands, void *out)
 {
-    return plan_run_apart(base, operands, out, 0, 0);
+    return plan_run_apart(base, operands, out, 0, ((const plan *)base)->d.c);
 }
 
 static void plan_destroy(hwkit_plan *base)

@@ -58,7 +58,7 @@ struct hwkit_pool {
     /* Of one call. */
     const void *x;
     void *out;
-    int64_t row; /* nhwc: elements from pixel to pixel of out; 0: c */
+    int64_t row; /* nhwc: elements from pixel to pixel of out */
 };
 
 /* Returns 0, or -1 if memory is out or a task's scratch memory would be absurd (more than 1 GiB). */

@@ -86,7 +86,7 @@ static void window_piece(const hwkit_pool *d, const hwkit_half_part *to, void *s
     float *x = wide_scratch(d, scratch);
     hwkit_pool piece = *d;
     piece.n = 1;
-    piece.c = to->c1 - to->c0;
+    piece.c = piece.row = to->c1 - to->c0;
     piece.h = from.y1 - from.y0;
     piece.p = to->y1 - to->y0;
     piece.top = from.y0 - y;

@@ -25,7 +25,7 @@ struct hwkit_plan {
     int (*run)(const hwkit_plan *plan, const void *const *operands, void *out);
     /* The same where rows along the last axis of the first operand and of the result begin `x_row`
      * and `out_row` elements apart: they are parts of wider arrays, of which nothing else is read or
-     * written. The flags say which of them may be; NULL: neither. */
+     * written. The flags say which of them may be; without either it is not called. */
     int (*run_apart)(const hwkit_plan *plan, const void *const *operands, void *out, int64_t x_row,
                      int64_t out_row);
     int x_apart, out_apart;
