@@ -64,11 +64,12 @@ def measure_ceilings(int threads=0):
     AMX a float32 product may be six of bfloat16, and one of float16 three: the larger rate counts.
 
     Args:
-        threads: how many; all that a kernel may use if 0.
+        threads: how many; all that a kernel may use if 0, but no more than there are CPUs: they
+            would reach no more, and each takes its share of the time.
     """
     cdef double single, double_, narrow, bandwidth
     if threads <= 0:
-        threads = hwkit_threads_max()
+        threads = min(hwkit_threads_max(), hwkit_cpus_available())
     with nogil:
         single = hwkit_probe_flops(0, threads)
         double_ = hwkit_probe_flops(1, threads)

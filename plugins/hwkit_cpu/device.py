@@ -73,8 +73,7 @@ class CpuDevice(Device):
         self.index = index
         self._module = module
         facts: dict[str, Any] = module.cpu_info()
-        self._threads: int = facts["threads"]
-        _say_fewer(self._threads)
+        _say_fewer(facts["threads"])
         machine = platform.machine().lower()
         self.arch = f"{_MACHINES.get(machine, machine)}-{facts['isa']}"
         self.fingerprint = Fingerprint(
@@ -118,9 +117,7 @@ class CpuDevice(Device):
 
     @cached_property
     def _ceilings(self) -> Mapping[str, float]:
-        # More threads than CPUs reach no more, and each takes its share of the probe's time.
-        threads = min(self._threads, len(os.sched_getaffinity(0)))
-        found: dict[str, float] = self._module.measure_ceilings(threads)
+        found: dict[str, float] = self._module.measure_ceilings()
         return found
 
 
