@@ -6,6 +6,7 @@
 #include "layout.h"
 #include "threads.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ typedef struct {
     int64_t strip_width;     /* merge: pixels of a padded row */
     int64_t group_bytes;     /* packed weights of a group */
     char *zeros;             /* what taps in the padding point to */
+    int64_t upper, lower;    /* direct: pixels before, and from, which rows of taps are left out */
     hwkit_operands operands; /* W is held packed */
 } plan;
 
@@ -224,6 +226,24 @@ typedef struct {
     int64_t segment, segments, skip, depth;
 } part;
 
+/* The segments of `d` that pixels [first, last] of an image need: rows of taps that lie above or below
+ * it for all of them are left out. */
+static part seen_by(const plan *p, const part *d, int64_t first, int64_t last)
+{
+    const hwkit_conv2d *c = &p->c;
+    part seen = *d;
+    if (last >= p->upper && first < p->lower)
+        return seen;
+    const int64_t across = p->segments / c->r, end = d->segment + d->segments;
+    const int64_t above = c->top - last / c->q * c->stride_y;
+    const int64_t below = c->top + c->h - first / c->q * c->stride_y;
+    const int64_t from = above > 0 ? hwkit_parts(above, c->dilation_y) * across : 0;
+    const int64_t to = below > 0 ? hwkit_parts(below, c->dilation_y) * across : 0;
+    seen.segment = hwkit_min(hwkit_max(from, d->segment), end);
+    seen.segments = hwkit_max(hwkit_min(to, end) - seen.segment, 0);
+    return seen;
+}
+
 static void direct_part(const job *x, const space *s, const part *d, const char *weights,
                         hwkit_tile *t, int64_t pixels, int64_t columns, char *out)
 {
@@ -231,7 +251,6 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
     const int rows = p->c.rows;
     const int64_t deep = d->segments * d->depth, at = d->segment * p->depth + d->skip;
     const int64_t column = t->column, row = t->row;
-    t->segments = d->segments;
     t->depth = p->c.pack_a ? deep : d->depth;
     t->skip = d->skip;
     int count;
@@ -246,17 +265,23 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
         t->columns = (int)hwkit_min(p->width, columns - j);
         const int vectors = (int)hwkit_parts(t->columns, p->kernels->vl);
         t->ldb = vectors * p->kernels->vl;
-        t->b = weights + (j * p->whole + at * t->ldb) * p->size;
+        const char *b = weights + (j * p->whole + at * t->ldb) * p->size;
         t->column = column + j;
         for (int64_t i = 0; i < pixels; i += count) {
             count = hwkit_tile_rows(pixels - i, rows);
+            t->b = b;
             t->c = out + (i * t->ldc + j) * p->size;
             t->row = row + i;
             if (p->c.pack_a) {
                 t->a = s->panels + i * deep * p->size;
                 p->table->by_panel[vectors - 1][count - 1](t);
             } else {
-                t->rows = s->rows + i * p->segments + d->segment * count;
+                const part seen = seen_by(p, d, row + i, row + i + count - 1);
+                if (!seen.segments && t->accumulate && !t->epilogue)
+                    continue;
+                t->rows = s->rows + i * p->segments + seen.segment * count;
+                t->segments = seen.segments;
+                t->b = b + (seen.segment - d->segment) * p->depth * t->ldb * p->size;
                 p->table->by_row[vectors - 1][count - 1](t);
             }
         }
@@ -515,6 +540,26 @@ static void *pack_whole(const plan *p, const void *w)
     return to;
 }
 
+/* Zero times what is not finite is NaN, in the padding too. */
+static int all_finite(const plan *p, const void *w)
+{
+    int good = 1;
+    for (int64_t i = 0; i < p->c.k * p->whole; i++)
+        good &= isfinite(p->c.is_double ? ((const double *)w)[i] : ((const float *)w)[i]);
+    return good;
+}
+
+/* Rows of taps in the padding are left out if their weights are finite. */
+static void set_borders(plan *p, const void *w)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t lowest = c->h + c->top - (c->r - 1) * c->dilation_y;
+    if (c->r == 1 || !all_finite(p, w))
+        return;
+    p->upper = hwkit_parts(c->top, c->stride_y) * c->q;
+    p->lower = lowest > 0 ? hwkit_parts(lowest, c->stride_y) * c->q : 0;
+}
+
 static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
 {
     const plan *old = (const plan *)base;
@@ -523,6 +568,8 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     if (!p)
         return NULL;
     *p = *old;
+    if (w)
+        set_borders(p, w);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
     if (hwkit_hold(&p->operands, &old->operands, constants, W) && p->zeros &&
         (!w || hwkit_keep(&p->operands, W, pack_whole(p, w), weights_bytes(p))))
@@ -546,6 +593,7 @@ static void set_sizes(plan *p)
     p->out_area = c->p * c->q;
     p->segments = c->merge ? c->r : c->r * c->s;
     p->depth = p->whole / p->segments;
+    p->lower = p->out_area;
     c->kc = hwkit_min(c->kc, p->whole);
     if (c->algorithm == HWKIT_CONV_DIRECT) {
         c->channels = hwkit_even(p->kg, c->channels, p->width);

@@ -102,7 +102,7 @@ def test_padding_wider_than_the_image(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_infinite_weights_meet_the_zeros_of_the_padding(layout: str) -> None:
-    """Zero times infinity is NaN at the border too, as in the reference."""
+    """Zero times infinity is NaN at the border too, as in the reference, packed or not."""
     p = problem(f"float32 {layout} n=1 c=4 h=6 w=5 k=6 r=3 s=3 pad=1 stride=1")
     x, w = p.random_operands(0)
     w = w.copy()
@@ -112,7 +112,10 @@ def test_infinite_weights_meet_the_zeros_of_the_padding(layout: str) -> None:
     for kernel in supporting(p):
         for config in candidates(kernel, p, random.Random(1), 4):
             out = np.empty(p.output.shape, np.float32)
-            kernel.build(p, config)(x, w, out=out)
+            run: Any = kernel.build(p, config)
+            run(x, w, out=out)
+            np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+            run.prepack({1: w})(x, out=out)
             np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
 
 
