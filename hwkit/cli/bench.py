@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["bench"]
 
 
+_MODEL = "hwkit bench MODEL"
+"""Where a context keeps the words of a command that times a network."""
+
+
 class _Bench(click.Command):
-    """``hwkit bench peers ...`` is ``hwkit bench ...``: there is nothing else to time but asv."""
+    """``hwkit bench peers ...`` is ``hwkit bench ...``; with a model it is another command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--asv" not in args and any(word.endswith(".onnx") for word in args):
+            # All options are that command's, those before the model as well.
+            ctx.meta[_MODEL] = args
+            args = []
         return super().parse_args(ctx, args[1:] if args[:1] == ["peers"] else args)
 
 
@@ -137,10 +145,12 @@ def bench(
     """  # fmt: skip
     if asv:
         return _asv(words)
-    if words and words[0].endswith(".onnx"):
+    if _MODEL in ctx.meta:
         from .bench_model import bench_model
 
-        code: int = bench_model.main([*words, *["--json"] * as_json], standalone_mode=False)
+        code: int = bench_model.main(
+            ctx.meta[_MODEL], prog_name="hwkit bench", standalone_mode=False
+        )
         return code
     if words:
         raise click.UsageError(f"'{words[0]}' is not expected here", ctx)

@@ -48,8 +48,6 @@ def run(
     as_json: bool,
 ) -> int:
     """Load an ONNX model, run it, and say what comes out and how long it takes."""
-    import numpy as np
-
     from ..graph import load
 
     start = time.perf_counter()
@@ -63,8 +61,7 @@ def run(
         found = loaded.run(given)
         times.append(time.perf_counter() - start)
     if save is not None:
-        keep: Any = np.savez
-        keep(save, **found)
+        _save(save, found)
     payload = _payload(loaded, found, first, times)
     if explain:
         payload["explain"] = loaded.explain()
@@ -103,6 +100,23 @@ def arrays_for(model: Model, inputs: tuple[str, ...]) -> dict[str, Any]:
                 f"input file '{file}' cannot be read ({error}): write it with numpy.save"
             ) from None
     return found
+
+
+def _save(path: str, outputs: dict[str, Any]) -> None:
+    """Write outputs by name.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
+    import numpy as np
+
+    savez: Any = np.savez
+    try:
+        savez(path, **outputs)
+    except OSError as error:
+        raise ArgumentError(
+            f"'{path}' cannot be written ({error.strerror}): choose another place with --save"
+        ) from None
 
 
 def _payload(

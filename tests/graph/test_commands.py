@@ -81,6 +81,24 @@ def test_run_takes_and_gives_files(path: Path, capsys: pytest.CaptureFixture[str
     assert "a run" in capsys.readouterr().out
 
 
+def test_outputs_that_cannot_be_written(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that is not there is the caller's mistake, and one sentence."""
+    assert main(["run", str(path), "--save", str(path.parent / "no" / "y.npz")]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written (No such file or directory)" in said
+    assert said.count("\n") == 1
+
+
+def test_options_before_a_model_are_its_own(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``hwkit bench --rounds 2 model.onnx`` is the same as with the model first."""
+    words = ("bench", "--rounds", "2", "--peers", "none")
+    assert "steps" in output_of(capsys, *words, str(path))
+    assert main(["bench", "--batch", "2", str(path)]) == 2
+    assert "no such option '--batch'" in capsys.readouterr().err
+    assert main(["bench", str(path), "--help"]) == 0
+    assert "Usage: hwkit bench [OPTIONS] MODEL" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("text", ["z=x.npy", "x", "x=missing.npy"])
 def test_run_says_what_is_wrong(path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown input, no file, a missing one: a sentence and the exit code of a mistake."""
