@@ -1,4 +1,4 @@
-"""Resize, Upsample and Pad.
+"""Resize and Upsample.
 
 Interpolation is a product with one small matrix an axis: a row for each new pixel, with the weights
 of the old ones.
@@ -19,46 +19,6 @@ from ..nodetype import Glue, NodeType, Spec2
 from .axes import axes_of
 
 __all__ = ["node_types"]
-
-_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
-
-
-def _pads(node: Node, rank: int) -> list[tuple[int, int]]:
-    known = node.known(1)
-    given = node.get("pads", None) or node.get("paddings", None) if known is None else known
-    pads = [int(p) for p in np.asarray([] if given is None else given).reshape(-1)]
-    axes = axes_of(node, rank, 3) if node.has(3) else tuple(range(rank))
-    if axes is None or len(pads) != 2 * len(axes):
-        raise ArgumentError(f"node {node} has {len(pads)} pads for an array of {rank} axes")
-    found = [(0, 0)] * rank
-    for i, axis in enumerate(axes):
-        found[axis] = (pads[i], pads[len(axes) + i])
-    return found
-
-
-def _pad_shape(node: Node, limit: int) -> list[Spec2]:
-    value = node.input(0)
-    pads = _pads(node, len(value.sizes))
-    shape = tuple(s + b + a for s, (b, a) in zip(value.sizes, pads, strict=True))
-    check_bytes(shape, value.kind.itemsize, limit, f"the result of node {node}")
-    return [(shape, value.kind)]
-
-
-def _pad(node: Node, x: Array, pads: Any = None, fill: Any = None, axes: Any = None) -> Any:
-    mode = _MODES.get(node.get("mode", "constant"))
-    if mode is None:
-        raise ArgumentError(f"node {node} pads by {node.get('mode', '')!r}: hwkit has {[*_MODES]}")
-    widths = _pads(node, x.ndim)
-    # Negative pads cut.
-    cut = tuple(
-        slice(max(-b, 0), s - max(-a, 0)) for s, (b, a) in zip(x.shape, widths, strict=True)
-    )
-    grow = [(max(b, 0), max(a, 0)) for b, a in widths]
-    if mode != "constant":
-        how: Any = mode
-        return np.pad(x[cut], grow, how)
-    value = node.get("value", 0.0) if fill is None else np.asarray(fill).reshape(-1)[0]
-    return np.pad(x[cut], grow, constant_values=np.asarray(value).astype(x.dtype))
 
 
 def _cubic(distance: Array, a: float) -> Array:
@@ -290,7 +250,6 @@ def _resize_into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Ca
 def node_types() -> list[NodeType]:
     """Return the node types of this module."""
     return [
-        Glue("Pad", function=_pad, static=(1, 3), shapes=_pad_shape),
         Glue(
             "Resize",
             "Upsample",

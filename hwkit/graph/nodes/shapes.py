@@ -65,20 +65,30 @@ def _blocks(node: Node, rank_of: Array) -> int:
 
 
 def _depth_to_space(node: Node, x: Array) -> Any:
-    b = _blocks(node, x)
-    n, c, h, w = x.shape
-    if node.get("mode", "DCR") == "DCR":
-        moved = x.reshape(n, b, b, c // b**2, h, w).transpose(0, 3, 4, 1, 5, 2)
-    else:
-        moved = x.reshape(n, c // b**2, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
+    """Channels become blocks of pixels; the layout pass may have put the channels last."""
+    b, last = _blocks(node, x), node.get("layout", "nchw") == "nhwc"
+    n, c, h, w = (x.shape[i] for i in ((0, 3, 1, 2) if last else range(4)))
+    sizes = (b, b, c // b**2) if node.get("mode", "DCR") == "DCR" else (c // b**2, b, b)
+    moved = x.reshape(n, h, w, *sizes) if last else x.reshape(n, *sizes, h, w)
+    rows, columns, depth = (0, 1, 2) if node.get("mode", "DCR") == "DCR" else (1, 2, 0)
+    if last:
+        moved = moved.transpose(0, 1, 3 + rows, 2, 3 + columns, 3 + depth)
+        return moved.reshape(n, h * b, w * b, c // b**2)
+    moved = moved.transpose(0, 1 + depth, 4, 1 + rows, 5, 1 + columns)
     return moved.reshape(n, c // b**2, h * b, w * b)
 
 
 def _space_to_depth(node: Node, x: Array) -> Any:
-    b = _blocks(node, x)
-    n, c, h, w = x.shape
-    order = (0, 1, 3, 5, 2, 4) if node.get("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
-    moved = x.reshape(n, c, h // b, b, w // b, b).transpose(order)
+    """Blocks of pixels become channels, from either layout."""
+    b, last = _blocks(node, x), node.get("layout", "nchw") == "nhwc"
+    n, c, h, w = (x.shape[i] for i in ((0, 3, 1, 2) if last else range(4)))
+    turned = node.get("mode", "DCR") == "CRD"
+    if last:
+        moved = x.reshape(n, h // b, b, w // b, b, c)
+        moved = moved.transpose((0, 1, 3, 5, 2, 4) if turned else (0, 1, 3, 2, 4, 5))
+        return moved.reshape(n, h // b, w // b, c * b * b)
+    moved = x.reshape(n, c, h // b, b, w // b, b)
+    moved = moved.transpose((0, 1, 3, 5, 2, 4) if turned else (0, 3, 5, 1, 2, 4))
     return moved.reshape(n, c * b * b, h // b, w // b)
 
 

@@ -29,6 +29,7 @@ _FOLLOW = (
     "Softplus", "Identity", "Dropout", "PRelu", "Erf", "Gelu",
 )  # fmt: skip
 _AXES = ("Concat", "Split", "LRN")
+_BLOCKS = ("DepthToSpace", "SpaceToDepth")
 _LAST = (0, 2, 3, 1)
 _FIRST = (0, 3, 1, 2)
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -150,6 +151,10 @@ def _follows(node: Node, twins: dict[Value, Value]) -> bool:
         return all(_spread(v) if v.data is not None else _small(v, outputs[0]) for v in others)
     if node.type in ("Resize", "Upsample"):
         return _scales(node)
+    if node.type in _BLOCKS:
+        return values[0].kind.name in _FLOATS
+    if node.type == "Pad":
+        return node.version >= 11 and not node.has(3) and node.input(1).data is not None
     if node.type not in _AXES:
         return False
     static = values[1:] if node.type == "Split" else []
@@ -177,7 +182,7 @@ def _follow(node: Node, twins: dict[Value, Value]) -> list[Node]:
     attributes = dict(node.attributes)
     made: list[Node] = []
     inputs: list[Value | None] = []
-    parameters = node.type in ("Clip", "Split", "Dropout", "Resize", "Upsample")
+    parameters = node.type in ("Clip", "Split", "Dropout", "Resize", "Upsample", "Pad")
     for index, value in enumerate(node.inputs):
         if value is None or (parameters and index > 0):
             inputs.append(_permuted(node, value))
@@ -187,6 +192,8 @@ def _follow(node: Node, twins: dict[Value, Value]) -> list[Node]:
             inputs.append(twins[value] if value in twins else _constant(node, value))
     if node.type == "Upsample" and len(attributes.get("scales") or ()) == 4:
         attributes["scales"] = [attributes["scales"][axis] for axis in _LAST]
+    if node.type in _BLOCKS:
+        attributes["layout"] = "nhwc"
     if node.type in _AXES:
         axis = int(attributes.get("axis", 1 if node.type in ("Concat", "LRN") else 0)) % 4
         # Axis 1 of the image is the last of its twin.
@@ -200,9 +207,12 @@ def _follow(node: Node, twins: dict[Value, Value]) -> list[Node]:
 
 
 def _permuted(node: Node, value: Value | None) -> Value | None:
-    """Return scales or sizes in the order of the twin's axes."""
-    if value is None or node.type not in ("Resize", "Upsample") or value.data is None:
+    """Return scales, sizes or pads in the order of the twin's axes."""
+    if value is None or node.type not in ("Resize", "Upsample", "Pad") or value.data is None:
         return value
+    if node.type == "Pad" and value.data.size == 8:
+        pads = value.data.reshape(2, 4)[:, list(_LAST)].reshape(-1)
+        return Value.constant(f"{value.name}:nhwc", np.ascontiguousarray(pads))
     if value.data.size != 4:
         return value
     return Value.constant(f"{value.name}:nhwc", value.data[list(_LAST)])
