@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array, writable_view
 from ..errors import ArgumentError, DtypeError
 from ..op import Dtypes, Problem, dtype_name
 
@@ -17,6 +18,7 @@ __all__ = [
     "check_shape",
     "common_dtype",
     "is_integer",
+    "out_view",
     "product_dtypes",
     "sum_dtype",
 ]
@@ -124,3 +126,21 @@ def check_integer_epilogue(problem: Problem) -> None:
                 f"activation {name!r} of {problem.op.name} needs a floating dtype, "
                 f"not {problem.dtypes}: choose relu or relu6, or none"
             )
+
+
+def out_view(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return a writable view of ``out``.
+
+    Raises:
+        ArgumentError: it has not this shape, or cannot be written.
+        DtypeError: a result of this dtype cannot be cast to its own.
+    """
+    view = writable_view(out)
+    if view.shape != shape:
+        raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
+    if not np.can_cast(dtype, view.dtype, "same_kind"):
+        raise DtypeError(
+            f"out has dtype {view.dtype.name}, to which a result of {dtype.name} "
+            "cannot be cast (same_kind)"
+        )
+    return view

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import host_view, like, writable_view
+from ..arrays import host_view, like
 from ..calls import plain_matrices
 from ..dispatch import call
-from ..errors import ArgumentError, DtypeError
+from ..errors import ArgumentError
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
-from .checks import check_rank, product_dtypes, sum_dtype
+from .checks import check_rank, out_view, product_dtypes, sum_dtype
 from .epilogue import compute_dtype, result_dtype
 from .gemm import GEMM
 
-__all__ = ["MATMUL", "Matmul", "matmul", "out_view", "result_shape", "stack_of"]
+__all__ = ["MATMUL", "Matmul", "matmul", "result_shape", "stack_of"]
 
 Array = np.ndarray[Any, Any]
 
@@ -271,21 +271,3 @@ def _depth_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
 
 def _batch_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     return f"b has shape {b}, whose leading sizes do not broadcast with those of a, of shape {a}"
-
-
-def out_view(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return a writable view of ``out``.
-
-    Raises:
-        ArgumentError: it has not this shape, or cannot be written.
-        DtypeError: a result of this dtype cannot be cast to its own.
-    """
-    view = writable_view(out)
-    if view.shape != shape:
-        raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
-    if not np.can_cast(dtype, view.dtype, "same_kind"):
-        raise DtypeError(
-            f"out has dtype {view.dtype.name}, to which a result of {dtype.name} "
-            "cannot be cast (same_kind)"
-        )
-    return view

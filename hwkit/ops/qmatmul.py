@@ -14,9 +14,9 @@ from ..errors import ArgumentError
 from ..op import Attribute, Operand, Problem, numpy_dtype
 from ..words import flag
 from . import quantised
-from .checks import check_rank, check_shape
+from .checks import check_rank, check_shape, out_view
 from .epilogue import Activation, epilogue_text
-from .matmul import Matmul, out_view, result_shape, stack_of
+from .matmul import Matmul, result_shape, stack_of
 from .parameters import Parameters
 
 __all__ = ["QMATMUL", "QMatmul", "qmatmul"]

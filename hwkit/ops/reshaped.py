@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, like, writable_view
+from ..arrays import Array, like
 from ..dispatch import call
-from ..errors import ArgumentError
 from ..op import Op
+from .checks import out_view
 
 __all__ = ["call_reshaped"]
 
@@ -30,7 +30,7 @@ def call_reshaped(
 
     Args:
         op: what to compute.
-        operands: of the shapes that the Op takes.
+        operands: of the shapes that the Op takes; the result has the dtype of the first.
         arguments: as of :func:`hwkit.dispatch.call`.
         sizes: shape of the Op's result.
         shape: shape that the user sees.
@@ -41,10 +41,11 @@ def call_reshaped(
 
     Raises:
         ArgumentError: ``out`` has another shape.
+        DtypeError: it has a dtype to which the result cannot be cast.
     """
-    view = None if out is None else writable_view(out)
-    if view is not None and view.shape != shape:
-        raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
+    first = operands[0]
+    assert first is not None
+    view = None if out is None else out_view(out, shape, first.dtype)
     # A reshape that copies would lose the result; it goes there in a second step instead.
     into = view.reshape(sizes) if view is not None and view.flags.c_contiguous else None
     y = call(op, tuple(operands), arguments, into, device, tolerance).reshape(shape)

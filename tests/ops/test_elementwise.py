@@ -94,3 +94,13 @@ def test_mistakes_are_one_sentence() -> None:
         ELEMENTWISE.problem(x)
     with pytest.raises(ArgumentError, match=r"other has shape .*as x has \(b, n, c, l\)"):
         ELEMENTWISE.problem(Spec((1, 2, 3, 1)), Spec((1, 2, 3, 1)))
+
+
+def test_out_of_another_kind_is_refused() -> None:
+    """An ``out`` of integers is a DtypeError in any layout, before anything is computed."""
+    x = np.ones((4, 6), np.float32)
+    for out in (np.zeros((4, 6), np.int32), np.zeros((6, 4), np.int32).T):
+        with pytest.raises(DtypeError, match="out has dtype int32, to which a result of float32"):
+            hwkit.ops.elementwise(x, activation="relu", out=out)
+        with pytest.raises(DtypeError, match="out has dtype int32, to which a result of float32"):
+            hwkit.ops.transpose(x, out=out.T)
