@@ -18,6 +18,31 @@ static int64_t item_size(const hwkit_depthwise *d)
     return d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
 }
 
+int hwkit_depthwise_by_vectors(const hwkit_depthwise *d)
+{
+    return d->nhwc || d->transpose;
+}
+
+hwkit_depthwise hwkit_depthwise_part(const hwkit_depthwise *d, int64_t p0, int64_t p1, int64_t k0,
+                                     int64_t k1, int64_t *y)
+{
+    const int64_t first = p0 * d->sy - d->top;
+    const int64_t behind = first + (p1 - p0 - 1) * d->sy + (d->r - 1) * d->dy + 1;
+    const int64_t from = first < 0 ? 0 : hwkit_min(first, d->h);
+    const int64_t to = hwkit_max(hwkit_min(behind, d->h), from);
+    hwkit_depthwise part = *d;
+    part.n = 1;
+    part.c = (k1 - k0) / (d->k / d->c);
+    part.k = part.pixel = k1 - k0;
+    part.h = to - from;
+    part.p = p1 - p0;
+    part.top = from - first;
+    part.packed = (const char *)d->packed + k0 * d->r * d->s * item_size(d);
+    part.bias = d->bias ? (const char *)d->bias + k0 * item_size(d) : NULL;
+    *y = from;
+    return part;
+}
+
 /* Room for wide pieces behind what the kernel needs. */
 static int prepare_half(hwkit_depthwise *d)
 {
@@ -43,11 +68,11 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     d->lo = d->act.kind == HWKIT_CLAMP ? d->act.lo : -INFINITY;
     d->hi = d->act.kind == HWKIT_CLAMP ? d->act.hi : INFINITY;
     d->block = d->block < 1 ? 1 : d->block > d->k ? d->k : d->block;
-    if (d->half && d->is_double)
+    if ((d->half && d->is_double) || (d->transpose && (d->nhwc || d->k != d->c)))
         return -1;
     if (d->half) /* a piece has all outputs of its channels */
         d->block = hwkit_parts(d->block, d->k / d->c) * (d->k / d->c);
-    if (d->nhwc && d->block < d->k) /* whole vectors */
+    if (hwkit_depthwise_by_vectors(d) && d->block < d->k) /* whole vectors */
         d->block = hwkit_parts(d->block, vl) * vl;
     /* Sizes can be anything below 2**63, so the bound is checked in floating point first. */
     double reach = (double)(d->rows - 1) * (double)d->sy + (double)(d->r - 1) * (double)d->dy + 1;
@@ -64,6 +89,18 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         d->scratch_bytes = d->pointer_bytes + (size_t)spread * item;
         return prepare_half(d);
     }
+    if (d->transpose) {
+        const double pointers = (double)d->r * ((double)d->s * 8 + 16) * sizeof(void *) + 64;
+        const double room = hwkit_depthwise_transposed_prepare(d);
+        if (pointers + room > (double)MOST_SCRATCH)
+            return -1;
+        d->fn = hwkit_depthwise_transposed;
+        d->nhwc_fn = kernels->depthwise->nhwc;
+        d->turn = kernels->gemm->transpose;
+        d->pointer_bytes = (size_t)pointers / 64 * 64;
+        d->scratch_bytes = d->pointer_bytes + (size_t)room;
+        return prepare_half(d);
+    }
     double phase = (double)((hwkit_parts(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
     if ((phase + 1) * (double)d->sx * reach * (double)item > (double)MOST_SCRATCH)
         return -1;
@@ -75,14 +112,15 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
 
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d)
 {
-    return (d->nhwc ? hwkit_parts(d->k, d->vl) * d->vl : d->k) * d->r * d->s * item_size(d);
+    const int64_t k = hwkit_depthwise_by_vectors(d) ? hwkit_parts(d->k, d->vl) * d->vl : d->k;
+    return k * d->r * d->s * item_size(d);
 }
 
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
 {
     const int64_t taps = d->r * d->s, vl = d->vl;
     const size_t bytes = (size_t)hwkit_depthwise_packed_bytes(d);
-    if (!d->nhwc) {
+    if (!hwkit_depthwise_by_vectors(d)) {
         memcpy(packed, w, bytes);
         return;
     }
@@ -186,7 +224,7 @@ static int plan_run_apart(const hwkit_plan *base, const void *const *operands, v
     hwkit_bind(&self->operands, KINDS, operands, all);
     if (d.half && !widen_constants(self, all))
         return HWKIT_NO_MEMORY;
-    if (d.nhwc && !self->operands.held[W]) {
+    if (hwkit_depthwise_by_vectors(&d) && !self->operands.held[W]) {
         void *packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, hwkit_depthwise_packed_bytes(&d));
         if (!packed)
             return HWKIT_NO_MEMORY;

@@ -24,6 +24,7 @@ struct hwkit_depthwise {
     int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left;
     int nhwc, is_double;
     hwkit_half half; /* how x, residual and out are stored, unless as they are computed */
+    int transpose;   /* nchw, k == c: by the kernel for nhwc, piece by piece */
     hwkit_activation act;
     /* Tunables: output pixels (nhwc) or rows (nchw) that are computed together, output rows and
      * channels of a task, most threads. */
@@ -32,6 +33,10 @@ struct hwkit_depthwise {
     int threads;
     /* Found by hwkit_depthwise_prepare. */
     hwkit_depthwise_fn fn;
+    hwkit_depthwise_fn nhwc_fn; /* transpose: of a piece */
+    void (*turn)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
+                 int64_t count);
+    int64_t turned_rows;
     int64_t vl;           /* elements of a vector */
     double lo, hi;        /* bounds of the result, infinite but for HWKIT_CLAMP */
     int64_t phase;        /* nchw: length of one phase of a strip row */
@@ -53,6 +58,19 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d);
  * [k in vectors][tap][vector], zeros behind the last channel; as they are for nchw. */
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d);
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed);
+
+/* Whether weights are packed in vectors of channels, so that tasks and pieces begin with one. */
+int hwkit_depthwise_by_vectors(const hwkit_depthwise *d);
+
+/* Output rows [p0, p1) and channels [k0, k1), whole vectors where it is by vectors, as an image of its
+ * own that begins at row *y of the image; its operands but weights and bias are left to the caller. */
+hwkit_depthwise hwkit_depthwise_part(const hwkit_depthwise *d, int64_t p0, int64_t p1, int64_t k0,
+                                     int64_t k1, int64_t *y);
+
+/* What `transpose` runs, and its scratch memory, found by prepare after what nhwc needs. */
+void hwkit_depthwise_transposed(const hwkit_depthwise *d, int64_t image, int64_t p0, int64_t p1,
+                                int64_t k0, int64_t k1, void *scratch);
+double hwkit_depthwise_transposed_prepare(hwkit_depthwise *d);
 
 /* A task of a plan whose operands are stored narrow, and what prepare finds for it. */
 void hwkit_depthwise_half_task(const hwkit_depthwise *d, int64_t image, int64_t p0, int64_t p1,

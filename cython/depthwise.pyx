@@ -1,7 +1,7 @@
 cdef extern from "depthwise.h" nogil:
     ctypedef struct hwkit_depthwise:
         int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left
-        int nhwc, is_double
+        int nhwc, is_double, transpose
         hwkit_half half
         hwkit_activation act
         int wide
@@ -14,7 +14,8 @@ cdef extern from "depthwise.h" nogil:
 def depthwise(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w, int64_t k, int64_t r,
               int64_t s, int64_t p, int64_t q, stride, dilation, int64_t top, int64_t left,
               bint nhwc, bint is_double=False, bint bias=False, bint residual=False,
-              activation=None, int wide, int64_t rows, int64_t block, int threads=1):
+              activation=None, int wide, int64_t rows, int64_t block, bint transpose=False,
+              int threads=1):
     """Return the Run of a depthwise convolution; ``operands`` and ``output`` are (shape, dtype)."""
     cdef hwkit_depthwise d
     d.n, d.c, d.h, d.w, d.k, d.r, d.s, d.p, d.q = n, c, h, w, k, r, s, p, q
@@ -23,10 +24,13 @@ def depthwise(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w, i
     d.top, d.left, d.nhwc, d.is_double = top, left, nhwc, is_double
     if min(n, c, h, w, k, r, s, p, q, d.sy, d.sx, d.dy, d.dx, wide, rows, block, threads) < 1:
         raise ValueError("sizes, strides, dilations, blocks and threads must be at least 1")
+    if transpose and (nhwc or k != c):
+        raise ValueError("transpose is for nchw, with as many output channels as input channels")
     if k % c or top < 0 or left < 0:
         raise ValueError("output channels must be a multiple of input channels, padding not below 0")
     d.act = read_activation(activation)
     d.wide, d.rows, d.block, d.threads, d.half = wide, rows, block, threads, half_of(output[1])
+    d.transpose = transpose
     if hwkit_depthwise_prepare(&d):
         raise MemoryError("a task would need more than 1 GiB of scratch memory")
     return make_run(hwkit_depthwise_plan(&d, bias, residual), operands, output)

@@ -26,7 +26,7 @@ void hwkit_depthwise_half_prepare(hwkit_depthwise *d)
 {
     const int64_t times = d->k / d->c;
     int64_t channels = d->block, rows = d->rows;
-    if (!d->nhwc) {
+    if (!hwkit_depthwise_by_vectors(d)) {
         while (channels > times && !fits(d, rows, channels))
             channels = (channels / times + 1) / 2 * times;
     } else if (times == 1) {
@@ -44,22 +44,12 @@ void hwkit_depthwise_half_prepare(hwkit_depthwise *d)
 
 static void piece_of(const hwkit_depthwise *d, const hwkit_half_part *to, void *scratch)
 {
-    const int64_t times = d->k / d->c, y = to->y0 * d->sy - d->top;
-    const int64_t behind = y + (to->y1 - to->y0 - 1) * d->sy + (d->r - 1) * d->dy + 1;
+    const int64_t times = d->k / d->c;
     hwkit_half_part from = *to;
-    from.y0 = y < 0 ? 0 : y > d->h ? d->h : y;
-    from.y1 = behind > d->h ? d->h : behind < from.y0 ? from.y0 : behind;
+    hwkit_depthwise piece = hwkit_depthwise_part(d, to->y0, to->y1, to->c0, to->c1, &from.y0);
+    from.y1 = from.y0 + piece.h;
     from.c0 = to->c0 / times;
     from.c1 = to->c1 / times;
-    hwkit_depthwise piece = *d;
-    piece.n = 1;
-    piece.c = from.c1 - from.c0;
-    piece.k = piece.pixel = to->c1 - to->c0;
-    piece.h = from.y1 - from.y0;
-    piece.p = to->y1 - to->y0;
-    piece.top = from.y0 - y;
-    piece.packed = (const float *)d->packed + to->c0 * d->r * d->s;
-    piece.bias = d->bias ? (const float *)d->bias + to->c0 : NULL;
     float *x = (float *)((char *)scratch + (d->scratch_bytes - d->wide_bytes));
     float *out = x + piece.c * piece.h * d->w, *residual = out + piece.k * piece.p * d->q;
     const hwkit_half_images in = {d->half, d->nhwc, d->c, d->h, d->w};

@@ -163,6 +163,7 @@ static int test_depthwise(void)
                          .dx = g.dx, .top = g.top, .left = g.left, .nhwc = rand() % 2,
                          .act = {rand() % 2 ? HWKIT_CLAMP : 0, -0.25, 0.75}, .wide = (int)upto(7),
                          .rows = upto(30), .block = upto(300), .threads = (int)upto(3)};
+    d.transpose = !d.nhwc && d.k == d.c && rand() % 2;
     hwkit_depthwise narrow = d;
     example e = {.type = rand() % 2 ? HWKIT_HALF_F16 : HWKIT_HALF_BF16};
     const int64_t n = d.n * d.k * d.p * d.q;

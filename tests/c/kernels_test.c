@@ -276,6 +276,7 @@ static int test_depthwise(void)
         .sy = g.stride_y, .sx = g.stride_x, .dy = g.dilation_y, .dx = g.dilation_x, .top = g.top,
         .left = g.left, .nhwc = g.nhwc, .is_double = g.is_double, .act = g.act,
         .wide = (int)upto(7), .rows = upto(9), .block = upto(50), .threads = g.threads};
+    d.transpose = !d.nhwc && d.k == d.c && rand() % 2;
     int good = hwkit_depthwise_prepare(&d) == 0 &&
                right("depthwise", hwkit_depthwise_plan(&d, g.has_bias, g.has_residual), count,
                      operands, n, g.is_double, want);
