@@ -30,6 +30,22 @@ static void *counts_as_reals(const hwkit_pool *d, int64_t length)
     return counts;
 }
 
+hwkit_pool hwkit_pool_piece(const hwkit_pool *d, int64_t p0, int64_t p1, int64_t channels, int64_t *y)
+{
+    const int64_t first = p0 * d->sy - d->top;
+    const int64_t behind = first + (p1 - p0 - 1) * d->sy + (d->r - 1) * d->dy + 1;
+    const int64_t from = first < 0 ? 0 : hwkit_min(first, d->h);
+    hwkit_pool piece = *d;
+    piece.n = 1;
+    piece.c = piece.row = channels;
+    piece.h = hwkit_max(hwkit_min(behind, d->h), from) - from;
+    piece.p = p1 - p0;
+    piece.top = from - first;
+    piece.count_y = d->mean ? d->count_y + p0 : NULL;
+    *y = from;
+    return piece;
+}
+
 /* Room for wide pieces behind what the kernel needs. */
 static int prepare_half(hwkit_pool *d)
 {
@@ -45,7 +61,7 @@ static int prepare_half(hwkit_pool *d)
 int hwkit_pool_prepare(hwkit_pool *d)
 {
     const hwkit_isa *isa = hwkit_isa_get();
-    if (d->half && d->is_double)
+    if ((d->half && d->is_double) || (d->transpose && (d->nhwc || d->global)))
         return -1;
     size_t item = d->is_double ? sizeof(double) : sizeof(float);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
@@ -61,6 +77,16 @@ int hwkit_pool_prepare(hwkit_pool *d)
     d->rows = d->rows < 1 ? 1 : d->rows > d->p ? d->p : d->rows;
     if (d->nhwc) {
         d->fn = kernels->pool->nhwc;
+        return prepare_half(d);
+    }
+    if (d->transpose) {
+        const double room = hwkit_pool_transposed_prepare(d);
+        if (room > (double)MOST_SCRATCH)
+            return -1;
+        d->fn = hwkit_pool_transposed;
+        d->nhwc_fn = kernels->pool->nhwc;
+        d->turn = kernels->gemm->transpose;
+        d->scratch_bytes = (size_t)room;
         return prepare_half(d);
     }
     int64_t across = hwkit_parts(d->q, vl) * vl;

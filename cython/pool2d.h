@@ -41,6 +41,7 @@ struct hwkit_pool {
     int64_t n, c, h, w, r, s, p, q, sy, sx, dy, dx, top, left;
     int nhwc, is_double, mean, global; /* global: over the whole image; only n, c, h, w count */
     hwkit_half half;                   /* how x and out are stored, unless as they are computed */
+    int transpose;                     /* nchw, windows: by the kernel for nhwc, piece by piece */
     /* Elements of each window that count, rows and columns apart, at least 1; p and q of them. */
     const int64_t *count_y, *count_x;
     /* Tunables: output rows and channels of a task, most threads. */
@@ -49,6 +50,10 @@ struct hwkit_pool {
     /* Found by hwkit_pool_prepare. */
     hwkit_pool_fn fn;
     hwkit_pool_global_fn global_fn;
+    hwkit_pool_fn nhwc_fn; /* transpose: of a piece */
+    void (*turn)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
+                 int64_t count);
+    int64_t turned_rows;
     const void *counts; /* nchw: count_x as floats, filled up with ones to whole vectors */
     int64_t phase;      /* nchw: length of one phase of a line; small: of a whole line */
     int64_t lines;      /* small: lines that are kept at a time */
@@ -63,6 +68,15 @@ struct hwkit_pool {
 
 /* Returns 0, or -1 if memory is out or a task's scratch memory would be absurd (more than 1 GiB). */
 int hwkit_pool_prepare(hwkit_pool *d);
+
+/* Output rows [p0, p1) of some channels as an image of its own, which begins at row *y of the image; x
+ * and out are left to the caller. */
+hwkit_pool hwkit_pool_piece(const hwkit_pool *d, int64_t p0, int64_t p1, int64_t channels, int64_t *y);
+
+/* What `transpose` runs, and the bytes of scratch memory that it needs, found by prepare. */
+void hwkit_pool_transposed(const hwkit_pool *d, int64_t image, int64_t p0, int64_t p1, int64_t c0,
+                           int64_t c1, void *scratch);
+double hwkit_pool_transposed_prepare(hwkit_pool *d);
 
 /* Free what prepare allocated. */
 void hwkit_pool_release(hwkit_pool *d);

@@ -3,7 +3,7 @@ from libc.string cimport memset
 cdef extern from "pool2d.h" nogil:
     ctypedef struct hwkit_pool:
         int64_t n, c, h, w, r, s, p, q, sy, sx, dy, dx, top, left
-        int nhwc, is_double, mean
+        int nhwc, is_double, mean, transpose
         int whole "global"
         hwkit_half half
         const int64_t *count_y
@@ -23,7 +23,8 @@ cdef const int64_t *_counts(array, int64_t size) except NULL:
 
 def pool(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w, int64_t r, int64_t s,
          int64_t p, int64_t q, stride, dilation, int64_t top, int64_t left, bint nhwc, bint mean,
-         bint is_double=False, counts=None, int64_t rows, int64_t block, int threads=1):
+         bint is_double=False, counts=None, int64_t rows, int64_t block, bint transpose=False,
+         int threads=1):
     """Return the Run of a pooling; ``operands`` and ``output`` are (shape, dtype).
 
     Args:
@@ -39,7 +40,10 @@ def pool(operands, output, *, int64_t n, int64_t c, int64_t h, int64_t w, int64_
         raise ValueError("sizes, strides, dilations, blocks and threads must be at least 1")
     if top < 0 or left < 0:
         raise ValueError("padding must not be below 0")
+    if transpose and nhwc:
+        raise ValueError("transpose is for nchw")
     d.rows, d.block, d.threads, d.half = rows, block, threads, half_of(output[1])
+    d.transpose = transpose
     if mean:
         d.count_y, d.count_x = _counts(counts[0], p), _counts(counts[1], q)
     return make_run(hwkit_pool_plan(&d), operands, output)

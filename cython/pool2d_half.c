@@ -78,19 +78,10 @@ static float *wide_scratch(const hwkit_pool *d, void *scratch)
 
 static void window_piece(const hwkit_pool *d, const hwkit_half_part *to, void *scratch)
 {
-    const int64_t y = to->y0 * d->sy - d->top;
-    const int64_t behind = y + (to->y1 - to->y0 - 1) * d->sy + (d->r - 1) * d->dy + 1;
     hwkit_half_part from = *to;
-    from.y0 = y < 0 ? 0 : y > d->h ? d->h : y;
-    from.y1 = behind > d->h ? d->h : behind < from.y0 ? from.y0 : behind;
+    hwkit_pool piece = hwkit_pool_piece(d, to->y0, to->y1, to->c1 - to->c0, &from.y0);
+    from.y1 = from.y0 + piece.h;
     float *x = wide_scratch(d, scratch);
-    hwkit_pool piece = *d;
-    piece.n = 1;
-    piece.c = piece.row = to->c1 - to->c0;
-    piece.h = from.y1 - from.y0;
-    piece.p = to->y1 - to->y0;
-    piece.top = from.y0 - y;
-    piece.count_y = d->mean ? d->count_y + to->y0 : NULL;
     piece.x = x;
     piece.out = x + piece.c * piece.h * d->w;
     hwkit_half_widen_part(&(hwkit_half_images){d->half, d->nhwc, d->c, d->h, d->w}, d->x, &from, x);

@@ -137,6 +137,7 @@ static int test_pool(void)
                     .nhwc = rand() % 2, .mean = rand() % 2, .global = rand() % 3 == 0,
                     .count_y = count_y, .count_x = count_x, .rows = upto(30), .block = upto(300),
                     .threads = (int)upto(3)};
+    d.transpose = !d.nhwc && !d.global && rand() % 2;
     if (d.global && rand() % 4 == 0) { /* planes of several parts */
         d.c = upto(5);
         d.h = upto(150);

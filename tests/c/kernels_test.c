@@ -463,6 +463,7 @@ static int test_pool(void)
         .left = g.left, .nhwc = g.nhwc, .is_double = g.is_double, .mean = rand() % 2,
         .global = rand() % 4 == 0, .count_y = count_y, .count_x = count_x, .rows = upto(9),
         .block = upto(40), .threads = g.threads};
+    d.transpose = !d.nhwc && !d.global && rand() % 2;
     if (d.global) {
         d.r = d.h, d.s = d.w, d.p = d.q = d.sy = d.sx = d.dy = d.dx = 1;
         d.top = d.left = 0;
