@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common import DEVICES, PROBLEMS, Ready, make_plan
+from .common import DEVICES, PROBLEMS, ready
 
 
 class _Calls:
@@ -12,7 +12,7 @@ class _Calls:
     warmup_time = 0.1
 
     def setup(self, device: str, problem: str, config: str) -> None:
-        self.call = Ready(make_plan(problem, device, config))
+        self.call = ready(problem, device, config)
 
     def time_call(self, device: str, problem: str, config: str) -> None:
         self.call()

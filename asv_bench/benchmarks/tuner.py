@@ -5,8 +5,14 @@ from __future__ import annotations
 import random
 import tempfile
 import warnings
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hwkit import Space
 
 COUNTS = [100, 1_000, 10_000]
 STRATEGIES = ["random", "evolutionary"]
@@ -32,6 +38,21 @@ def _records(count: int) -> list[Any]:
         )
         for number in range(count)
     ]
+
+
+@cache
+def _opened(path: Path) -> Any:
+    """Return the Database of a file, open and in use."""
+    from hwkit.records import Database
+
+    return Database(path)
+
+
+@cache
+def _new() -> tuple[Any, Iterator[Any], tempfile.TemporaryDirectory[str]]:
+    """Return an empty Database, records for it, and its folder, which goes with the process."""
+    folder = tempfile.TemporaryDirectory()
+    return _opened(Path(folder.name) / "tuning.db"), iter(_records(20_000)), folder
 
 
 class Database:
@@ -61,11 +82,7 @@ class Database:
         self.known = parse_problem(record.problem)
         self.unknown = parse_problem("gemm float32 nn m=1000 n=999 k=255")
         self.open = Database
-        self.database = Database(self.path)
-        self.number = 0
-
-    def teardown(self, folder: str, count: int) -> None:
-        self.database.close()
+        self.database = _opened(self.path)
 
     def time_first_candidate_of_a_known_problem(self, folder: str, count: int) -> None:
         next(iter(self.database.candidates(self.known, self.arch, self.fingerprint)))
@@ -83,15 +100,7 @@ class Writing:
     """One trial as one committed row."""
 
     def setup(self) -> None:
-        from hwkit.records import Database
-
-        self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(Path(self.folder.name) / "tuning.db")
-        self.records = iter(_records(20_000))
-
-    def teardown(self) -> None:
-        self.database.close()
-        self.folder.cleanup()
+        self.database, self.records, _ = _new()
 
     def time_add(self) -> None:
         self.database.add(next(self.records))
@@ -141,25 +150,34 @@ class Search:
         return float(found[2])
 
 
+def _make_space() -> Space:
+    from hwkit import Space
+
+    values = {
+        "mr": (2, 4, 6, 8), "nr": (8, 16, 24, 32), "kc": tuple(range(32, 512, 16)),
+        "mc": tuple(range(24, 240, 24)), "nc": tuple(range(64, 1024, 64)), "unroll": (1, 2, 4),
+    }  # fmt: skip
+    registers = (lambda mr, nr: mr * nr <= 96, "accumulators fit the registers")
+    block = (lambda kc, mc: 4 * kc * mc <= 2**18, "the block of a fits the cache")
+    return Space(values, [registers, block])
+
+
+@cache
+def _space() -> Space:
+    """Return a space that has answered questions before."""
+    return _make_space()
+
+
 class Spaces:
     """A space of a hundred thousand combinations with two constraints."""
 
     def setup(self) -> None:
-        from hwkit import Space
-
-        values = {
-            "mr": (2, 4, 6, 8), "nr": (8, 16, 24, 32), "kc": tuple(range(32, 512, 16)),
-            "mc": tuple(range(24, 240, 24)), "nc": tuple(range(64, 1024, 64)), "unroll": (1, 2, 4),
-        }  # fmt: skip
-        fits = (lambda mr, nr: mr * nr <= 96, "accumulators fit the registers")
-        cache = (lambda kc, mc: 4 * kc * mc <= 2**18, "the block of a fits the cache")
-        self.make = lambda: Space(values, [fits, cache])
-        self.space = self.make()
+        self.space = _space()
         self.rng = random.Random(0)
         self.config = self.space.sample(self.rng)
 
     def time_size(self) -> None:
-        _ = self.make().size
+        _ = _make_space().size
 
     def time_sample(self) -> None:
         self.space.sample(self.rng)
