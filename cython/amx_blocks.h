@@ -1,8 +1,8 @@
 /* What products of matrices and convolutions by tiles share: operands in panels, and blocks of C that
  * never differ in kind from what plain float32 gives.
  *
- * Splitting float32 fails for values beyond bfloat16 and loses bits near the least normal number, and products
- * of tiles take denormal numbers for zeros. So each panel knows its range: one that does not suit is
+ * Splitting float32 fails for values beyond bfloat16 and loses bits near the least normal number, and
+ * products of tiles take denormal numbers for zeros. So each panel knows its range: one that does not suit is
  * kept as float32, and a block of C whose operands do not suit each other is computed by the kernels
  * of float32, from the kept values or from the terms added up again. */
 #ifndef HWKIT_AMX_BLOCKS_H

@@ -51,6 +51,11 @@ typedef struct {
     _Atomic int failed;
 } job;
 
+static int64_t element(const plan *p)
+{
+    return hwkit_amx_element(&p->weights.maker);
+}
+
 static int64_t term_bytes(const plan *p)
 {
     return p->pixels * PIXEL;
@@ -73,7 +78,7 @@ static void order_chunk(void *ctx, int64_t k)
 {
     const job *x = ctx;
     const plan *p = x->p;
-    const int64_t size = hwkit_amx_element(&p->weights.maker);
+    const int64_t size = element(p);
     char *to = x->order + k * p->steps * SIDE * size;
     memset(to, 0, (size_t)(p->steps * SIDE * size));
     for (int64_t tap = 0; tap < p->taps; tap++, to += p->blocks * SIDE * size)
@@ -89,7 +94,7 @@ static int in_order(const plan *p)
 
 static int64_t order_bytes(const plan *p)
 {
-    return in_order(p) ? 0 : hwkit_round_up(p->c.k * p->steps * SIDE * hwkit_amx_element(&p->weights.maker), LINE);
+    return in_order(p) ? 0 : hwkit_round_up(p->c.k * p->steps * SIDE * element(p), LINE);
 }
 
 static int pack(job *x)
@@ -160,7 +165,7 @@ static void fill_row(job *x, char *to, const char *image, int64_t y, int64_t px)
     for (int64_t j = j0, count; j < j1; j += count) {
         count = hwkit_min(SIDE, j1 - j);
         const hwkit_amx_maker *m = &p->weights.maker;
-        const void *from = image + (y * c->w + j * c->stride_x - ahead) * c->c * hwkit_amx_element(&p->weights.maker);
+        const void *from = image + (y * c->w + j * c->stride_x - ahead) * c->c * element(p);
         const int64_t term = term_bytes(p), step = m->terms * term;
         const hwkit_amx_a_fn split = m->half ? m->tiles->take_a[m->half]
                                              : m->tiles->split_a[m->terms - 1];
@@ -173,10 +178,11 @@ static void fill_chunk(void *ctx, int64_t row)
     job *x = ctx;
     const plan *p = x->p;
     const hwkit_conv2d *c = &p->c;
-    const char *image = x->x + row / p->high * c->h * c->w * c->c * hwkit_amx_element(&p->weights.maker);
+    const char *image = x->x + row / p->high * c->h * c->w * c->c * element(p);
     for (int64_t phase = 0; phase < p->phases; phase++) {
         const int64_t y = row % p->high * c->stride_y + phase / c->stride_x - c->top;
-        char *to = x->planes + phase * p->blocks * p->weights.maker.terms * term_bytes(p) + row * p->wide * PIXEL;
+        char *to = x->planes + row * p->wide * PIXEL +
+                   phase * p->blocks * p->weights.maker.terms * term_bytes(p);
         if (p->used[phase])
             fill_row(x, to, image, y, phase % c->stride_x);
     }
@@ -511,9 +517,9 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
         return NULL;
     }
     set_offsets(p);
-    p->base.workspace = hwkit_amx_packed_bytes(&p->weights) + order_bytes(p) + planes_bytes(p) + bias_bytes(p) +
-                        given->threads * lay_out(p, start) +
-                        (given->nhwc ? 0 : given->n * given->c * given->h * given->w * hwkit_amx_element(&p->weights.maker));
+    p->base.workspace = hwkit_amx_packed_bytes(&p->weights) + order_bytes(p) + planes_bytes(p) +
+                        bias_bytes(p) + given->threads * lay_out(p, start) +
+                        (given->nhwc ? 0 : given->n * given->c * given->h * given->w * element(p));
     p->base.seconds = hwkit_product_seconds((double)p->flat * (double)given->k *
                                                 (double)(p->steps * SIDE), p->weights.maker.vl);
     return &p->base;

@@ -98,8 +98,8 @@ static void pack_chunk(void *ctx, int64_t panel)
         const int64_t at = g->transpose_b ? column * g->ldb + k0 : k0 * g->ldb + column;
         *range_at(g, x->packed, panel, i) = (hwkit_amx_range){0, 0};
         hwkit_amx_panel p = panel_at(g, x->packed, x->columns, panel, i);
-        hwkit_amx_fill_b(&g->maker, &p, x->b + at * hwkit_amx_element(&g->maker), g->ldb, g->transpose_b,
-                         (int)hwkit_min(SIDE, x->columns - j), p.depth, turn);
+        hwkit_amx_fill_b(&g->maker, &p, x->b + at * hwkit_amx_element(&g->maker), g->ldb,
+                         g->transpose_b, (int)hwkit_min(SIDE, x->columns - j), p.depth, turn);
         *range_at(g, x->packed, panel, i) = p.range;
     }
 }
@@ -236,8 +236,8 @@ static void pack_rows(const job *x, const space *s, int64_t m0, int64_t m1, int6
         hwkit_amx_panel *p = &s->rows[(i - m0) / SIDE];
         const int64_t at = g->transpose_a ? k0 * g->lda + i : i * g->lda + k0;
         p->data = s->panels + (i - m0) / SIDE * hwkit_amx_panel_bytes(&g->maker, g->kc);
-        hwkit_amx_fill_a(&g->maker, p, x->a + at * hwkit_amx_element(&g->maker), g->lda, g->transpose_a,
-                         (int)hwkit_min(SIDE, m1 - i), depth, s->plain);
+        hwkit_amx_fill_a(&g->maker, p, x->a + at * hwkit_amx_element(&g->maker), g->lda,
+                         g->transpose_a, (int)hwkit_min(SIDE, m1 - i), depth, s->plain);
     }
 }
 

@@ -101,7 +101,8 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         d->scratch_bytes = d->pointer_bytes + (size_t)room;
         return prepare_half(d);
     }
-    double phase = (double)((hwkit_parts(d->q, vl) + 1) * vl) + (double)(d->s - 1) * (double)d->dx / (double)d->sx;
+    double phase = (double)((hwkit_parts(d->q, vl) + 1) * vl) +
+                   (double)(d->s - 1) * (double)d->dx / (double)d->sx;
     if ((phase + 1) * (double)d->sx * reach * (double)item > (double)MOST_SCRATCH)
         return -1;
     d->fn = kernels->depthwise->nchw;

@@ -5,8 +5,8 @@
 
 #include "sizes.h"
 
-/* Channels of a piece, whole vectors of every ISA: fewer are bound by the pointers of each pixel. A piece
- * and its result share the second cache, as far as its rows allow. */
+/* Channels of a piece, whole vectors of every ISA: fewer are bound by the pointers of each pixel. A
+ * piece and its result share the second cache, as far as its rows allow. */
 enum { MOST_BYTES = 128 << 10, CHANNELS = 64 };
 
 static int64_t item_size(const hwkit_depthwise *d)

@@ -1,7 +1,7 @@
 /* Conversions are bound by memory; F16C with 256 bits is enough for every x86 that has it.
  *
- * No products in AVX512-FP16: sums of 11 bits err by 3.8e-4 in blocks of four (4.9e-4 are allowed; 9e-3 as
- * one sum of 4096) and overflow, and blocks of four take more instructions than float32 with FMA. */
+ * No products in AVX512-FP16: sums of 11 bits err by 3.8e-4 in blocks of four (4.9e-4 are allowed) and by
+ * 9e-3 as one sum of 4096, they overflow, and blocks take more instructions than float32 with FMA. */
 #include "half.h"
 
 #include "cpuinfo.h"
