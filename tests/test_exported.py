@@ -31,8 +31,8 @@ PUBLIC: dict[str, set[str]] = {
         "hwkit_passes", "hwkit_records", "hwkit_strategies",
     },
     "hwkit.graph": {
-        "Built", "Glue", "Graph", "Model", "Node", "NodeType", "Pass", "Setting", "Value", "View",
-        "hwkit_nodes", "hwkit_passes", "load",
+        "Built", "Composite", "Glue", "Graph", "Late", "Model", "Node", "NodeType", "Pass",
+        "Setting", "Value", "View", "hwkit_nodes", "hwkit_passes", "load",
     },
     "hwkit.loading": {"GROUP", "LoadedPlugin", "Plugins"},
     "hwkit.registry": {"Registry", "registry"},
