@@ -59,6 +59,37 @@ def test_a_detector_with_its_selection() -> None:
     assert {step.type for step in profile.steps} >= {"Conv", "NonMaxSuppression", "Gather"}
 
 
+_NOTHING: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "GatherND": (["x", "places"], {}),
+    "Gemm": (["rows", "w"], {"w": np.ones((4, 3), np.float32)}),
+    "Resize": (
+        ["images", "", "scales"],
+        {"scales": np.array([1, 1, 2, 2], np.float32), "shape": np.array([-1, 1, 2, 2])},
+    ),
+    "Unique": (["found"], {}),
+}
+
+
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("kind", _NOTHING)
+def test_nothing_may_be_found(kind: str, count: int) -> None:
+    """What follows takes arrays without a row, as after a detector that sees nothing."""
+    inputs, constants = _NOTHING[kind]
+    node = helper.make_node
+    nodes = [
+        node("Compress", ["x", "chosen"], ["rows"], axis=0),
+        node("NonZero", ["chosen"], ["found"]),
+        node("Transpose", ["found"], ["places"]),
+        *([node("Reshape", ["rows", "shape"], ["images"])] if kind == "Resize" else []),
+        node(kind, inputs, ["y"]),
+    ]
+    given = {
+        "x": np.random.default_rng(0).random((6, 4), np.float32),
+        "chosen": np.arange(6) < count,
+    }
+    check(network(nodes, given, ["y"], constants), given, 1e-6)
+
+
 def test_each_run_finds_what_is_in_its_own_input() -> None:
     """Runs from several threads, with other counts each, do not disturb one another."""
     model, inputs = detector(np.random.default_rng(1))

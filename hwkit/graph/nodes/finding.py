@@ -37,8 +37,6 @@ def _unique(node: Node, limit: int, x: Array) -> Any:
     axis = node.get("axis", None)
     if axis is not None and not -x.ndim <= axis < x.ndim:
         raise ArgumentError(f"node {node} has the axis {axis}, but its rank is {x.ndim}")
-    if x.size == 0:
-        raise ArgumentError(f"node {node} looks for elements in an array without any")
     what = x.reshape(-1) if axis is None else x
     unique, first, number, count = np.unique(what, True, True, True, axis or 0)
     number = number.reshape(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -180,10 +181,13 @@ def within(node: Node, x: Array, indices: Array, axis: int) -> tuple[slice, ...]
 
 def _gather_nd(node: Node, x: Array, indices: Array) -> Any:
     batch = int(node.get("batch_dims", 0))
-    lead = indices.shape[:batch]
-    flat, places = x.reshape(-1, *x.shape[batch:]), indices.reshape(-1, *indices.shape[batch:])
-    picked = [a[tuple(np.moveaxis(i, -1, 0))] for a, i in zip(flat, places, strict=True)]
-    return np.stack(picked).reshape(*lead, *picked[0].shape)
+    count = math.prod(indices.shape[:batch])
+    out = np.empty((*indices.shape[:-1], *x.shape[batch + indices.shape[-1] :]), x.dtype)
+    # Sizes are written out: with no index at all, -1 could be any.
+    flat, places, found = (a.reshape(count, *a.shape[batch:]) for a in (x, indices, out))
+    for to, a, i in zip(found, flat, places, strict=True):
+        to[...] = a[tuple(np.moveaxis(i, -1, 0))]
+    return out
 
 
 def node_types() -> list[NodeType]:

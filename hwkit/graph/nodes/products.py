@@ -109,7 +109,7 @@ def _plain(node: Node, ins: Sequence[Array], outs: Sequence[Array]) -> Callable[
     """Whole numbers, and matrices without elements, in numpy."""
 
     def run() -> None:
-        a = ins[0].reshape(ins[0].shape[0], -1)
+        a = ins[0].reshape(ins[0].shape[0], math.prod(ins[0].shape[1:]))
         a = a.T if node.get("transA", 0) else a
         b = ins[1].T if node.get("transB", 0) else ins[1]
         total = node.get("alpha", 1.0) * np.matmul(a, b)

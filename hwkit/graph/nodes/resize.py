@@ -234,11 +234,13 @@ def _repeats(step: _Step, size: int) -> int:
 
 def _resize_into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Callable[[], Any]:
     x, out = arrays[0], outs[0]
-    steps = _steps(node, x.shape, _wide(x)) if x.size else []
+    if not out.size:
+        return lambda: None
+    steps = _steps(node, x.shape, _wide(x))
     times = [1] * x.ndim
     for step in steps:
         times[step.axis] = _repeats(step, x.shape[step.axis])
-    if 0 in times or not x.size:
+    if 0 in times:
         return lambda: np.copyto(out, _resized(node, x, steps))
     # Each pixel several times: one copy into an array that has an axis more for each axis.
     wide = [n for pair in zip(x.shape, times, strict=True) for n in pair]
