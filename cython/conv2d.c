@@ -554,10 +554,14 @@ static void set_borders(plan *p, const void *w)
 {
     const hwkit_conv2d *c = &p->c;
     const int64_t lowest = c->h + c->top - (c->r - 1) * c->dilation_y;
-    if (c->r == 1 || !all_finite(p, w))
+    const int64_t upper = hwkit_parts(c->top, c->stride_y) * c->q;
+    const int64_t lower = lowest > 0 ? hwkit_parts(lowest, c->stride_y) * c->q : 0;
+    const int any = c->algorithm == HWKIT_CONV_DIRECT && c->r > 1 &&
+                    (upper > 0 || lower < p->out_area);
+    if (!any || !all_finite(p, w)) /* weights are looked at only where that saves something */
         return;
-    p->upper = hwkit_parts(c->top, c->stride_y) * c->q;
-    p->lower = lowest > 0 ? hwkit_parts(lowest, c->stride_y) * c->q : 0;
+    p->upper = upper;
+    p->lower = lower;
 }
 
 static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *constants)
