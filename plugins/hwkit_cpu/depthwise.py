@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
-from .tasks import ladder, most_threads, on_ladder, part, thread_counts
+from .tasks import (
+    ladder,
+    most_threads,
+    on_ladder,
+    part,
+    thread_counts,
+    transposed_block,
+    transposed_bytes,
+)
 from .tiles import Value, facts, operand_arguments
 
 __all__ = ["Depthwise", "kernels"]
 
 _LINE = 64  # bytes of a cache line
-_PIECE, _CHANNELS = 1 << 17, 64  # most bytes that are transposed at a time, but for one row
 _SHORT = 16  # columns of the output; longer rows fill their vectors, and are best read as they are
 _MOST_SCRATCH = 1 << 26  # bytes of a task; beyond it another kernel is the better choice
 
@@ -77,7 +84,7 @@ class Depthwise(Kernel):
             tall = -(-p // rows)
             block = on_ladder(part(k, problem["n"] * tall, threads), k)
             if transpose:  # each pixel has its start, which few channels do not repay
-                block = max(block, min(32, on_ladder(k // 4, k)))
+                block = transposed_block(block, k)
         rows = on_ladder(rows, p)
         while rows > 1 and _scratch(problem, rows) > _MOST_SCRATCH:
             rows //= 2
@@ -167,8 +174,6 @@ def _scratch(problem: Problem, rows: int) -> int:
 
 
 def _scratch_transposed(problem: Problem) -> int:
-    """Return the most bytes that pointers and a piece can take."""
-    _, q, _ = _output(problem)
-    reach = min((problem["r"] - 1) * problem["dilation"][0] + 1, problem["h"])
-    row = _CHANNELS * problem.output.dtype.itemsize * (reach * problem["w"] + 2 * q)
-    return int(8 * problem["r"] * (8 * problem["s"] + 16) + 64 + max(_PIECE, row))
+    """Return the most bytes of pointers, and of a piece with its residual and its result."""
+    pointers = 8 * problem["r"] * (8 * problem["s"] + 16) + 64
+    return int(pointers + transposed_bytes(problem, 2 * _output(problem)[1]))

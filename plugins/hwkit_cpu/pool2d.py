@@ -10,7 +10,15 @@ import numpy as np
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
-from .tasks import ladder, most_threads, on_ladder, part, thread_counts
+from .tasks import (
+    ladder,
+    most_threads,
+    on_ladder,
+    part,
+    thread_counts,
+    transposed_block,
+    transposed_bytes,
+)
 from .tiles import Value, operand_arguments
 
 __all__ = ["GlobalPool", "WindowPool", "kernels"]
@@ -19,7 +27,6 @@ _MOST_SCRATCH = 1 << 26  # bytes of a task
 _LINES = 16384  # bytes of the lines that a small window keeps at a time
 _SMALL = 64  # elements of a small window
 _MOST_STRIDE = 4  # across, of a small window
-_PIECE, _CHANNELS = 1 << 17, 64  # most bytes that are transposed at a time, but for one row
 # Rows of so few columns leave vectors too empty; so many channels fill them; windows of more
 # elements than the third repay that an image is transposed. On AVX2 that takes 0.5 to 0.9 of the
 # time then, and 1 to 2.5 of it otherwise. Other tables were not measured.
@@ -107,7 +114,7 @@ class WindowPool(Pool):
         rows, block = on_ladder(p, p), on_ladder(part(c, n, threads), c)
         taps = problem["r"] * problem["s"]
         transpose = c >= _FULL and problem["w"] <= _SHORT and taps > _FEW_TAPS
-        block = max(block, min(32, on_ladder(c // 4, c))) if transpose else block
+        block = transposed_block(block, c) if transpose else block
         return Config({"rows": rows, "block": block, "threads": threads, "transpose": transpose})
 
     def build(self, problem: Problem, config: Config) -> Run:
@@ -129,7 +136,7 @@ class WindowPool(Pool):
         if problem.layout == "nhwc":
             return 0
         transpose = config.get("transpose", False)
-        task = _scratch_transposed(problem) if transpose else _scratch(problem)
+        task = transposed_bytes(problem, _output(problem)[1]) if transpose else _scratch(problem)
         return int(config["threads"]) * task
 
 
@@ -180,10 +187,3 @@ def _scratch(problem: Problem) -> int:
         line = max((q + 32) * sx + reach, problem["pad"][2] + problem["w"] + 48) + 16
         return int(max(line * item, _LINES) + line * item)
     return int(((q + 32 + reach // sx) * sx + problem["w"] + 32) * item)
-
-
-def _scratch_transposed(problem: Problem) -> int:
-    """Return the most bytes that a piece can take."""
-    reach = min((problem["r"] - 1) * problem["dilation"][0] + 1, problem["h"])
-    row = _CHANNELS * problem.output.dtype.itemsize * (reach * problem["w"] + _output(problem)[1])
-    return int(max(_PIECE, row))

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from hwkit import Problem
+
 from .device import compiled
 
-__all__ = ["ladder", "most_threads", "on_ladder", "part", "thread_counts"]
+__all__ = [
+    "ladder",
+    "most_threads",
+    "on_ladder",
+    "part",
+    "thread_counts",
+    "transposed_block",
+    "transposed_bytes",
+]
 
 TASKS_PER_THREAD = 4
 """Enough for a thread that comes late or is slower, few enough to start quickly."""
+
+# Most bytes that are transposed at a time, but for one row, and channels of a piece.
+_PIECE, _CHANNELS = 1 << 17, 64
 
 
 def most_threads() -> int:
@@ -43,3 +56,21 @@ def on_ladder(block: int, size: int, least: int = 1) -> int:
     """Return the last rung not above ``block``, or the one that holds all if ``block`` does."""
     rungs = ladder(size, least)
     return rungs[-1] if block >= size else max([r for r in rungs if r <= block], default=least)
+
+
+def transposed_block(block: int, channels: int) -> int:
+    """Return a block of channels whose images are transposed: not so few that starts cost more."""
+    return max(block, min(32, on_ladder(channels // 4, channels)))
+
+
+def transposed_bytes(problem: Problem, columns: int) -> int:
+    """Return the most bytes of a piece of an image that is transposed, with all that is beside it.
+
+    Args:
+        problem: with windows over channels; ``cython/depthwise_transposed.c`` and
+            ``cython/pool2d_transposed.c`` cut it.
+        columns: of one output row, of all that is laid out like the result.
+    """
+    reach = min((problem["r"] - 1) * problem["dilation"][0] + 1, problem["h"])
+    row = _CHANNELS * problem.output.dtype.itemsize * (reach * problem["w"] + columns)
+    return int(max(_PIECE, row))
