@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 from ..errors import ArgumentError
 from .failures import guarded
@@ -36,7 +37,7 @@ def infer(graph: Graph, shapes: Mapping[str, tuple[int, ...]], setting: Setting)
         if _is_late(node):
             late.append(node)
             continue
-        parts = guarded(node, lambda node=node: kind_of(node).expand(node))  # type: ignore[misc]
+        parts = guarded(node, partial(kind_of(node).expand, node))
         if parts is not None:
             pending += parts[::-1]
             continue

@@ -76,7 +76,7 @@ def _scalar(value: Array | None, default: float) -> Any:
 
 
 def _corners(boxes: Array, centred: bool) -> Array:
-    """Return (4, n): low and high ends along both axes, and the area of each box as the fifth."""
+    """Return (5, n): low and high ends along both axes, and the area of each box."""
     if centred:
         x, y, w, h = (boxes[:, i] for i in range(4))
         low0, high0, low1, high1 = x - w / 2, x + w / 2, y - h / 2, y + h / 2
