@@ -82,7 +82,8 @@ cdef class Run:
                 if data == NULL:
                     return NotImplemented
                 pointers[i] = data
-            out = hwkit_new_array(self.output.nd, self.output.dims, <object>self.output.dtype)
+            out = hwkit_new_array(self.output.nd, self.output.dims, <object>self.output.dtype,
+                                  self.output.bytes)
             result = hwkit_fitting(out, &self.output, 0)
         else:
             result = hwkit_fitting(out, &self.output,

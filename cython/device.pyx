@@ -28,6 +28,14 @@ cdef extern from *:
     const char *HWKIT_COMPILER
 
 
+def empty(shape, dtype):
+    """Return a new array, which begins at a boundary of a cache line unless it is small."""
+    cdef hwkit_spec spec
+    cdef list kept = []
+    _fill(&spec, (shape, dtype), kept)
+    return hwkit_new_array(spec.nd, spec.dims, kept[0], spec.bytes)
+
+
 def cpu_info():
     """Return what the processor is and what this process may use of it.
 

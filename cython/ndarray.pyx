@@ -18,12 +18,12 @@ cdef extern from "ndarray.h":
         int nd
         Py_ssize_t dims[8]
         int64_t bytes
-    bint hwkit_ndarray_import(object, object, object, uintptr_t) except -1
+    bint hwkit_ndarray_import(object, object, object, object, uintptr_t) except -1
     hwkit_ndarray *hwkit_as_ndarray(object)
     hwkit_ndarray *hwkit_exactly(object)
     char *hwkit_fitting(object, const hwkit_spec *, int)
     int64_t hwkit_row_step(object, const hwkit_spec *)
-    object hwkit_new_array(int, const Py_ssize_t *, object)
+    object hwkit_new_array(int, const Py_ssize_t *, object, int64_t)
 
 try:
     from numpy._core._multiarray_umath import _ARRAY_API
@@ -32,7 +32,8 @@ except ImportError:  # numpy 1
 
 cdef _prove_layout():
     sample = np.empty((3, 5), np.float32)
-    if not hwkit_ndarray_import(_ARRAY_API, sample, sample.dtype, sample.ctypes.data):
+    if not hwkit_ndarray_import(_ARRAY_API, sample, sample.dtype, np.dtype(np.uint8),
+                                sample.ctypes.data):
         raise ImportError(f"numpy {np.__version__} has another array layout than hwkit knows: "
                           "upgrade hwkit")
 

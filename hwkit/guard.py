@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, Run
+from .memory import LINE, aligned
 from .op import Operand
 
 __all__ = ["Guarded", "checksum", "poison"]
@@ -15,7 +16,6 @@ __all__ = ["Guarded", "checksum", "poison"]
 Array = np.ndarray[Any, Any]
 
 _LEAST_GUARD, _MOST_GUARD = 4 * 1024, 64 * 1024
-_ALIGN = 64
 
 
 def checksum(array: Array) -> int:
@@ -35,12 +35,10 @@ class Guarded:
     def __init__(self, device: Device, output: Operand) -> None:
         self._device, self._output = device, output
         noise = np.random.default_rng(len(output.name) + output.nbytes)
-        size = -(-output.nbytes // _ALIGN) * _ALIGN
+        size = -(-output.nbytes // LINE) * LINE
         self._size = min(max(size, _LEAST_GUARD), _MOST_GUARD)
         self._guard = noise.integers(0, 256, self._size, np.uint8)
-        raw = np.empty(2 * self._size + output.nbytes + _ALIGN, np.uint8)
-        start = -raw.ctypes.data % _ALIGN
-        self._host = raw[start : start + 2 * self._size + output.nbytes]
+        self._host = aligned(2 * self._size + output.nbytes)
         self._fill(0)
         self._whole = device.put(self._host)
         host = isinstance(self._whole, np.ndarray)

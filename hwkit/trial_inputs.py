@@ -13,6 +13,7 @@ import numpy as np
 
 from .backend import Device
 from .guard import checksum
+from .memory import on_line
 from .op import Problem
 
 __all__ = ["TrialInput", "trial_inputs"]
@@ -66,7 +67,7 @@ def trial_inputs(
 
 
 def _input(problem: Problem, device: Device, seed: int, folder: Path | None) -> TrialInput:
-    operands = problem.random_operands(seed)
+    operands = [on_line(a) for a in problem.random_operands(seed)]
     checksums = [checksum(a) if a.nbytes <= _MOST_CHECKSUM else None for a in operands]
     reference = _kept_reference(problem, operands, seed, folder)
     return TrialInput(problem, device, [device.put(a) for a in operands], checksums, reference)

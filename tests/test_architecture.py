@@ -18,6 +18,7 @@ BASE = "errors op space"
 # Part: its modules, and the parts it may import besides itself.
 PARTS: dict[str, tuple[str, str]] = {
     "errors": ("errors", ""),
+    "memory": ("memory", ""),
     "settings": ("settings", "errors"),
     "op": ("op problem words dtypes accuracy", "errors"),
     "space": ("space config", "errors"),
@@ -36,7 +37,7 @@ PARTS: dict[str, tuple[str, str]] = {
     ),
     "worker": (
         "worker worker_child nursery runner trial trial_inputs guard",
-        f"measure registry backend settings {BASE}",
+        f"measure registry backend settings memory {BASE}",
     ),
     "tuner": (
         "tuner search field ending candidate arms events shortlist",
@@ -45,9 +46,9 @@ PARTS: dict[str, tuple[str, str]] = {
     "ops": ("ops", "dispatch hookspecs errors op"),
     "graph": (
         "graph",
-        f"dispatch ops hookspecs registry measure backend settings {BASE}",
+        f"dispatch ops hookspecs registry measure backend settings memory {BASE}",
     ),
-    "bench": ("bench", f"dispatch graph registry backend settings version {BASE}"),
+    "bench": ("bench", f"dispatch graph registry backend settings memory version {BASE}"),
     "testing": (
         "testing",
         f"dispatch graph hookspecs registry records measure strategies tuner worker backend "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..memory import on_line
 from ..op import Problem
 
 __all__ = [
@@ -118,7 +119,7 @@ class Hwkit(Library):
             }
             plan = plan.prepack(**constants)
         rest = tuple(named.values())
-        out = np.empty(problem.output.shape, problem.output.dtype)
+        out = on_line(np.empty(problem.output.shape, problem.output.dtype))
         words = f"{plan.kernel.name} {plan.config}".strip()
         yield Variant(f"{words} ({plan.source})", lambda: plan(*rest, out=out), np.asarray)
 
@@ -165,7 +166,7 @@ class Numpy(Library):
 def _product(problem: Problem, named: dict[str, Array]) -> Callable[[], Array]:
     """Return what a user of numpy would write for speed."""
     a, b = _transposed(problem, (named["a"], named["b"]))
-    out = np.empty(problem.output.shape, problem.output.dtype)
+    out = on_line(np.empty(problem.output.shape, problem.output.dtype))
     alpha = problem.attributes.get("alpha", 1.0)
     added = [named[name] for name in ("bias", "residual") if name in named]
     relu = problem.activation is not None

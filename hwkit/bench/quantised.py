@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..memory import on_line
 from ..op import Problem
 from .onnx_model import Model
 
@@ -26,13 +27,14 @@ _MATRICES = ("w_zero", "a_zero", "b_zero")
 
 
 def operands_of(problem: Problem) -> tuple[Array, ...]:
-    """Return random operands; those of 8 bits as quantisers make them for all processors.
+    """Return random operands, each from the start of a cache line on, as libraries allocate them.
 
+    Those of 8 bits are as quantisers make them for all processors.
     int8 weights have 7 bits: without VNNI most libraries add two products in 16 bits that saturate,
     so their answers for larger ones are wrong. int8 weights and matrices have the zero point 0.
     """
     drawn = zip(problem.operands, problem.random_operands(0), strict=True)
-    return tuple(_as_quantised(operand.name, array) for operand, array in drawn)
+    return tuple(on_line(_as_quantised(operand.name, array)) for operand, array in drawn)
 
 
 def _as_quantised(name: str, array: Array) -> Array:

@@ -9,14 +9,11 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-import numpy as np
-
 from ..errors import ArgumentError
-from .ir import Array
+from ..memory import LINE
 
-__all__ = ["ALIGNMENT", "Block", "aligned", "check_limit", "lower_bound", "place"]
+__all__ = ["Block", "check_limit", "lower_bound", "place"]
 
-ALIGNMENT = 64
 _TRIES = 16
 _SPREAD = 0.05
 
@@ -37,7 +34,7 @@ class Block(NamedTuple):
     @property
     def padded(self) -> int:
         """Size up to the next boundary of a cache line."""
-        return -(-self.nbytes // ALIGNMENT) * ALIGNMENT
+        return -(-self.nbytes // LINE) * LINE
 
 
 def place(blocks: list[Block]) -> tuple[list[int], int]:
@@ -86,13 +83,6 @@ def lower_bound(blocks: list[Block]) -> int:
     return max(
         (sum(b.padded for b in blocks if b.first <= step <= b.last) for step in steps), default=0
     )
-
-
-def aligned(nbytes: int) -> Array:
-    """Return memory that begins at a boundary of a cache line."""
-    block = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT
-    return block[start : start + nbytes]
 
 
 def check_limit(needed: int, limit: int) -> None:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..memory import aligned
 from ..plans import Plan
-from .arena import Block, aligned, check_limit, lower_bound, place
+from .arena import Block, check_limit, lower_bound, place
 from .failures import failure, guarded
 from .inference import kind_of
 from .ir import Array, Graph, Node, Value

@@ -106,7 +106,9 @@ class KernelTests(Suite):
             flat = operands[0].reshape(-1)
             flat[0], flat[-1] = np.inf, np.nan
             wide = [a.astype(np.float64) for a in operands]
-            answer = execute(self._device(), kernel.build(problem, config), problem, operands)
+            # What a kernel in numpy says of such operands differs from processor to processor.
+            with np.errstate(all="ignore"):
+                answer = execute(self._device(), kernel.build(problem, config), problem, operands)
             error = relative_error(answer, problem.reference(*wide))
             assert error <= allowed_error(kernel, problem, config), f"'{problem}'"
 

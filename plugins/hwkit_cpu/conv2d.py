@@ -146,7 +146,9 @@ class DirectConv2d(_Conv2d):
         if _pointwise(problem):
             return self._pointwise_default(problem)
         merge = _mergeable(problem) and problem["c"] <= _SHORT
-        rows, vectors = _first_layer_tile(known, kg) if merge and not double else known.tiles[0]
+        rows, vectors = tiles.of_few_rows(known)
+        if merge and not double:
+            rows, vectors = _first_layer_tile(known, kg)
         width = vectors * known.vector
         kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
         kc = min(kc, tiles.covering(KC, _depth(problem)))
@@ -184,10 +186,11 @@ class DirectConv2d(_Conv2d):
         clash = problem["c"] * size % 2048 == 0
         packed = clash and area <= _PACKED_PIXELS and kg >= _PACKED_CHANNELS and threads == 1
         # Pixel by pixel, AVX2 is faster with fewer rows and more columns at once, most of all where
-        # the result comes from memory: 1.02 to 1.45 times. Other tables were not measured.
+        # the result comes from memory: 1.02 to 1.45 times.
         wide = known.isa == "avx2" and not double and not packed and kg >= _WIDE_CHANNELS
+        tile = known.tiles[1] if wide else tiles.of_few_rows(known)
         values: dict[str, Value] = {
-            "tile": tiles.tile_text(known.tiles[1 if wide else 0], double),
+            "tile": tiles.tile_text(tile, double),
             "kc": kc,
             "pixels": pixels,
             "channels": channels,
@@ -259,10 +262,11 @@ def _vectors(tile: tuple[int, int]) -> int:
 def _first_layer_tile(known: tiles.Facts, channels: int) -> tuple[int, int]:
     """Return the tile for sums so short that they wait for the lines of the result.
 
-    Each panel passes by all of these lines, so AVX2 is faster with the tile of fewer panels: 1.0 to
-    1.6 times, at 24 to 96 channels in float32. Other tables were not measured.
+    Each panel passes by all of these lines, so the tile of fewer panels is faster: 1.0 to 1.6 times
+    on AVX2, at 24 to 96 channels in float32, and 1.0 to 1.3 on AVX-512. Other tables were not
+    measured.
     """
-    some = known.tiles[:2] if known.isa == "avx2" else known.tiles[:1]
+    some = known.tiles[: {"avx2": 2, "avx512": 4}.get(known.isa, 1)]
     return min(some, key=lambda tile: -(-channels // (tile[1] * known.vector)))
 
 

@@ -70,9 +70,11 @@ class PackedGemm(GemmKernel):
         batch = batch_of(problem)
         threads = tiles.threads_for(problem, double)
         tile = tiles.for_rows(known, m)
-        # A panel of b may fill the first cache: it is read in order, and prefetched.
+        # A panel of b may fill the first cache: it is read in order, and prefetched. A step of
+        # AVX-512 has so much to do for each line that the panel may come from the second.
         width = tile[1] * known.vector
-        kc = tiles.on_ladder(KC, max(known.l1 // (width * size), 256))
+        near = known.l2 // 4 if known.isa == "avx512" else known.l1
+        kc = tiles.on_ladder(KC, max(near // (width * size), 256))
         # Past few rows it goes but a few times, from wherever it lies: then whole sums are best.
         kc = min(kc if m > _FEW_ROWS else KC[-1], tiles.covering(KC, k))
         transposed = transposes(problem)[0]

