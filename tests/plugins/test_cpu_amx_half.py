@@ -257,6 +257,10 @@ def test_pairs_are_chosen_where_they_are_fast(monkeypatch: pytest.MonkeyPatch, s
         assert (chosen == name) == (not slow), chosen
         if plain:
             assert not select(p, device, kernels, [], 1e-5).kernel.name.startswith("avx512bf16")
+    # Fewer products save more than cheaper ones.
+    p = problem("conv2d float32 nhwc n=1 c=64 h=28 w=28 k=64 r=3 s=3 pad=1 packed")
+    kernels = registry().kernels(device, p.op.name)
+    assert select(p, device, kernels, [], 1e-2).kernel.name.startswith("winograd")
 
 
 @pytest.mark.skipif(INFO["pairs"], reason="this process has pairs")
