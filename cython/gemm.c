@@ -11,6 +11,9 @@
 /* Packing all of B needs as much memory again as B; beyond this it is done in parts. */
 enum { PACK_BYTES = 16 << 20, PACK_ROWS = 8 };
 
+/* From the outer caches; memory is slower. */
+static const double NEAR_BYTES_PER_SECOND = 64e9;
+
 enum { A, B, ADDEND, BIAS, RESIDUAL, KINDS };
 
 typedef struct {
@@ -162,8 +165,7 @@ static int packed_product(product *x)
     const plan *p = x->p;
     const hwkit_gemm *g = &p->g;
     int64_t step = g->n;
-    const double nanoseconds =
-        1e9 * hwkit_product_seconds((double)g->m * (double)g->n * (double)g->k, p->kernels->vl);
+    const double nanoseconds = 1e9 * p->base.seconds / (double)g->batch;
     if (!p->b_packed) {
         int64_t most = hwkit_max(PACK_BYTES / (g->k * p->size), p->width) / p->width * p->width;
         step = hwkit_min(step, hwkit_max(most, p->width));
@@ -503,8 +505,11 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
     p->base.run = run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
-    p->base.seconds = hwkit_product_seconds(
-        (double)g->batch * (double)g->m * (double)g->n * (double)g->k, p->kernels->vl);
+    /* Of few rows, the time is that of reading B. */
+    const double terms = (double)g->batch * (double)g->n * (double)g->k;
+    const double reading = terms * p->size / NEAR_BYTES_PER_SECOND;
+    p->base.seconds = hwkit_product_seconds((double)g->m * terms, p->kernels->vl);
+    p->base.seconds = reading > p->base.seconds ? reading : p->base.seconds;
     if (g->algorithm == HWKIT_GEMM_PACKED) {
         p->base.workspace = hwkit_min(p->panels_bytes, PACK_BYTES);
         if (g->pack_a || g->transpose_a)

@@ -69,6 +69,7 @@ static struct {
     _Atomic int admitted; /* workers that may take part in this job */
     _Atomic int wake;     /* whether workers may wake others for it */
     _Alignas(64) _Atomic uint32_t busy;
+    int64_t streak, ended; /* of whoever is busy: what loops that followed each other took, and when */
     _Alignas(64) bed done; /* its word counts finished units; the caller sleeps here */
     _Alignas(64) _Atomic int started;
     worker workers[MAX_WORKERS];
@@ -460,8 +461,18 @@ static void wait_for_the_rest(uint32_t units, int64_t worked)
     atomic_store(&pool.done.asleep, 0);
 }
 
-static int run_job(int64_t chunks, chunk_fn fn, void *ctx, int threads, int wake)
+/* Waking a thread costs about as much as it saves in a short loop; but where one follows the other, it
+ * stays awake for all of them. */
+static int worth_waking(int64_t nanoseconds, int64_t now)
 {
+    pool.streak = (now - pool.ended < SPIN_NS ? pool.streak : 0) + nanoseconds;
+    return pool.streak >= WAKE_NS;
+}
+
+static int run_job(int64_t chunks, chunk_fn fn, void *ctx, int threads, int64_t nanoseconds)
+{
+    const int64_t start = now_ns();
+    const int wake = worth_waking(nanoseconds, start);
     int workers = start_workers(threads - 1);
     int64_t most = (int64_t)UNIT_MASK - 1;
     int64_t per_unit = chunks / most + (chunks % most != 0);
@@ -488,14 +499,14 @@ static int run_job(int64_t chunks, chunk_fn fn, void *ctx, int threads, int wake
     atomic_store(place, generation << UNIT_BITS);
     if (wake)
         wake_others(0);
-    int64_t start = now_ns();
     take_part(generation, 0);
-    wait_for_the_rest(units, now_ns() - start);
+    pool.ended = now_ns();
+    wait_for_the_rest(units, pool.ended - start);
     close_ranges(generation, cut);
     return workers + 1;
 }
 
-static int parallel(int64_t chunks, chunk_fn fn, void *ctx, int threads, int wake)
+static int parallel(int64_t chunks, chunk_fn fn, void *ctx, int threads, int64_t nanoseconds)
 {
     int most = hwkit_threads_max();
     threads = threads < most ? threads : most;
@@ -507,18 +518,18 @@ static int parallel(int64_t chunks, chunk_fn fn, void *ctx, int threads, int wak
     if (!atomic_compare_exchange_strong_explicit(&pool.busy, &idle, 1, memory_order_acquire,
                                                  memory_order_relaxed))
         return run_inline(chunks, fn, ctx);
-    int used = run_job(chunks, fn, ctx, threads, wake);
+    int used = run_job(chunks, fn, ctx, threads, nanoseconds);
     atomic_store_explicit(&pool.busy, 0, memory_order_release);
     return used;
 }
 
 int hwkit_parallel(int64_t chunks, chunk_fn fn, void *ctx, int max_threads)
 {
-    return parallel(chunks, fn, ctx, max_threads, 1);
+    return parallel(chunks, fn, ctx, max_threads, WAKE_NS);
 }
 
 int hwkit_parallel_work(int64_t chunks, chunk_fn fn, void *ctx, int max_threads, double nanoseconds)
 {
     return parallel(chunks, fn, ctx, nanoseconds < INLINE_NS ? 1 : max_threads,
-                    nanoseconds >= WAKE_NS);
+                    nanoseconds < WAKE_NS ? (int64_t)nanoseconds : WAKE_NS);
 }

@@ -12,7 +12,8 @@
 int hwkit_parallel(int64_t chunks, void (*fn)(void *ctx, int64_t chunk), void *ctx, int max_threads);
 
 /* The same for callers who know how long the loop takes on one thread: below 5 us it runs inline,
- * below 50 us only threads that are awake are used, since waking one costs about as much. */
+ * below 50 us only threads that are awake are used, since waking one costs about as much; but of loops
+ * that follow each other at once, the one that completes 50 us wakes them. */
 int hwkit_parallel_work(int64_t chunks, void (*fn)(void *ctx, int64_t chunk), void *ctx,
                         int max_threads, double nanoseconds);
 

@@ -36,8 +36,8 @@ __all__ = [
     "tile_text",
 ]
 
-# Below this a second thread costs more than it brings.
-_THREAD_MULTIPLY_ADDS = 400_000
+# Below this a second thread costs more than it brings: multiply-adds, or bytes of weights to read.
+_THREAD_MULTIPLY_ADDS, _THREAD_BYTES = 400_000, 1 << 20
 
 # Of more rows than so many tiles have, the last ones do not count.
 _FEW_TILES = 4
@@ -147,7 +147,8 @@ def thread_ladder(double: bool) -> tuple[int, ...]:
 
 def threads_for(problem: Problem, double: bool) -> int:
     """Return how many threads are worth waking."""
-    useful = max(1, problem.flops // 2 // _THREAD_MULTIPLY_ADDS)
+    reading = problem.operands[1].nbytes // _THREAD_BYTES
+    useful = max(1, problem.flops // 2 // _THREAD_MULTIPLY_ADDS, reading)
     return max(t for t in thread_ladder(double) if t <= useful)
 
 
