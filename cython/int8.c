@@ -104,7 +104,7 @@ static void set_chunk(plan *p)
     hwkit_int8 *g = &p->g;
     g->pixels = hwkit_min(g->pixels, g->p * g->q);
     if (g->pixels >= g->q) {
-        p->rows = g->pixels / g->q;
+        p->rows = hwkit_even(g->p, g->pixels / g->q, 1);
         p->columns = g->q;
     } else {
         p->rows = 1;
