@@ -124,6 +124,9 @@ class PeerProcess:
     def _environment(self) -> dict[str, str]:
         made = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(self.threads))}
         made["HWKIT_DEVICE"] = "cpu:0"
+        # OpenVINO's telemetry forks a process, which may outlive it and hold our pipes for ever;
+        # this is how that is told to stay out.
+        made["CI"] = "true"
         if self.library == "hwkit-default":
             made["HWKIT_DB"] = str(Path(self._folder.name) / "empty.db")
             off = [made.get("HWKIT_DISABLE_PLUGINS", ""), "tuning_db"]

@@ -6,8 +6,8 @@ float16 is the sum of two: three products err by less than a thirtieth of the ro
 result, four are exact. ``cython/amx_kernels.h`` has the method and its source.
 
 Where there is AVX512-BF16, bfloat16, and float32 as one product, is multiplied by its dot products
-in the same way: on Zen 4 in 0.55 to 0.65 of the time of float32. The speed of tiles was not measured
-by hwkit on hardware.
+in the same way: on Zen 4 in 0.55 to 0.65 of the time of float32. The speed of tiles was not
+measured by hwkit on hardware.
 """
 
 from __future__ import annotations
