@@ -108,7 +108,7 @@ class CpuDevice(Device):
         return buffer
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Return an uninitialised array that begins at a boundary of a cache line."""
+        """Return an uninitialised array; from 4 KiB on it begins at a boundary of a cache line."""
         made: np.ndarray[Any, Any] = self._module.empty(shape, dtype)
         return made
 
