@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import KernelFailure, Unavailable
 from ..graph import Graph, load
+from ..graph.archive import save_arrays
 from .libraries import flat
 from .load import Load
 from .process import LIBRARIES, Built, PeerProcess
@@ -54,8 +55,7 @@ def compare_network(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hwkit-bench-")))
         given, want = folder / "inputs.npz", folder / "reference.npy"
-        keep: Any = np.savez
-        keep(given, **inputs)
+        save_arrays(given, inputs)
         strict = load(model, device, tolerance="strict")
         np.save(want, flat(strict.run(inputs).values()))
         peers = []

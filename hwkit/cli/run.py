@@ -108,11 +108,10 @@ def _save(path: str, outputs: dict[str, Any]) -> None:
     Raises:
         ArgumentError: the file cannot be written.
     """
-    import numpy as np
+    from ..graph.archive import save_arrays
 
-    savez: Any = np.savez
     try:
-        savez(path, **outputs)
+        save_arrays(path, outputs)
     except OSError as error:
         raise ArgumentError(
             f"'{path}' cannot be written ({error.strerror}): choose another place with --save"

@@ -81,6 +81,20 @@ def test_run_takes_and_gives_files(path: Path, capsys: pytest.CaptureFixture[str
     assert "a run" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "a/b"])
+def test_outputs_of_any_name_are_saved(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that numpy.savez has for itself; the suffix is added where it is missing."""
+    model = small()
+    model.graph.node[-1].output[0] = model.graph.output[0].name = name
+    file = tmp_path / "model.onnx"
+    file.write_bytes(model.SerializeToString())
+    output_of(capsys, "run", str(file), "--save", str(tmp_path / "out"))
+    with np.load(tmp_path / "out.npz") as saved:
+        assert saved[name].shape == (1, 5)
+
+
 def test_outputs_that_cannot_be_written(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that is not there is the caller's mistake, and one sentence."""
     assert main(["run", str(path), "--save", str(path.parent / "no" / "y.npz")]) == 2
