@@ -109,6 +109,19 @@ def test_transposed_convolution_of_a_given_size(mode: str) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+def test_transposed_convolution_of_windows_smaller_than_strides(mode: str) -> None:
+    """As large as ONNX's text says, which is onnxruntime's answer with zeros behind it."""
+    w = np.random.default_rng(5).standard_normal((4, 3, 1, 2)).astype(np.float32)
+    options = {"auto_pad": mode, "strides": [2, 3]}
+    got, want = answers("ConvTranspose", [X[None], w], **options)
+    assert got.shape == (1, 3, 5 * 2, 6 * 3)
+    more = [(0, a - b) for a, b in zip(got.shape, want.shape, strict=True)]
+    np.testing.assert_allclose(got, np.pad(want, more), rtol=1e-5, atol=1e-5)
+    got, want = answers("ConvTranspose", [X[None], w], output_shape=[10, 18], **options)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("opset", [18, 21])
 def test_group_normalisation(opset: int) -> None:
     """Operator set 18 has a scale and bias a group, 21 one a channel."""

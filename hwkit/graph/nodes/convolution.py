@@ -208,6 +208,8 @@ class ConvTranspose(NodeType):
         ]
         wanted = node.get("output_shape", None)
         mode = node.get("auto_pad", "NOTSET")
+        # As ONNX's text says; where windows are smaller than strides, onnxruntime and ONNX's shape
+        # inference leave away what lies behind the last window.
         if wanted is None and mode.startswith("SAME"):
             wanted = [i * s for i, s in zip(image, stride, strict=True)]
         if wanted is None:
