@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install on
 helper = onnx.helper
 
 PASSES = ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"]
-PASSES += ["dead_again", "idioms"]
+PASSES += ["dead_again", "idioms", "fusion_transposed"]
 
 
 def weights(shape: tuple[int, ...], name: str, seed: int = 0) -> Any:
@@ -485,6 +485,47 @@ def test_layout_takes_transposed_convolutions_by_phases(
     constants = [weights((8, 3, *taps), "m"), weights((3 * group,), "n")]
     found, _ = compare(model_of([node], (2, 8, 5, 6), constants), "layout")
     assert found == ["Transpose", "ConvPhases", "Transpose"]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [("Relu", {}), ("LeakyRelu", {"alpha": 0.2}), ("Sigmoid", {}), ("HardSwish", {})],
+)
+@pytest.mark.parametrize(
+    ("form", "stride"), [("ConvTiles", [3, 2]), ("ConvPhases", [2, 1]), ("ConvPhases", [4, 3])]
+)
+def test_activations_behind_transposed_convolutions_are_fused(
+    form: str, stride: list[int], kind: str, attributes: dict[str, Any], bias: bool
+) -> None:
+    """Each part of the result has it in its epilogue; places that no tap meets get it as well."""
+    nodes = [
+        conv("x", "a"),
+        helper.make_node("ConvTranspose", ["a", "m", *(["n"] * bias)], ["b"], strides=stride),
+        helper.make_node(kind, ["b"], ["y"], **attributes),
+    ]
+    constants = [weights((8, 3, 1, 1), "w"), weights((8, 5, 3, 2), "m"), weights((5,), "n")]
+    proto = model_of(nodes, (2, 3, 5, 6), constants, 14)
+    fused, left = compare(proto, "fusion_transposed")
+    assert [t for t in fused if t != "Transpose"] == ["Conv", form]
+    assert kind in left
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    data = proto.SerializeToString()
+    x = hwkit.load(data).random_inputs()["x"]
+    (want,) = runtime.InferenceSession(data).run(None, {"x": x})
+    assert relative_error(hwkit.load(data)(x), want) < 1e-5
+
+
+def test_an_activation_that_others_go_round_stays() -> None:
+    """Who takes the transposed convolution itself gets it without the activation."""
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "m"], ["a"], strides=[2, 2]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Sub", ["a", "b"], ["y"]),
+    ]
+    constants = [weights((4, 3, 3, 3), "m")]
+    fused, _ = compare(model_of(nodes, (1, 4, 5, 6), constants), "fusion_transposed")
+    assert "Relu" in fused
 
 
 @pytest.mark.parametrize("more", [{"pads": [2, 2, 2, 2]}, {"dilations": [2, 2]}])

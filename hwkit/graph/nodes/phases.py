@@ -17,6 +17,7 @@ import numpy as np
 
 from ...arrays import Spec
 from ...errors import ArgumentError
+from ...ops.activations import activation_word, formula
 from ...plans import Plan
 from ..ir import Array, Node
 from ..nodetype import Built, NodeType, Setting, Spec2
@@ -69,7 +70,8 @@ class ConvPhases(NodeType):
 
     Inputs: image ``(n, h, w, c)``, weights ``(k, kh, kw, c / groups)`` as of a convolution, not
     turned round, and maybe a bias ``(k,)``, the last two constants. Attributes: ``strides``;
-    ``cut``, the places cut away before each axis; ``size`` of the result; ``group``.
+    ``cut``, the places cut away before each axis; ``size`` of the result; ``group``; maybe
+    ``activation``, as of :func:`hwkit.ops.conv2d`.
     """
 
     types = ("ConvPhases",)
@@ -89,7 +91,7 @@ class ConvPhases(NodeType):
             for row, column in itertools.product(*_axes(node))
         ]
         strides = node.get("strides", ())
-        bias: Any = node.input(2).data if node.has(2) else np.zeros(1, node.input(0).kind)
+        unmet = _unmet(node)
 
         def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
             calls = []
@@ -99,7 +101,7 @@ class ConvPhases(NodeType):
 
             def run() -> None:
                 for plan, place in calls:
-                    np.copyto(place, bias if plan is None else plan(ins[0]))
+                    np.copyto(place, unmet if plan is None else plan(ins[0]))
 
             return run
 
@@ -117,8 +119,17 @@ class ConvPhases(NodeType):
             "conv2d", Spec(x.sizes, x.kind), Spec(part.shape, x.kind),
             None if bias is None else Spec(bias.shape, x.kind), packed=True,
             padding=(*row.pads, *column.pads), groups=int(node.get("group", 1)), layout="nhwc",
+            activation=node.get("activation", None),
         )  # fmt: skip
         return plan.prepack(part, *([] if bias is None else [bias]))
+
+
+def _unmet(node: Node) -> Array:
+    """Return the result ``(k,)`` or ``(1,)`` at places that no tap meets."""
+    bias = node.input(2).data if node.has(2) else np.zeros(1, node.input(0).kind)
+    assert bias is not None
+    found = formula(activation_word(node.get("activation", None)), bias.astype(np.float64))
+    return found.astype(bias.dtype)
 
 
 def in_phases(node: Node) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ class ConvTiles(NodeType):
     """What the layout pass makes of such a ConvTranspose.
 
     Inputs: image ``(n, h, w, c)``, weights ``(c, kh, kw, k)`` and maybe a bias ``(k,)``, the last
-    two constants; the result is ``(n, h * kh, w * kw, k)``.
+    two constants; the result is ``(n, h * kh, w * kw, k)``. Maybe the attribute ``activation``, as
+    of :func:`hwkit.ops.gemm`.
     """
 
     types = ("ConvTiles",)
@@ -48,6 +49,7 @@ class ConvTiles(NodeType):
         plan = setting.plan(
             "gemm", Spec((rows, c), x.kind), Spec((c, columns), x.kind), None,
             None if row is None else Spec((columns,), x.kind), packed=True,
+            activation=node.get("activation", None),
         )  # fmt: skip
         held = plan.prepack(weights.reshape(c, columns), *([] if row is None else [row]))
 

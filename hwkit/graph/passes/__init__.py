@@ -44,5 +44,6 @@ def own_passes() -> list[Pass]:
         Pass("fusion", 50, fusion.run),
         Pass("lift", 55, lift.run),
         Pass("layout", 60, layout.run),
+        Pass("fusion_transposed", 65, fusion.run_transposed),
         Pass("dead_again", 70, dead.run),
     ]

@@ -1,4 +1,8 @@
-"""Fusion: bias, residual and activation behind a convolution or product become its epilogue."""
+"""Fusion: bias, residual and activation behind a convolution or product become its epilogue.
+
+A transposed convolution has one only in the forms that the layout pass gives it, so that its
+activation is fused after that, by a pass of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from ..activations import activation_of
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
 
-__all__ = ["Makers", "Users", "run", "takes_activation"]
+__all__ = ["Makers", "Users", "run", "run_transposed", "takes_activation"]
 
-_FUSABLE = ("Conv", "Gemm")
+_TRANSPOSED = ("ConvPhases", "ConvTiles")
+_FUSABLE = ("Conv", "Gemm", *_TRANSPOSED)
 
 
 def run(graph: Graph, setting: Setting) -> None:
@@ -17,6 +22,15 @@ def run(graph: Graph, setting: Setting) -> None:
     for fuse in (_bias, _residual, _activation):
         while _one(graph, fuse):
             pass
+
+
+def run_transposed(graph: Graph, setting: Setting) -> None:
+    """Fuse activations behind transposed convolutions."""
+    makers, users = graph.makers(), graph.users()
+    for node in list(graph.nodes):
+        maker = makers.get(node.inputs[0]) if node.inputs and node.inputs[0] else None
+        if maker is not None and maker.type in _TRANSPOSED:
+            _activation(graph, node, makers, users)
 
 
 def _one(graph: Graph, fuse: object) -> bool:
@@ -112,7 +126,7 @@ def takes_activation(graph: Graph, node: Node, value: Value, makers: Makers, use
 
 def _takes(maker: Node) -> bool:
     """Whether the epilogue is the last thing that the node computes."""
-    if maker.type == "Conv" or not maker.has(2):
+    if maker.type != "Gemm" or not maker.has(2):
         return True
     c = maker.input(2)
     n = maker.output().sizes[1]
