@@ -66,6 +66,16 @@ def test_light_models_with_random_weights_agree_with_onnxruntime(name: str) -> N
     assert 0 < model.memory.arena <= 1.1 * model.memory.bound
 
 
+def test_shufflenet_has_no_step_for_an_activation() -> None:
+    """Those behind its joined branches are in epilogues, or have nothing to do behind averages."""
+    folder = Path(os.path.dirname(importlib.import_module("onnx.backend.test").__file__ or ""))
+    proto = reseed(onnx.load(str(folder / "data" / "light" / "light_shufflenet.onnx")))
+    steps = [step.node.type for step in check(proto).program().steps]
+    assert "Relu" not in steps
+    steps = [step.node.type for step in check(proto, without=("ranges",)).program().steps]
+    assert steps.count("Relu") == 3
+
+
 def test_open_batch_gets_a_plan_for_each_shape() -> None:
     """One model runs batches of one and three, by position and by name."""
     proto = network("squeezenet", batch="n")
@@ -95,8 +105,11 @@ def test_every_convolution_of_a_network_is_a_plan_with_its_epilogue() -> None:
 
 @pytest.mark.parametrize(
     "without",
-    ["constants", "dead", "idioms", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"],
-)
+    [
+        "constants", "dead", "idioms", "absorb", "shuffle", "batch_norm", "fusion", "lift",
+        "ranges", "layout",
+    ],
+)  # fmt: skip
 def test_a_network_gives_the_same_without_a_pass(without: str) -> None:
     """Each pass can be switched off by name."""
     check(network("mobilenetv2"), without=(without,))

@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install on
 helper = onnx.helper
 
 PASSES = ["constants", "dead", "absorb", "shuffle", "batch_norm", "fusion", "lift", "layout"]
-PASSES += ["dead_again", "idioms", "fusion_transposed"]
+PASSES += ["dead_again", "idioms", "fusion_transposed", "ranges"]
 
 
 def weights(shape: tuple[int, ...], name: str, seed: int = 0) -> Any:
@@ -329,6 +329,130 @@ def test_what_others_take_is_not_lifted() -> None:
     ]
     partly, _ = compare(model_of([*nodes, *more], (1, 4, 6, 6), constants), "lift")
     assert partly.count("Sigmoid") == 2  # for both copies of the head that is used thrice
+
+
+POOL: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+
+
+def numbers(**values: float) -> list[Any]:
+    """Return constants of one element, by name."""
+    return [onnx.numpy_helper.from_array(np.array(v, np.float32), n) for n, v in values.items()]
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("Relu", []), ("Clip", ["low", "high"])])
+def test_what_never_falls_is_lifted_over_a_maximum(kind: str, inputs: list[str]) -> None:
+    """The greatest of what is clamped is the clamped greatest, over joined branches as well."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        conv("x", "b", "v", pads=[1] * 4),
+        helper.make_node("Concat", ["a", "b"], ["c"], axis=1),
+        helper.make_node("MaxPool", ["c"], ["d"], pads=[1] * 4, **POOL),
+        helper.make_node(kind, ["d", *inputs], ["y"]),
+    ]
+    constants = [weights((5, 4, 3, 3), "w"), weights((3, 4, 3, 3), "v"), *numbers(low=-0.5, high=2)]
+    proto = model_of(nodes, (2, 4, 8, 9), constants)
+    lifted, left = compare(proto, "lift")
+    assert kind not in lifted
+    assert kind in left
+    fused = [s.node for s in hwkit.load(proto).program().steps if s.node.type == "Conv"]
+    assert all(node.get("activation", None) for node in fused)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pool", "attributes"),
+    [
+        ("Relu", "AveragePool", POOL),
+        ("HardSwish", "MaxPool", POOL),
+        # A window of padding alone is -inf, which a Relu changes.
+        ("Relu", "MaxPool", {"kernel_shape": [2, 2], "dilations": [9, 9], "pads": [9] * 4}),
+    ],
+)
+def test_what_a_pool_would_change_is_not_lifted(
+    kind: str, pool: str, attributes: dict[str, Any]
+) -> None:
+    """Averages of what is clamped are others, and so is the greatest of what first falls."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        helper.make_node(pool, ["a"], ["b"], **attributes),
+        helper.make_node(kind, ["b"], ["y"]),
+    ]
+    proto = model_of(nodes, (1, 4, 8, 9), [weights((5, 4, 3, 3), "w")])
+    assert kind in compare(proto, "lift")[0]
+
+
+def test_a_branch_without_an_epilogue_is_clamped_behind_its_pool() -> None:
+    """There it has fewer elements than in front of it."""
+    nodes = [
+        conv("x", "a", strides=[2, 2]),
+        helper.make_node("Neg", ["x"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["c"], **POOL),
+        helper.make_node("Concat", ["a", "c"], ["d"], axis=1),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    proto = model_of(nodes, (1, 4, 8, 8), [weights((5, 4, 2, 2), "w")])
+    lifted, _ = compare(proto, "lift")
+    assert lifted.index("MaxPool") < lifted.index("Relu") < lifted.index("Concat")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "does_nothing"),
+    [
+        (("Relu",), ("Relu",), True),
+        (("Relu",), ("Clip", "", "six"), False),
+        (("Clip", "zero", "six"), ("Relu",), True),
+        (("Clip", "zero", "six"), ("Clip", "low", "six"), True),
+        (("Clip", "low", "six"), ("Relu",), False),
+        (("Clip", "low", "six"), ("Clip", "zero", "six"), False),
+        (("Relu",), ("LeakyRelu",), True),
+        (("Tanh",), ("Relu",), False),
+    ],
+)
+@pytest.mark.parametrize("between", ["MaxPool", "Transpose", "Split"])
+def test_clamps_of_what_lies_between_their_bounds_go(
+    first: tuple[str, ...], second: tuple[str, ...], does_nothing: bool, between: str
+) -> None:
+    """Behind nodes that move or choose elements nothing has left its range."""
+    options: dict[str, dict[str, Any]] = {
+        "MaxPool": POOL, "Transpose": {"perm": [0, 2, 3, 1]}, "Split": {"axis": 1},
+    }  # fmt: skip
+    outputs = ["b", "rest"] if between == "Split" else ["b"]
+    nodes = [
+        helper.make_node(first[0], ["x", *first[1:]], ["a"]),
+        helper.make_node(between, ["a"], outputs, **options[between]),
+        helper.make_node(second[0], ["b", *second[1:]], ["c"]),
+        helper.make_node("Neg", ["c"], ["y"]),
+    ]
+    proto = model_of(nodes, (1, 4, 6, 6), numbers(zero=0, low=-0.5, six=6))
+    found, left = compare(proto, "ranges")
+    assert len(left) - len(found) == does_nothing
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "stays"),
+    [
+        ("AveragePool", POOL, False),
+        ("GlobalAveragePool", {}, False),
+        ("ReduceMean", {"axes": [1]}, False),
+        ("Add", {}, False),
+        ("Sub", {}, True),
+    ],
+)
+def test_means_and_sums_of_what_is_not_negative_are_not(
+    kind: str, attributes: dict[str, Any], stays: bool
+) -> None:
+    """A Relu behind them goes, but not a Clip, as rounding may leave an upper bound."""
+    both = ["p", "q"] if kind in ("Add", "Sub") else ["p"]
+    for last, more in (("Relu", []), ("Clip", ["zero", "six"])):
+        nodes = [
+            helper.make_node("Clip", ["x", "zero", "six"], ["p"]),
+            helper.make_node("Relu", ["x"], ["q"]),
+            helper.make_node(kind, both, ["a"], **attributes),
+            helper.make_node(last, ["a", *more], ["b"]),
+            helper.make_node("Neg", ["b"], ["y"]),
+        ]
+        proto = model_of(nodes, (1, 4, 6, 6), numbers(zero=0, six=6))
+        found, left = compare(proto, "ranges")
+        assert (len(found) == len(left)) is (stays or last == "Clip")
 
 
 def test_a_pass_of_a_plugin_runs_and_can_be_left_out() -> None:

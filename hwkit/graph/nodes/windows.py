@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import ArgumentError
 from ..ir import Array, Node, check_bytes
 
-__all__ = ["Window", "padded", "taps_of", "window_of"]
+__all__ = ["Window", "all_meet", "padded", "taps_of", "window_of"]
 
 
 class Window(NamedTuple):
@@ -91,6 +91,14 @@ def _count(span: int, stride: int, inside: int, ceil: bool) -> int:
         return 0
     count = (span + (stride - 1 if ceil else 0)) // stride + 1
     return count - 1 if ceil and (count - 1) * stride >= inside else count
+
+
+def all_meet(node: Node) -> bool:
+    """Whether all windows of a pool meet its image; the greatest of mere padding is -inf."""
+    taps = node.get("kernel_shape", None) or ()
+    pads = node.get("pads", None) or (0,) * 2 * len(taps)
+    dense = all(d == 1 for d in node.get("dilations", None) or ())
+    return dense and all(p < t for p, t in zip(pads, (*taps, *taps), strict=True))
 
 
 def padded(x: Array, window: Window, fill: Any, limit: int = 1 << 40) -> Array:

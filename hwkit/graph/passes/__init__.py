@@ -32,7 +32,7 @@ class Pass(NamedTuple):
 
 def own_passes() -> list[Pass]:
     """Return hwkit's own passes."""
-    from . import absorb, batch_norm, constants, dead, fusion, idioms, layout, lift, shuffle
+    from . import absorb, batch_norm, constants, dead, fusion, idioms, layout, lift, ranges, shuffle
 
     return [
         Pass("constants", 10, constants.run),
@@ -43,6 +43,7 @@ def own_passes() -> list[Pass]:
         Pass("batch_norm", 40, batch_norm.run),
         Pass("fusion", 50, fusion.run),
         Pass("lift", 55, lift.run),
+        Pass("ranges", 57, ranges.run),
         Pass("layout", 60, layout.run),
         Pass("fusion_transposed", 65, fusion.run_transposed),
         Pass("dead_again", 70, dead.run),
