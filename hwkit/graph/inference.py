@@ -96,8 +96,24 @@ def outcome(node: Node, setting: Setting) -> list[Array]:
     if found is not None:
         return [a for a, v in zip(found, node.outputs, strict=False) if v is not None]
     _set_shapes(node, kind, setting)
+    view: Array | None = guarded(node, lambda: _view(node, kind))
+    if view is not None:
+        return [view]
     made: list[Array] = guarded(node, lambda: evaluate(kind, node, setting))
     return made
+
+
+def _view(node: Node, kind: NodeType) -> Array | None:
+    """Return the output of a node that only reshapes its first input, ``None`` for all others.
+
+    A part of the input is none: it would keep memory alive that nobody counts.
+    """
+    source = node.inputs[0] if node.inputs else None
+    if source is None or source.data is None or len(node.outputs) != 1 or None in node.outputs:
+        return None
+    found = kind.view(node, source.data)
+    whole = found is not None and found.flags.c_contiguous and found.nbytes == source.data.nbytes
+    return found if whole else None
 
 
 def _set_shapes(node: Node, kind: NodeType, setting: Setting) -> int:

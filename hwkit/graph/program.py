@@ -263,12 +263,11 @@ class Program:
                 raise failure(self.steps[done].node, error) from error
             for index in self._loose:
                 calls[index] = None  # keep nothing of the caller's alive
-            found = [self._answer(value, arrays) for value in self.graph.outputs]
             if self.graph.tail is None:
-                return found
-            tail = Run(
-                self.graph.tail, self._setting, dict(zip(self.graph.outputs, found, strict=True))
-            )
+                return [self._answer(value, arrays) for value in self.graph.outputs]
+            # Constants are not handed over: the tail has them, and copies of weights take time.
+            given = [value for value in self.graph.outputs if value.data is None]
+            tail = Run(self.graph.tail, self._setting, {v: self._answer(v, arrays) for v in given})
             answers = tail.answers()
         if times is not None:
             times += tail.times

@@ -52,7 +52,7 @@ class Run:
                 if value is not None and self._last.get(value, index) <= index:
                     self._arrays.pop(value, None)
             self.times.append((start, time.perf_counter()))
-        return [_own(self._find(value)) for value in self._tail.outputs]
+        return [self._answer(value) for value in self._tail.outputs]
 
     def _compute(self, node: Node) -> None:
         inputs = [None if v is None else Value.constant(v.name, self._find(v)) for v in node.inputs]
@@ -87,7 +87,8 @@ class Run:
         assert array is not None
         return array
 
-
-def _own(array: Array) -> Array:
-    """Return an array that shares no memory with another."""
-    return array if array.flags.owndata and array.flags.c_contiguous else array.copy()
+    def _answer(self, value: Value) -> Array:
+        """Return an output that shares no memory with another, nor with a constant."""
+        array = self._find(value)
+        own = value.data is None and array.flags.owndata and array.flags.c_contiguous
+        return array if own else array.copy()

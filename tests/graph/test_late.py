@@ -103,6 +103,54 @@ def test_each_run_finds_what_is_in_its_own_input() -> None:
                 np.testing.assert_array_equal(got[name], one[name])
 
 
+def test_answers_of_the_tail_are_the_callers() -> None:
+    """They share no memory with one another, with constants or with the next run's."""
+    node = helper.make_node
+    nodes = [
+        node("Compress", ["x", "chosen"], ["rows"], axis=0),
+        node("Transpose", ["w"], ["turned"], perm=[1, 0]),
+        node("MatMul", ["rows", "turned"], ["y"]),
+        node("Identity", ["y"], ["same"]),
+        node("Reshape", ["y", "shape"], ["flat"]),
+        node("Shape", ["x"], ["sizes"]),
+        node("Identity", ["w"], ["weights"]),
+    ]
+    rng = np.random.default_rng(8)
+    inputs = {"x": rng.random((6, 80), np.float32), "chosen": np.arange(6) < 3}
+    constants = {"w": rng.random((70, 80), np.float32), "shape": np.array([-1], np.int64)}
+    outputs = ["y", "same", "flat", "sizes", "weights"]
+    loaded = check(network(nodes, inputs, outputs, constants), inputs, 1e-6)
+    first = loaded.run(inputs)
+    want = {name: array.copy() for name, array in first.items()}
+    for name in outputs:
+        first[name].fill(0)
+        again = loaded.run(inputs)
+        assert all(np.array_equal(again[n], want[n]) for n in outputs), name
+        assert all(np.array_equal(first[n], want[n]) for n in outputs[outputs.index(name) + 1 :])
+    # Weights that the passes have turned are not copied for each run.
+    graph = loaded.program().graph
+    assert [v.name for v in graph.outputs if v.data is None] == ["x", "chosen"]
+
+
+def test_reshaping_in_the_tail_copies_nothing() -> None:
+    """Only shapes change; a part of an array is copied, so that the rest can be given back."""
+    from hwkit.graph.inference import outcome
+    from hwkit.graph.ir import Node, Value
+    from hwkit.graph.setting import Setting
+
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    source = Value.constant("x", x)
+    for kind, more in (("Flatten", []), ("Reshape", [np.array([4, -1])]), ("Identity", [])):
+        inputs = [source, *(Value.constant("more", a) for a in more)]
+        (found,) = outcome(Node(kind, inputs, [Value("y")], version=17), Setting())
+        assert np.shares_memory(found, x)
+        np.testing.assert_array_equal(found.reshape(-1), x.reshape(-1))
+    ends = [Value.constant(n, np.array([i])) for n, i in (("s", 0), ("e", 1), ("a", 0))]
+    (part,) = outcome(Node("Slice", [source, *ends], [Value("y")], version=17), Setting())
+    assert not np.shares_memory(part, x)
+    np.testing.assert_array_equal(part, x[:1])
+
+
 @pytest.mark.parametrize("centred", [0, 1])
 @pytest.mark.parametrize("seed", range(6))
 def test_boxes_are_selected_as_onnxruntime_does(seed: int, centred: int) -> None:
