@@ -65,7 +65,9 @@ def nbytes(count: float | None) -> str:
         return _NONE
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= scale:
-            return f"{count / scale:.3g} {unit}"
+            amount = count / scale
+            # A thousand and more of a unit would come out as 1e+03.
+            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
     return f"{count:.0f} B"
 
 

@@ -53,6 +53,8 @@ def test_small_formats() -> None:
     assert output.nbytes(512) == "512 B"
     assert output.nbytes(32 * 1024) == "32 KiB"
     assert output.nbytes(1.5 * 2**30) == "1.5 GiB"
+    assert output.nbytes(1023 * 1024) == "1023 KiB"
+    assert output.nbytes(1536 * 2**30) == "1536 GiB"
     assert output.nbytes(None) == "-"
     assert output.share(0.643) == "64 %"
     assert output.share(math.nan) == "-"
