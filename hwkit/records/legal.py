@@ -62,8 +62,10 @@ def is_whole(value: object) -> bool:
 
 
 def is_real(value: object) -> bool:
-    """Whether a value is a number, and not a bool."""
-    return type(value) is float or (isinstance(value, (int, float)) and type(value) is not bool)
+    """Whether a value is a number, not a bool, and no integer that a float cannot hold."""
+    if isinstance(value, float):
+        return True
+    return isinstance(value, int) and type(value) is not bool and abs(value) <= _MAX_INT
 
 
 def is_time(text: object) -> bool:
@@ -89,7 +91,7 @@ def check_facts(what: str, facts: object) -> None:
         require(isinstance(name, str) and _FACT_NAME.match(name), f"{what} field", name)
         legal = is_text(value, _MAX_FACT) or isinstance(value, bool)
         if not legal and is_real(value):
-            legal = math.isfinite(value) and (isinstance(value, float) or abs(value) <= _MAX_INT)
+            legal = math.isfinite(value)
         require(legal, f"{what} {name}", value)
 
 

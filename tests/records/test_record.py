@@ -242,6 +242,8 @@ def _changed(**changes: Any) -> str:
         (_changed(identity=None), "identity"),
         (_changed(strict="yes"), "strict"),
         (_changed(error="nan"), "error"),
+        (_changed(error=10**400), "error"),
+        (_changed(identity={"a": 10**400}), "identity a"),
         (_changed(problem=5), "problem"),
     ],
 )
