@@ -113,6 +113,10 @@ def _forget_dead(connection: sqlite3.Connection) -> int:
     return len(dead)
 
 
+# No trial is older; beyond some two thousand years there is no date either.
+_OLDEST_DAYS = 36_500.0
+
+
 def clean(
     store: Store, days: float | None, *, quarantine: bool = False, bad: bool = False
 ) -> dict[str, int]:
@@ -124,7 +128,7 @@ def clean(
     removed = {"superseded": 0, "failed": 0, "quarantine": 0, "bad": 0}
     doomed: list[Record] = []
     if days is not None:
-        limit = datetime.now(timezone.utc) - timedelta(days=days)
+        limit = datetime.now(timezone.utc) - timedelta(days=min(days, _OLDEST_DAYS))
         before = limit.isoformat(timespec="microseconds")
         for problem, device in store.groups():
             old = [r for r in superseded(store.of(problem, device)) if r.created < before]

@@ -212,6 +212,15 @@ def test_gc_by_age_keeps_winners(hwkit: Hwkit, filled: Path) -> None:
     assert gemm["trials"] < 5
 
 
+def test_gc_by_an_age_that_is_none(hwkit: Hwkit, filled: Path) -> None:
+    """Days beyond all dates remove nothing; what is no number is refused."""
+    for days in ("inf", "1e9"):
+        assert hwkit("db", "gc", "--days", days, "--json").json["removed"]["superseded"] == 0
+    answer = hwkit("db", "gc", "--days", "nan")
+    assert answer.code == 2
+    assert answer.err == "hwkit: days=nan must be a number of at least 0, as 90\n"
+
+
 def test_revalidate_has_nothing_to_do(hwkit: Hwkit, fake: None, filled: Path) -> None:
     """Records of this very environment are not stale."""
     assert hwkit("db", "revalidate").out == "nothing is stale on fake:0\n"
