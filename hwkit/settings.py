@@ -31,7 +31,7 @@ from pathlib import Path
 
 from .errors import ArgumentError, HwkitWarning
 
-__all__ = ["Settings", "settings"]
+__all__ = ["Settings", "expanded", "settings"]
 
 _NAMES = (
     "HWKIT_DEVICE",
@@ -69,7 +69,7 @@ class Settings:
         _warn_of_misspelt(env)
         return cls(
             device=env.get("HWKIT_DEVICE", "").strip() or "cpu:0",
-            db=Path(env["HWKIT_DB"]).expanduser() if env.get("HWKIT_DB") else None,
+            db=expanded(env["HWKIT_DB"], "HWKIT_DB") if env.get("HWKIT_DB") else None,
             threads=_threads(env.get("HWKIT_THREADS", "")),
             max_isa=env.get("HWKIT_MAX_ISA", "").strip().lower() or None,
             disable_plugins=frozenset(
@@ -80,6 +80,24 @@ class Settings:
             trace=env.get("HWKIT_TRACE", "") not in ("", "0"),
             workspace_limit=_bytes(env.get("HWKIT_WORKSPACE_LIMIT", "")),
         )
+
+
+def expanded(text: str, name: str) -> Path:
+    """Return a path with a home folder in place of its ``~``.
+
+    Args:
+        text: the path.
+        name: what holds it, for the message.
+
+    Raises:
+        ArgumentError: there is no such home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ArgumentError(
+            f"{name} is {text!r}, but no home folder of that name is known: write the whole path"
+        ) from None
 
 
 def _warn_of_misspelt(env: Mapping[str, str]) -> None:

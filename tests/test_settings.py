@@ -69,6 +69,12 @@ def test_workspace_limit_must_be_a_size(text: str) -> None:
         Settings.from_environment({"HWKIT_WORKSPACE_LIMIT": text})
 
 
+def test_a_home_that_is_not_known() -> None:
+    """The sentence names the variable, the value, and what to type."""
+    with pytest.raises(ArgumentError, match=r"HWKIT_DB is '~no-such-user/x', .* the whole path"):
+        Settings.from_environment({"HWKIT_DB": "~no-such-user/x"})
+
+
 def test_misspelt_variable_is_noticed() -> None:
     """A variable that is nearly one of ours is a warning; another project's is its own affair."""
     with pytest.warns(HwkitWarning, match="HWKIT_THREAD is not read, did you mean HWKIT_THREADS"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, DatabaseError
+from ..settings import expanded
 
 if TYPE_CHECKING:
     from ..op import Problem
@@ -23,7 +24,8 @@ def opened(path: str | None = None, *, there: bool = False) -> Database:
         there: whether that file must exist: reading a new one is a misspelt name.
 
     Raises:
-        DatabaseError: it does not.
+        DatabaseError: it does not, or is a file of another kind, which would be taken for a
+            damaged database and renamed.
     """
     from ..dispatch import database
     from ..records import Database
@@ -31,9 +33,23 @@ def opened(path: str | None = None, *, there: bool = False) -> Database:
 
     if path is None:
         return database()
-    if there and not Path(path).expanduser().exists():
+    file = expanded(path, "--db")
+    if there and not file.exists():
         raise DatabaseError(f"{path} is not there: give --db the path of a tuning database")
-    return Database(Path(path).expanduser(), shipped=registry().record_files())
+    if not _may_be_database(file):
+        raise DatabaseError(f"{path} is no tuning database: give --db the path of one, or a new one")
+    return Database(file, shipped=registry().record_files())
+
+
+def _may_be_database(file: Path) -> bool:
+    """Whether a file begins as databases do, is empty, or cannot be read, which is seen later."""
+    from ..records.lines import MAGIC
+
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(MAGIC)) in (b"", MAGIC)
+    except OSError:
+        return True
 
 
 def existing(path: str) -> Path:
@@ -42,7 +58,7 @@ def existing(path: str) -> Path:
     Raises:
         DatabaseError: there is none.
     """
-    found = Path(path).expanduser()
+    found = expanded(path, "the file")
     if not found.is_file():
         raise DatabaseError(
             f"{path} is not a file: name a file of 'hwkit db export', or another database"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DatabaseError
+from ..settings import expanded
 from .options import complete_op, database_option, device_option, json_option
 from .output import deliver, line
 from .progress import count
@@ -31,7 +31,7 @@ def export(file: str, winners: bool, op_name: str | None, path: str | None, as_j
 
     named: dict[str, Any] = {} if op_name is None else {"op": op_name}
     number = opened(path, there=True).export(
-        Path(file).expanduser(), winners=winners, layer="user", **named
+        expanded(file, "the file"), winners=winners, layer="user", **named
     )
     if not deliver("db export", {"file": file, "records": number}, as_json):
         line(f"{count(number, 'record')} written to {file}")
@@ -59,7 +59,13 @@ def merge(file: str, path: str | None, as_json: bool) -> int:
 def _add(command: str, file: str, path: str | None, as_json: bool) -> int:
     from .database import existing, opened
 
-    number = opened(path).import_(existing(file))
+    kept = opened(path)
+    number = kept.import_(existing(file))
+    if kept.counts()["not_kept"]:
+        raise DatabaseError(
+            f"{file} was not taken over, {kept.path} cannot be written: name another database "
+            "with --db"
+        )
     if not deliver(command, {"file": file, "records": number}, as_json):
         line(f"{count(number, 'new record')} from {file}")
     return 0

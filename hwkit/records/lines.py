@@ -14,7 +14,10 @@ from ..errors import ArgumentError, DatabaseError, HwkitWarning
 from .record import MAX_LINE, Record
 from .store import Store
 
-__all__ = ["Shipped", "read_any", "read_lines", "write_lines"]
+__all__ = ["MAGIC", "Shipped", "read_any", "read_lines", "write_lines"]
+
+MAGIC = b"SQLite format 3\0"
+"""What a database file begins with."""
 
 
 def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]:
@@ -61,7 +64,7 @@ def read_any(path: Path, bad: dict[str, str]) -> Iterator[Record]:
     """
     try:
         with open(path, "rb") as file:
-            is_database = file.read(16) == b"SQLite format 3\0"
+            is_database = file.read(len(MAGIC)) == MAGIC
         if not is_database:
             yield from read_lines(path, bad)
             return

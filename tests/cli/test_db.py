@@ -167,6 +167,41 @@ def test_a_file_that_is_not_there(hwkit: Hwkit, tmp_path: Path, command: str) ->
     assert answer.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["ls"], ["gc", "--bad"], ["merge", "model.onnx"]])
+def test_a_file_of_another_kind_stays(
+    hwkit: Hwkit, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that --db names by mistake is not taken for a damaged database, and not renamed."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(b"ir_version: 9")
+    answer = hwkit("db", *words, "--db", "model.onnx")
+    assert (answer.code, answer.out) == (4, "")
+    assert "model.onnx is no tuning database" in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("command", ["import", "merge"])
+def test_what_cannot_be_kept_is_not_taken_over(
+    hwkit: Hwkit, filled: Path, tmp_path: Path, command: str
+) -> None:
+    """Records that would be forgotten when the command ends are an error, not new records."""
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / "tuning.db"
+    answer = hwkit("db", command, str(filled), "--db", str(target))
+    assert (answer.code, answer.out) == (4, "")
+    assert f"{filled} was not taken over" in answer.err
+
+
+def test_a_home_that_is_not_known(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~nobody`` is a sentence with exit code 2, wherever a path is given."""
+    path = "~no-such-user/x"
+    for words in (["ls", "--db", path], ["export", path], ["import", path]):
+        answer = hwkit("db", *words)
+        assert (answer.code, answer.out) == (2, "")
+        assert "write the whole path" in answer.err
+        assert answer.err.count("\n") == 1
+
+
 def test_export_to_nowhere(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
     """A folder that does not exist is a database error as well."""
     answer = hwkit("db", "export", str(tmp_path / "no" / "file"))
