@@ -69,8 +69,8 @@ def compare_network(
                 built.pop(library, None)
                 failed[library] = str(reason)
         load_meter = Load(peer.pid for peer in peers)
-        samples = interleave(peers, rounds)
-        return Race(samples, built, failed, load_meter.others())
+        samples = interleave(peers, rounds, failed=failed)
+        return Race(samples, {name: built[name] for name in samples}, failed, load_meter.others())
 
 
 def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:

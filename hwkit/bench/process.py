@@ -117,8 +117,11 @@ class PeerProcess:
         try:
             self.version: str = self._reply(_START_SECONDS)["version"]
             self._signal("SIGSTOP")
-        except KernelFailure as error:
+        except BaseException as error:
+            # Ctrl-C as well: nobody else can end what has no name yet.
             self.close()
+            if not isinstance(error, KernelFailure):
+                raise
             raise Unavailable(f"{library} does not start: {error}") from None
 
     def _environment(self) -> dict[str, str]:
@@ -176,7 +179,10 @@ class PeerProcess:
         return float(self._ask(do="warm", seconds=seconds)["seconds"])
 
     def time(self, samples: int = 1) -> list[float]:
-        """Return ``samples`` times of one run in seconds, after one run that is not counted."""
+        """Return ``samples`` times of one run in seconds, after runs that are not counted.
+
+        A sample is the mean of as many runs as :meth:`warm` chose; as many are not counted.
+        """
         return [float(s) for s in self._ask(do="time", samples=samples)["samples"]]
 
     def _ask(self, **order: Any) -> dict[str, Any]:

@@ -57,7 +57,11 @@ class Race:
 
 
 def interleave(
-    peers: Sequence[PeerProcess], rounds: int = 15, *, settle: float = _SETTLE_SECONDS
+    peers: Sequence[PeerProcess],
+    rounds: int = 15,
+    *,
+    settle: float = _SETTLE_SECONDS,
+    failed: dict[str, str] | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """Time built and warmed peers in turns and return the samples, one a round, by library.
 
@@ -65,12 +69,24 @@ def interleave(
         peers: processes, built and warm.
         rounds: turns of each; the order is flipped every round, so that drift hits all alike.
         settle: seconds to wait between two turns, until all threads of the last one have stopped.
+        failed: gets why a library dropped out, whose samples are not returned; the others go on.
+
+    Raises:
+        KernelFailure: a library ended or hung at its turn, and ``failed`` is ``None``.
     """
     samples: dict[str, list[float]] = {peer.library: [] for peer in peers}
     for number in range(rounds):
         for peer in peers if number % 2 == 0 else reversed(peers):
+            if peer.library not in samples:
+                continue
             time.sleep(settle)
-            samples[peer.library].append(peer.time(1)[0])
+            try:
+                samples[peer.library].append(peer.time(1)[0])
+            except KernelFailure as error:
+                if failed is None:
+                    raise
+                failed[peer.library] = str(error)
+                del samples[peer.library]
     return {name: tuple(values) for name, values in samples.items()}
 
 
@@ -118,8 +134,8 @@ def race(
                 failed[peer.library] = str(error)
     running = [peer for peer in peers if peer.library in built]
     load = Load(peer.pid for peer in running)
-    samples = interleave(running, rounds)
-    return Race(samples, built, failed, load.others())
+    samples = interleave(running, rounds, failed=failed)
+    return Race(samples, {name: built[name] for name in samples}, failed, load.others())
 
 
 def compare(

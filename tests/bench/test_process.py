@@ -65,6 +65,20 @@ def test_library_that_does_not_import(monkeypatch: pytest.MonkeyPatch, tmp_path:
         PeerProcess("onnxruntime")
 
 
+def test_a_start_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a library is imported leaves no process behind."""
+    started: list[PeerProcess] = []
+
+    def interrupted(peer: PeerProcess, seconds: float) -> None:
+        started.append(peer)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PeerProcess, "_reply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        PeerProcess("numpy")
+    assert started[0]._process.poll() is not None
+
+
 def test_life_of_a_peer(tmp_path: Path) -> None:
     """Build, warm, time; another problem replaces the first; then the process is gone."""
     with PeerProcess("numpy") as peer:

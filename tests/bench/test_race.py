@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 import pytest
 
-from hwkit import ArgumentError
-from hwkit.bench import PeerProcess, Race, geometric_mean, interleave
+from hwkit import ArgumentError, KernelFailure
+from hwkit.bench import Built, PeerProcess, Race, geometric_mean, interleave
+from hwkit.bench.race import race
+
+
+_MOST_CALLS = 9
 
 
 class Peer:
@@ -17,10 +22,21 @@ class Peer:
         self.library = library
         self._seconds = iter(seconds)
         self._calls = calls
+        self.pid = os.getpid()
+
+    def build(self, problem: str, reference: object, packed: bool) -> Built:
+        """Take any problem."""
+        return Built("plain", 0.0, "1.0")
+
+    def warm(self, seconds: float) -> float:
+        """Be warm."""
+        return seconds
 
     def time(self, samples: int) -> list[float]:
         """Return the next sample."""
         self._calls.append(self.library)
+        if len(self._calls) > _MOST_CALLS and self.library == "b":
+            raise KernelFailure("crash", "b has ended: signal 11")
         return [next(self._seconds) for _ in range(samples)]
 
 
@@ -31,6 +47,18 @@ def test_order_is_flipped_each_round() -> None:
     samples = interleave(cast(list[PeerProcess], peers), 3, settle=0.0)
     assert calls == [*"abc", *"cba", *"abc"]
     assert samples == dict.fromkeys("abc", (1.0, 2.0, 3.0))
+
+
+def test_a_peer_that_ends_drops_out() -> None:
+    """A library that dies while it is timed is named with the reason; the others keep theirs."""
+    calls: list[str] = []
+    peers: list[Any] = [Peer(name, [1.0] * 6, calls) for name in "abc"]
+    found = race("gemm float32 nn m=2 n=2 k=2", peers, rounds=6)
+    assert found.samples == {"a": (1.0,) * 6, "c": (1.0,) * 6}
+    assert set(found.built) == {"a", "c"}
+    assert found.failed == {"b": "b has ended: signal 11"}
+    with pytest.raises(KernelFailure, match="signal 11"):
+        interleave([Peer("b", [1.0], calls)], settle=0.0)  # type: ignore[list-item]
 
 
 def test_ratio_is_the_median_of_the_rounds() -> None:
