@@ -94,8 +94,9 @@ class Shortlist:
             lines = path.read_text("utf-8").splitlines()
             return cls([Entry.of_json(json.loads(line)) for line in lines if line.strip()])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ArgumentError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise DatabaseError(
-                f"{path} is no shortlist ({error}): make one with 'hwkit tune --compile-only'"
+                f"{path} is no shortlist ({reason}): make one with 'hwkit tune --compile-only'"
             ) from error
 
     def of(self, problem: Problem, arch: str) -> list[tuple[str, int, Config]]:

@@ -120,6 +120,20 @@ def test_ctrl_c_keeps_what_was_compiled(
     assert tuple(Shortlist.read(path).entries) == (entry,)
 
 
+def test_a_list_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one sentence before anything is compiled, not a traceback behind all of it."""
+    monkeypatch.setattr("hwkit.shortlist.compile_only", lambda *_, **__: pytest.fail("compiled"))
+    command = ["tune", "--device", "cuda:0", "--compile-only", "--arch", "sm_90", "--problem", GEMM]
+    (tmp_path / "file").write_text("")
+    for place in ("no/list", "file/list", "."):
+        assert main([*command, "--output", str(tmp_path / place)]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

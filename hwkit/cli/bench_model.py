@@ -9,7 +9,14 @@ import click
 
 from ..errors import ArgumentError
 from .bench_table import say_busy
-from .options import device_option, json_option, read_tolerance, tolerance_option
+from .options import (
+    device_option,
+    json_option,
+    read_tolerance,
+    require_writable,
+    tolerance_option,
+    writing,
+)
 from .output import deliver, duration, line, ratio
 
 if TYPE_CHECKING:
@@ -64,6 +71,8 @@ def bench_model(
     from ..graph.profile import profile, require_clock
     from .run import arrays_for
 
+    for path in filter(None, (report, trace)):
+        require_writable(path)
     wanted = read_tolerance(tolerance)
     loaded = load(model, device, tolerance=wanted)
     require_clock(loaded.device)
@@ -126,9 +135,5 @@ def _names(text: str | None) -> list[str]:
 
 
 def _write(path: str, text: str) -> None:
-    try:
+    with writing(path):
         Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ArgumentError(
-            f"'{path}' cannot be written ({error.strerror}): choose another place"
-        ) from None

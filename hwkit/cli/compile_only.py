@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import require_writable, writing
 from .output import deliver, duration, line
 from .progress import count
 
@@ -47,16 +48,13 @@ def shortlisted(
         kernels: names of the kernels; all if empty.
         as_json: print one JSON document.
     """
-    from ..registry import registry
     from ..shortlist import Shortlist
     from ..tuner import parse_budget
 
-    problems, known = list(asked), registry()
-    name = device.partition(":")[0]
-    if name not in known.backends():
-        known.device(device)  # says which there are
-    offline = known.backends()[name].offline(arch)
+    problems, offline = list(asked), _offline(device, arch)
     seconds = parse_budget(None if budget == "none" else budget)
+    path = Path(output or f"shortlist-{arch}.jsonl")
+    require_writable(path)
     entries: list[Entry] = []
 
     def note(entry: Entry) -> None:
@@ -66,20 +64,30 @@ def shortlisted(
 
     if not as_json:
         _announce(len(problems), arch, seconds)
+    interrupted = False
     try:
         for problem in problems:
             _compile(problem, offline, kernels, seconds, trials or _TRIALS, seed, note)
-        interrupted = False
     except KeyboardInterrupt:
         interrupted = True
-    path = Path(output or f"shortlist-{arch}.jsonl")
     if entries:
-        Shortlist(entries).write(path)
+        with writing(path):
+            Shortlist(entries).write(path)
     if not deliver("tune", _document(offline, path, entries, interrupted), as_json):
         _close(entries, path, device, interrupted)
     if interrupted:
         return 130
     return 0 if any(entry.configs for entry in entries) else 1
+
+
+def _offline(device: str, arch: str) -> Device:
+    """Return an architecture of a device's backend, which need not be here."""
+    from ..registry import registry
+
+    known, name = registry(), device.partition(":")[0]
+    if name not in known.backends():
+        known.device(device)  # says which there are
+    return known.backends()[name].offline(arch)
 
 
 def _compile(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +25,9 @@ __all__ = [
     "json_option",
     "problems",
     "read_tolerance",
+    "require_writable",
     "tolerance_option",
+    "writing",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,6 +99,40 @@ def read_tolerance(text: str | None) -> float | str | None:
     except ValueError:
         value = text
     return check_tolerance(value)
+
+
+def require_writable(path: str | Path) -> None:
+    """Raise if a file cannot be written: before the work whose result it is for, not after.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    file = Path(path)
+    place = file if file.exists() else file.parent
+    with writing(path):
+        for amiss, code in (
+            (file.is_dir(), errno.EISDIR),
+            (not place.exists(), errno.ENOENT),
+            (place != file and not place.is_dir(), errno.ENOTDIR),
+            (not os.access(place, os.W_OK), errno.EACCES),
+        ):
+            if amiss:
+                raise OSError(code, os.strerror(code))
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn an OSError while a file is written into one sentence.
+
+    Raises:
+        ArgumentError: the file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArgumentError(
+            f"'{path}' cannot be written ({error.strerror}): choose another place"
+        ) from None
 
 
 def problems(

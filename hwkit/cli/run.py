@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ArgumentError
-from .options import device_option, json_option, read_tolerance, tolerance_option
+from .options import (
+    device_option,
+    json_option,
+    read_tolerance,
+    require_writable,
+    tolerance_option,
+    writing,
+)
 from .output import deliver, duration, line, nbytes
 
 if TYPE_CHECKING:
@@ -50,6 +57,8 @@ def run(
     """Load an ONNX model, run it, and say what comes out and how long it takes."""
     from ..graph import load
 
+    if save is not None:
+        require_writable(save)
     start = time.perf_counter()
     loaded = load(model, device, tolerance=read_tolerance(tolerance))
     given = arrays_for(loaded, inputs)
@@ -110,12 +119,8 @@ def _save(path: str, outputs: dict[str, Any]) -> None:
     """
     from ..graph.archive import save_arrays
 
-    try:
+    with writing(path):
         save_arrays(path, outputs)
-    except OSError as error:
-        raise ArgumentError(
-            f"'{path}' cannot be written ({error.strerror}): choose another place with --save"
-        ) from None
 
 
 def _payload(

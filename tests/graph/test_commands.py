@@ -97,10 +97,13 @@ def test_outputs_of_any_name_are_saved(
 
 def test_outputs_that_cannot_be_written(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that is not there is the caller's mistake, and one sentence."""
-    assert main(["run", str(path), "--save", str(path.parent / "no" / "y.npz")]) == 2
-    said = capsys.readouterr().err
-    assert "cannot be written (No such file or directory)" in said
-    assert said.count("\n") == 1
+    place = str(path.parent / "no" / "out")
+    for words in (["run", "--save"], ["bench", "--report"], ["bench", "--trace"]):
+        # Not after minutes of work: before it, so that the missing model is not noticed.
+        assert main([*words, place, str(path.parent / "missing.onnx")]) == 2
+        said = capsys.readouterr().err
+        assert "cannot be written (No such file or directory)" in said
+        assert said.count("\n") == 1
 
 
 def test_options_before_a_model_are_its_own(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
