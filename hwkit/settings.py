@@ -31,9 +31,9 @@ from pathlib import Path
 
 from .errors import ArgumentError, HwkitWarning
 
-__all__ = ["Settings", "expanded", "settings"]
+__all__ = ["VARIABLES", "Settings", "expanded", "settings"]
 
-_NAMES = (
+VARIABLES = (
     "HWKIT_DEVICE",
     "HWKIT_DB",
     "HWKIT_THREADS",
@@ -44,6 +44,7 @@ _NAMES = (
     "HWKIT_TRACE",
     "HWKIT_TRACEBACK",
 )
+"""The variables that hwkit itself reads; a plugin may have its own."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def expanded(text: str, name: str) -> Path:
 
 def _warn_of_misspelt(env: Mapping[str, str]) -> None:
     for name in env:
-        if name.startswith("HWKIT_") and name not in _NAMES:
-            close = difflib.get_close_matches(name, _NAMES, 1, 0.9)
+        if name.startswith("HWKIT_") and name not in VARIABLES:
+            close = difflib.get_close_matches(name, VARIABLES, 1, 0.9)
             if close:
                 warnings.warn(
                     f"{name} is not read, did you mean {close[0]}?", HwkitWarning, stacklevel=4

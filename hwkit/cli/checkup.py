@@ -18,22 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HwkitError, Unavailable
+from ..settings import VARIABLES, Settings, settings
 from .output import nbytes
 
-__all__ = ["VARIABLES", "Check", "checkup"]
+__all__ = ["Check", "checkup"]
 
-VARIABLES = (
-    "HWKIT_DB",
-    "HWKIT_DEVICE",
-    "HWKIT_DISABLE_PLUGINS",
-    "HWKIT_EMULATE_AMX",
-    "HWKIT_MAX_ISA",
-    "HWKIT_THREADS",
-    "HWKIT_TRACE",
-    "HWKIT_TRACEBACK",
-    "HWKIT_WORKSPACE_LIMIT",
-)
-"""The environment variables that mean something."""
+# All variables begin alike: what is less alike is another word, not a misspelt one.
+_ALIKE = 0.8
 
 
 @dataclass(frozen=True)
@@ -102,12 +93,14 @@ def _versions() -> Iterator[Check]:
 def _plugins() -> Iterator[Check]:
     from ..loading import GROUP
     from ..registry import registry
-    from ..settings import settings
 
     known = registry()
-    for name in ("hwkit_backends", "hwkit_ops", "hwkit_records"):
-        # A hook that fails marks its plugin as broken; which is then seen below.
-        {"hwkit_backends": known.backends, "hwkit_ops": known.ops}.get(name, known.record_files)()
+    for ask in (
+        known.backends, known.ops, known.record_files, known.strategies, known.node_types,
+        known.passes,
+    ):  # fmt: skip
+        # A hook that fails marks its plugin as broken, which is then seen below.
+        ask()
     for plugin in known.plugins:
         origin = plugin.distribution or "no distribution"
         if plugin.error is not None:
@@ -156,21 +149,30 @@ def _import(name: str) -> Check:
 def _devices() -> Iterator[Check]:
     from ..registry import registry
 
-    known = registry()
-    usable = 0
-    for name, backend in known.backends().items():
+    usable = False
+    for name, backend in registry().backends().items():
         try:
             names = [f"{name}:{index}" for index in range(backend.count())]
-            for each in names:
-                device = known.device(each)
-                kernels = len(known.kernels(device))
-                text = f"{device.arch}, {kernels} kernels"
-                yield Check("devices", each, "ok" if kernels else "broken", text)
-                usable += kernels > 0
         except Exception as error:
             yield _unusable(name, error)
+            continue
+        for check in map(_device, names):
+            usable |= check.state == "ok"
+            yield check
     if not usable:
         yield Check("devices", "usable", "broken", "none: no device has a kernel")
+
+
+def _device(name: str) -> Check:
+    from ..registry import registry
+
+    try:
+        device = registry().device(name)
+        kernels = len(registry().kernels(device))
+    except Exception as error:
+        return _unusable(name, error)
+    state = "ok" if kernels else "broken"
+    return Check("devices", name, state, f"{device.arch}, {kernels} kernels")
 
 
 def _unusable(name: str, error: Exception) -> Check:
@@ -209,16 +211,14 @@ def _database() -> Iterator[Check]:
 
 
 def _settings() -> Iterator[Check]:
-    from ..settings import Settings
-
     given = {n: v for n, v in os.environ.items() if n.startswith("HWKIT_")}
     for name, value in sorted(given.items()):
         if name in VARIABLES:
             yield Check("settings", name, "ok", value)
             continue
-        close = difflib.get_close_matches(name, VARIABLES, 1)
-        hint = f": did you mean {close[0]}?" if close else ""
-        yield Check("settings", name, "note", f"{value} (means nothing{hint})")
+        close = difflib.get_close_matches(name, VARIABLES, 1, _ALIKE)
+        hint = f": did you mean {close[0]}?" if close else "; a plugin may"
+        yield Check("settings", name, "note", f"{value} (hwkit does not read it{hint})")
     try:
         read = Settings.from_environment()
     except HwkitError as error:

@@ -37,7 +37,9 @@ def opened(path: str | None = None, *, there: bool = False) -> Database:
     if there and not file.exists():
         raise DatabaseError(f"{path} is not there: give --db the path of a tuning database")
     if not _may_be_database(file):
-        raise DatabaseError(f"{path} is no tuning database: give --db the path of one, or a new one")
+        raise DatabaseError(
+            f"{path} is no tuning database: give --db the path of one, or a new one"
+        )
     return Database(file, shipped=registry().record_files())
 
 
@@ -71,18 +73,19 @@ def facts(path: str | None = None) -> dict[str, Any]:
     kept = opened(path, there=True)
     file = kept.path
     exists = file is not None and file.exists()
+    wrong = kept.verify()
     return {
         "path": None if file is None else str(file),
         "exists": exists,
         "bytes": file.stat().st_size if exists and file is not None else 0,
-        "writable": file is None or _writable(file),
-        "wrong": kept.verify(),
+        "writable": file is None or ("file" not in wrong and _writable(file)),
+        "wrong": wrong,
         "counts": kept.counts(),
     }
 
 
 def _writable(file: Path) -> bool:
-    if file.exists() and not os.access(file, os.W_OK):
+    if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
         return False
     folder = file.parent
     while not folder.exists() and folder != folder.parent:

@@ -11,7 +11,6 @@ from hwkit import ArgumentError, KernelFailure
 from hwkit.bench import Built, PeerProcess, Race, geometric_mean, interleave
 from hwkit.bench.race import race
 
-
 _MOST_CALLS = 9
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hwkit.cli import checkup
 from hwkit.loading import LoadedPlugin
 from hwkit.records import Database
 from hwkit.registry import registry
-from hwkit.settings import Settings, settings
+from hwkit.settings import VARIABLES, Settings, settings
 
 from .conftest import Hwkit, record
 
@@ -211,6 +213,41 @@ def test_doctor_finds_a_broken_backend_and_module(
     assert "ImportError" in broken["hwkit_bad._native"]["text"]
 
 
+def test_doctor_finds_one_broken_device(
+    hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that does not open is broken by its own name; the next one is looked at as well."""
+    opened = type(registry()).device
+
+    def device(self: Any, name: str) -> Any:
+        if name == "fake:0":
+            raise OSError("lost")
+        return opened(self, name)
+
+    monkeypatch.setattr(type(registry()), "device", device)
+    states = {
+        c["name"]: c["state"]
+        for c in hwkit("doctor", "--json").json["checks"]
+        if c["area"] == "devices"
+    }
+    assert (states["fake:0"], states["fake:1"]) == ("broken", "ok")
+
+
+@pytest.mark.parametrize("kind", ["folder", "other program's"])
+def test_doctor_finds_a_database_that_keeps_nothing(hwkit: Hwkit, db: Path, kind: str) -> None:
+    """What 'hwkit tune' cannot keep its records in is broken."""
+    if kind == "folder":
+        db.mkdir()
+    else:
+        with sqlite3.connect(db) as connection:
+            connection.execute("CREATE TABLE songs (title TEXT)")
+        connection.close()
+    answer = hwkit("doctor", "--json")
+    states = {c["name"]: c["state"] for c in answer.json["checks"] if c["area"] == "database"}
+    assert states["writable"] == "broken"
+    assert answer.code == 1
+
+
 def test_doctor_notes_a_disabled_plugin_that_is_not_there(
     hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,11 +266,13 @@ def test_doctor_notes_a_disabled_plugin_that_is_not_there(
 def test_doctor_knows_the_variables(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that means nothing is noted with the one that was meant; a bad value is broken."""
     monkeypatch.setenv("HWKIT_THREAD", "2")
+    monkeypatch.setenv("HWKIT_CUDA_DRIVER", "cupy")
     monkeypatch.setenv("HWKIT_THREADS", "many")
     answer = hwkit("doctor", "--json")
     settings = {c["name"]: c for c in answer.json["checks"] if c["area"] == "settings"}
     assert settings["HWKIT_THREAD"]["state"] == "note"
     assert "did you mean HWKIT_THREADS?" in settings["HWKIT_THREAD"]["text"]
+    assert settings["HWKIT_CUDA_DRIVER"]["text"] == "cupy (hwkit does not read it; a plugin may)"
     assert settings["values"]["state"] == "broken"
     assert "'many'" in settings["values"]["text"]
     assert answer.code == 1
@@ -243,4 +282,4 @@ def test_doctor_knows_the_variables(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatc
 def test_every_setting_is_known_to_the_doctor() -> None:
     """The doctor's list of variables and the library's settings do not drift apart."""
     fields = {f"HWKIT_{name.upper()}" for name in Settings.__dataclass_fields__}
-    assert fields <= set(checkup.VARIABLES)
+    assert fields <= set(VARIABLES)

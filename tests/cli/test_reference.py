@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hwkit.cli.checkup import VARIABLES
 from hwkit.cli.commands import EXIT_CODES
 from hwkit.cli.reference import commands, renew
+from hwkit.settings import VARIABLES
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "hwkit" / "cli" / "README.md"
 
