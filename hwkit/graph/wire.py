@@ -15,8 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TypeVar, Union
 
-import numpy as np
-
+from ..memory import LINE, aligned
 from .ir import Array
 
 __all__ = ["Cut", "Places", "UnusualError", "cut_file", "of_file", "read_varint", "without_arrays"]
@@ -36,7 +35,6 @@ _LEAST = 1 << 12
 # From here on numpy asks for large pages: a small one takes longer to get than to fill. Not more,
 # because a block stays until the last of its constants has been packed.
 _BLOCK = 8 << 20
-_ALIGNMENT = 64
 
 Field = tuple[int, int, int, int]
 """Number of a field, where it starts, where its content starts (0 if it has no length), its end."""
@@ -90,21 +88,21 @@ def of_file(path: Path, work: Callable[[memoryview], tuple[T, Places]]) -> tuple
 
 
 def _read_places(file: FileIO, places: Places) -> dict[int, Cut]:
-    """Read the data at some places, several into one block of large pages."""
+    """Read the data at some places, several into one block; each begins at a cache line."""
     found: dict[int, Cut] = {}
     sizes = {index: last - first for index, (first, last) in places.items()}
     waiting: list[int] = []
     total = 0
     for number, index in enumerate(sizes, 1):
         waiting.append(index)
-        total += _aligned(sizes[index])
+        total += _whole_lines(sizes[index])
         if total < _BLOCK and number < len(sizes):
             continue
-        block, start = np.empty(total, np.uint8), 0
+        block, start = aligned(total), 0
         for one in waiting:
             part = block[start : start + sizes[one]]
             found[one] = part[: _fill(file, places[one][0], part)]
-            start += _aligned(sizes[one])
+            start += _whole_lines(sizes[one])
         waiting, total = [], 0
     return found
 
@@ -118,8 +116,8 @@ def _fill(file: FileIO, place: int, part: Array) -> int:
     return done
 
 
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+def _whole_lines(nbytes: int) -> int:
+    return -(-nbytes // LINE) * LINE
 
 
 def _cut(view: memoryview) -> tuple[bytes, Places]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hwkit.graph.wire import cut_file, without_arrays
+from hwkit.memory import LINE
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 
@@ -59,6 +60,7 @@ def test_a_file_gives_what_its_bytes_give(tmp_path: Path) -> None:
     want, views = without_arrays(data)
     assert rest == want
     assert {i: bytes(v) for i, v in cut.items()} == {i: bytes(v) for i, v in views.items()}
+    assert [np.frombuffer(v, "u1").ctypes.data % LINE for v in cut.values()] == [0, 0]
     path.write_bytes(b"")
     assert cut_file(path) == (b"", {})
     with pytest.raises(OSError, match="plain file"):
