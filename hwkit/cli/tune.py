@@ -19,6 +19,7 @@ from .options import (
 )
 from .output import deliver, duration, line, ratio, share, timed
 from .progress import count, failures
+from .tuning import say_interrupted
 
 if TYPE_CHECKING:
     from ..events import TuneResult
@@ -272,7 +273,7 @@ def show_summary(session: Session) -> None:
     else:
         line(f"kept in {session.database}" if session.database else "kept in memory only", "dim")
     if session.interrupted:
-        click.echo("hwkit: interrupted; the same command goes on from here", err=True)
+        say_interrupted()
 
 
 def _outcome(result: TuneResult) -> str:

@@ -40,6 +40,7 @@ def tune_network(
     from ..tuner import parse_budget
     from .commands import INTERRUPTED, OK
     from .database import opened
+    from .tuning import say_interrupted
 
     if budget == "none":
         raise ArgumentError("a network needs a budget: write it as --budget 60s")
@@ -53,10 +54,12 @@ def tune_network(
         device, quiet=as_json, database=records.tried, tolerance=tolerance, **options
     )
     result = tune_model(model, inputs, seconds, sessions.tune, records)
-    _close(records.tried)
+    _close(records.tried, keep=sessions.interrupted)
     payload = _payload(model.name, device, result, sessions, records.kept.path)
     if not deliver("tune", payload, as_json):
         _show(model.name, device, result, sessions.trials)
+        if sessions.interrupted:
+            say_interrupted()
     return INTERRUPTED if sessions.interrupted else OK
 
 
@@ -128,7 +131,7 @@ def _records(kept: Database, device: str, problems: list[str]) -> Records:
     """Return where trials go until the network has been measured.
 
     It is a file beside the database: what was tried is there for the same command if this process
-    is killed.
+    is interrupted or killed.
     """
     from ..graph.tuning import Records
     from ..records import Database
@@ -146,9 +149,9 @@ def _records(kept: Database, device: str, problems: list[str]) -> Records:
     return Records(tried, kept, trial)
 
 
-def _close(tried: Database) -> None:
-    """Take the file away: what it holds is kept, or of no use."""
+def _close(tried: Database, *, keep: bool) -> None:
+    """Close it, and take its file away if what it holds is in the database now, or of no use."""
     tried.close()
-    if tried.path is not None:
+    if tried.path is not None and not keep:
         for end in ("", "-wal", "-shm", "-journal"):
             tried.path.with_name(tried.path.name + end).unlink(missing_ok=True)

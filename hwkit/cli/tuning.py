@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from .progress import Quiet, State, chosen
 from .winners import plain
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from ..op import Problem
     from ..records import Database
 
-__all__ = ["Session", "run"]
+__all__ = ["Session", "run", "say_interrupted"]
 
 
 @dataclass
@@ -134,6 +136,11 @@ def run(
     session.not_kept = kept.counts()["not_kept"]
     session.seconds = time.monotonic() - began
     return session
+
+
+def say_interrupted() -> None:
+    """Say on stderr what Ctrl-C has left."""
+    click.echo("hwkit: interrupted; the same command goes on from here", err=True)
 
 
 def _take(event: Event, session: Session, state: State, screen: Quiet) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import hwkit
-from hwkit.cli import main
+from hwkit.cli import main, tuning
 from hwkit.errors import ArgumentError
 from hwkit.graph.tuning import Records, compare, shares, tune_model
 from hwkit.op import relative_error
@@ -365,6 +365,30 @@ def test_tune_keeps_records_of_a_network(path: Path, capsys: pytest.CaptureFixtu
     assert held == (set(found["gained"]) if found["kept"] else set())
     assert not list(path.parent.glob("*.network-*"))
     assert main(["tune", str(path), "--problem", "gemm float32 nn m=2 n=2 k=2"]) == 2
+
+
+def test_an_interrupt_keeps_what_was_tried(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials that no network has been measured with are there for the same command."""
+    run = tuning.run
+
+    def interrupted(*given: Any, **options: Any) -> tuning.Session:
+        session = run(*given, **options)
+        session.interrupted = True
+        return session
+
+    words = ["tune", str(path), "--budget", "3s", "--trials", "2", "--db", str(path.parent / "db")]
+    monkeypatch.setattr(tuning, "run", interrupted)
+    assert main(words) == 130
+    assert capsys.readouterr().err.endswith("interrupted; the same command goes on from here\n")
+    (left,) = path.parent.glob("db.network-*")
+    held = Database(left)
+    assert list(held.records("user"))
+    held.close()
+    monkeypatch.setattr(tuning, "run", run)
+    assert main(words) == 0
+    assert not list(path.parent.glob("db.network-*"))
 
 
 def test_a_model_that_was_never_run_has_no_program() -> None:
