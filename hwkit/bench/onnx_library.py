@@ -81,21 +81,23 @@ class OnnxRuntime(Library):
         self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
     ) -> Iterator[Variant]:
         """Yield the one session."""
-        session = self._session(model.read_bytes())
+        # By its path: data of a model in bytes would be looked for in the current folder.
+        session = self._session(str(model))
         binding = session.io_binding()
-        for name, array in inputs.items():
+        held = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        for name, array in held.items():
             binding.bind_cpu_input(name, array)
         for output in session.get_outputs():
             binding.bind_output(output.name, "cpu")
 
         def run() -> Any:
-            assert inputs is not None  # as above
+            assert held is not None  # as above
             session.run_with_iobinding(binding)
             return binding
 
         yield Variant("session", run, lambda bound: flat(bound.copy_outputs_to_cpu()))
 
-    def _session(self, model: bytes, settings: Mapping[str, str] | None = None) -> Any:
+    def _session(self, model: bytes | str, settings: Mapping[str, str] | None = None) -> Any:
         options = onnxruntime.SessionOptions()
         for name, value in (settings or {}).items():
             options.add_session_config_entry(name, value)

@@ -83,6 +83,21 @@ def test_a_library_gives_the_answer_of_the_model(library: str, path: Path) -> No
     assert race.ratio(library) > 0
 
 
+def test_weights_beside_the_model_are_found(tmp_path: Path) -> None:
+    """onnxruntime finds external data from whatever folder this runs in."""
+    reason = missing("onnxruntime")
+    if reason is not None:
+        pytest.skip(reason)
+    file = tmp_path / "beside.onnx"
+    onnx.save(
+        model(), str(file), save_as_external_data=True, location="weights", size_threshold=256
+    )
+    race = compare_network(
+        file, hwkit.load(file).random_inputs(), ["hwkit", "onnxruntime"], rounds=1
+    )
+    assert not race.failed
+
+
 @pytest.mark.parametrize("library", ["torch", "ncnn", "xnnpack"])
 def test_what_is_not_written_is_named(library: str, tmp_path: Path) -> None:
     """A node that hwkit does not write for a library keeps it out of the race, by name."""
