@@ -13,7 +13,7 @@ import click
 
 from ..errors import ArgumentError, Unavailable
 from .bench_table import Screen, Silent
-from .options import complete_op, json_option, problems
+from .options import complete_op, json_option, peers_named, problems
 from .output import deliver
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class _Bench(click.Command):
     "--peers",
     metavar="LIST",
     help="Libraries to compare with, with commas: "
-    "numpy,torch,onnxruntime,openvino,xnnpack,ncnn,mnn; by default all that are installed.",
+    "numpy,torch,onnxruntime,openvino,xnnpack,ncnn,mnn, or none; by default all that are "
+    "installed.",
 )
 @click.option("--threads", metavar="LIST", help="Numbers of threads, as 1,2; 1 by default.")
 @click.option(
@@ -215,17 +216,12 @@ def _names(text: str | None, chosen: list[Layer]) -> list[str]:
     """Return the peers that are asked for; without a wish, all but those that cannot compete."""
     from ..bench.process import LIBRARIES
 
-    if text is None:
-        # numpy has products (by OpenBLAS); for the rest it would only cost time.
-        products = any(layer.problem.startswith(("gemm ", "matmul ")) for layer in chosen)
-        names = [name for name in LIBRARIES if not name.startswith("hwkit")]
-        return [name for name in names if products or name != "numpy"]
-    names = [name.strip() for name in text.split(",") if name.strip()]
     known = [name for name in LIBRARIES if not name.startswith("hwkit")]
-    for name in names:
-        if name not in known:
-            raise ArgumentError(f"peer {name!r} is not known: write some of {','.join(known)}")
-    return list(dict.fromkeys(names))
+    if text is not None:
+        return peers_named(text, known)
+    # numpy has products (by OpenBLAS); for the rest it would only cost time.
+    products = any(layer.problem.startswith(("gemm ", "matmul ")) for layer in chosen)
+    return [name for name in known if products or name != "numpy"]
 
 
 def _numbers(text: str | None) -> list[int]:

@@ -12,6 +12,7 @@ from .bench_table import say_busy
 from .options import (
     device_option,
     json_option,
+    peers_named,
     read_tolerance,
     require_writable,
     tolerance_option,
@@ -42,7 +43,8 @@ __all__ = ["bench_model"]
 )  # fmt: skip
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N",
-    help="Threads of each library; as many as hwkit has by default.",
+    help="Threads of each library in turns; as many as hwkit has by default. The steps have "
+    "HWKIT_THREADS.",
 )  # fmt: skip
 @click.option("--report", metavar="FILE", type=click.Path(), help="Write a page for a browser.")
 @click.option("--trace", metavar="FILE", type=click.Path(), help="Write a trace for Chrome.")
@@ -109,7 +111,7 @@ def _payload(found: Profile, before: Profile, race: Race) -> dict[str, Any]:
 def _show(found: Profile, race: Race) -> None:
     click.echo(str(found))
     for name, value in race.seconds.items():
-        line(f"{name:<16} {duration(value):>10}  {ratio(value / race.seconds['hwkit'])} hwkit")
+        line(f"{name:<16} {duration(value):>10}  {ratio(race.ratio(name))} hwkit")
     for name, reason in race.failed.items():
         line(f"{name:<16} {reason}", "dim")
     say_busy(race.others)
@@ -127,11 +129,7 @@ def _names(text: str | None) -> list[str]:
 
     if text is None:
         return [name for name in OTHERS if missing(name) is None]
-    names = [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in OTHERS:
-            raise ArgumentError(f"peer {name!r} is not known: write some of {','.join(OTHERS)}")
-    return list(dict.fromkeys(names))
+    return peers_named(text, OTHERS)
 
 
 def _write(path: str, text: str) -> None:

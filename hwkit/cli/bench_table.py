@@ -85,6 +85,14 @@ class Screen(Silent):
             totals = [duration(suite.total(name)) for name in self._others]
             cells = ["", duration(suite.total("hwkit")), "", ""]
             self._print("all together", cells, totals, "", "dim")
+            counts = {n: sum(row.ratio(n) is not None for row in suite.rows) for n in self._others}
+            fewer = [
+                f"{n} {k} of {len(suite.rows)}"
+                for n, k in counts.items()
+                if 0 < k < len(suite.rows)
+            ]
+            if fewer:
+                line("means over fewer problems:  " + "  ".join(fewer), "yellow")
         errors = [(name, suite.largest_error(name)) for name in suite.versions]
         known = [f"{name} {error:.0e}" for name, error in errors if error is not None]
         if known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ __all__ = [
     "database_option",
     "device_option",
     "json_option",
+    "peers_named",
     "problems",
     "read_tolerance",
     "require_writable",
@@ -99,6 +100,22 @@ def read_tolerance(text: str | None) -> float | str | None:
     except ValueError:
         value = text
     return check_tolerance(value)
+
+
+def peers_named(text: str, known: Sequence[str]) -> list[str]:
+    """Return the libraries that ``--peers`` names, each once; nothing for ``none``.
+
+    Raises:
+        ArgumentError: one is not known.
+    """
+    words = [] if text == "none" else [word.strip() for word in text.split(",")]
+    names = list(dict.fromkeys(filter(None, words)))
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"peer {name!r} is not known: write some of {','.join(known)}, or none"
+            )
+    return names
 
 
 def require_writable(path: str | Path) -> None:

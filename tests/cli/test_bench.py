@@ -126,6 +126,28 @@ def test_best_is_of_each_problem() -> None:
     assert suite.Suite(1, rows=[alone]).best_mean is None
 
 
+def test_a_mean_over_fewer_problems_is_told(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that failed on a problem has another mean than the others, and no total."""
+    monkeypatch.setattr(suite, "PeerProcess", Peer)
+    races = iter(
+        [
+            Race({"hwkit": (1.0,), "numpy": (2.0,), "torch": (3.0,)}),
+            Race({"hwkit": (1.0,), "torch": (3.0,)}),
+        ]
+    )
+    monkeypatch.setattr(suite, "race", lambda *_, **__: next(races))
+    said = hwkit("bench", *_words(), "--peers", "numpy,torch").out
+    assert "means over fewer problems:  numpy 1 of 2\n" in said
+
+
+def test_no_peers(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
+    """``--peers none`` is hwkit and its default alone, as with a model."""
+    answer = hwkit("bench", *_words(), "--peers", "none", "--json")
+    assert set(answer.json["runs"][0]["versions"]) == {"hwkit", "hwkit-default"}
+    assert "numpy" not in answer.json["runs"][0]["skipped"]
+    assert "or none" in hwkit("bench", *_words(), "--peers", "matlab").err
+
+
 def test_peers_may_be_said(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
     """``hwkit bench peers`` is ``hwkit bench``; numpy is left out where there is no product."""
     answer = hwkit("bench", "peers", "--set", "pool", "--threads", "1,2", "--json")
