@@ -54,6 +54,8 @@ static const uint32_t TOO_LARGE = 0x7f7f8000;
 /* A row whose largest value is this loses no more than 2^-126 of each element, 2^-46 of the largest;
  * with products as small, sums of 2^14 of them lose as much as a rounding of float32 at most. */
 static const double LEAST = 0x1p-80;
+/* Of what is stored narrow: elements below 2^-126 are zeros, and those are no part of such a row. */
+static const float LEAST_HALF = 0x1p-100f;
 
 int hwkit_amx_fits(hwkit_amx_range r)
 {
@@ -74,6 +76,8 @@ static int suited(const hwkit_amx_maker *m, const hwkit_amx_panel *a, const hwki
     if (a->range.most == 0 || b->range.most == 0)
         return a->range.most < infinite && b->range.most < infinite;
     if ((double)value_of(a->range.least) * value_of(b->range.least) < LEAST)
+        return 0;
+    if (value_of(a->range.least) < LEAST_HALF || value_of(b->range.least) < LEAST_HALF)
         return 0;
     if (m->half && m->terms == 1 && (a->range.most >= infinite || b->range.most >= infinite))
         return 1; /* exact products: infinities and NaN go where they go in float32 */

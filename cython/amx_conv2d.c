@@ -499,6 +499,7 @@ hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *given)
     if (!given->way.half) {
         hwkit_conv2d plain = *given;
         plain.algorithm = HWKIT_CONV_DIRECT;
+        plain.way = (hwkit_amx_way){0};
         plain.kc = 256;
         plain.pixels = 96;
         plain.channels = plain.k;

@@ -23,6 +23,7 @@
 #ifndef HWKIT_AMX_KERNELS_H
 #define HWKIT_AMX_KERNELS_H
 
+#include "gemm_kernels.h"
 #include "half.h"
 
 #include <stdint.h>
@@ -72,6 +73,8 @@ typedef struct {
     double (*probe)(int64_t rounds, double *sum);
     /* c[i][j] = block[i][j], plus c[i][j] if add; i < rows, j < columns */
     void (*put)(float *c, int64_t ldc, const float *block, int rows, int columns, int add);
+    /* of pairs only: tiles by row, see pairs_tile.inc */
+    hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
 } hwkit_amx_kernels;
 
 /* NULL where the compiler does not know the instructions. */

@@ -1,47 +1,11 @@
 /* Blocking loops of convolutions, compiled once; see gemm.c for how types are handled. */
-#include "conv2d.h"
-
-#include "gemm.h"
-#include "isa.h"
+#include "conv2d_plan.h"
 #include "layout.h"
 #include "threads.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { X, W, BIAS, RESIDUAL, KINDS };
-
-typedef struct {
-    hwkit_plan base;
-    hwkit_conv2d c;
-    const hwkit_kernels *kernels;
-    const hwkit_gemm_kernels *table;
-    int size;                /* bytes of an element */
-    int width;               /* columns of a panel */
-    int64_t cg, kg;          /* channels of a group */
-    int64_t segments, depth; /* direct: of the product */
-    int64_t whole;           /* depth of the product */
-    int64_t area, out_area;  /* pixels of an image */
-    int64_t out_rows;        /* merge: output rows of a chunk */
-    int64_t strip_width;     /* merge: pixels of a padded row */
-    int64_t group_bytes;     /* packed weights of a group */
-    char *zeros;             /* what taps in the padding point to */
-    int64_t upper, lower;    /* direct: pixels before, and from, which rows of taps are left out */
-    hwkit_operands operands; /* W is held packed */
-} plan;
-
-typedef struct {
-    const plan *p;
-    const char *x, *weights; /* weights: packed */
-    const char *w;
-    char *out, *pack_to;
-    int64_t share; /* of a chunk when packing */
-    int64_t row;   /* nhwc: elements from pixel to pixel of the result */
-    hwkit_epilogue epilogue;
-    int any;       /* whether there is an epilogue at all */
-    _Atomic int failed;
-} job;
 
 /* ---- weights ----------------------------------------------------------------------------------- */
 
@@ -54,7 +18,7 @@ static int64_t weight_panels(const plan *p)
 static int pack_by_tap(const plan *p, char *to, const char *w, int64_t j)
 {
     const int count = (int)hwkit_min(p->width, p->kg - j);
-    const int wide = (int)hwkit_round_up(count, p->kernels->vl);
+    const int wide = (int)hwkit_round_up(count, p->vl);
     const int64_t taps = p->c.r * p->c.s, row = (int64_t)wide * p->size;
     char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD, p->whole * row);
     if (!turned)
@@ -71,7 +35,9 @@ static int pack_weights(const plan *p, char *to, const char *w, int64_t panel)
 {
     const int64_t group = panel / weight_panels(p), index = panel % weight_panels(p);
     to += group * p->group_bytes;
-    w += group * p->kg * p->whole * p->size;
+    w += group * p->kg * p->c.r * p->c.s * p->tap;
+    if (p->pairs)
+        return hwkit_pairs_pack(p, to, w, index);
     if (p->c.algorithm == HWKIT_CONV_PACKED) {
         int64_t i = index * p->c.rows;
         int count = (int)hwkit_min(p->c.rows, p->kg - i);
@@ -117,7 +83,7 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
     const int64_t block = c->nhwc ? 0 : c->pixels * c->channels * p->size;
     const int64_t bytes[SPACES] = {
         [ROWS] = c->pixels * p->segments * (int64_t)sizeof(void *),
-        [STRIP] = c->merge ? strip * p->strip_width * c->c * p->size : 0,
+        [STRIP] = c->merge ? strip * p->strip_width * p->cg * p->size : 0,
         [PANELS] = c->pack_a ? c->pixels * hwkit_max(c->kc, p->depth) * p->size : 0,
         [BLOCK] = block,
         [OTHER] = c->has_residual ? block : 0,
@@ -145,7 +111,7 @@ static int find_space(const plan *p, space *s)
 static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int64_t y1)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = c->c * p->size, width = p->strip_width;
+    const int64_t pixel = p->cg * p->size, width = p->strip_width;
     const int64_t rows = (y1 - 1 - y0) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
     const int64_t lead = hwkit_min(c->left, width);
     const int64_t inside = hwkit_max(hwkit_min(c->w, width - lead), 0);
@@ -156,7 +122,10 @@ static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, in
             continue;
         }
         memset(strip, 0, (size_t)(lead * pixel));
-        memcpy(strip + lead * pixel, x + y * c->w * pixel, (size_t)(inside * pixel));
+        if (p->pairs)
+            hwkit_pairs_copy(p, strip + lead * pixel, x + y * c->w * p->pixel, p->pixel, inside);
+        else
+            memcpy(strip + lead * pixel, x + y * c->w * pixel, (size_t)(inside * pixel));
         memset(strip + (lead + inside) * pixel, 0, (size_t)((width - lead - inside) * pixel));
     }
 }
@@ -165,7 +134,7 @@ static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, in
 static void point_strip(const plan *p, const char *strip, const void **to, int64_t some,
                         int64_t count, int64_t step)
 {
-    const int64_t down = p->c.dilation_y * p->strip_width * p->c.c * p->size;
+    const int64_t down = p->c.dilation_y * p->strip_width * p->cg * p->size;
     for (int64_t r = 0; r < p->c.r; r++, strip += down, to += count) {
         const char *at = strip;
         for (int64_t i = 0; i < some; i++, at += step)
@@ -178,7 +147,7 @@ static void point_taps(const plan *p, const char *x, const void **to, int64_t so
                        int64_t oy, int64_t ox)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = c->c * p->size, x0 = ox * c->stride_x - c->left;
+    const int64_t pixel = p->pixel, x0 = ox * c->stride_x - c->left;
     int64_t y = oy * c->stride_y - c->top;
     for (int64_t r = 0; r < c->r; r++, y += c->dilation_y) {
         const int outside = y < 0 || y >= c->h;
@@ -195,7 +164,7 @@ static void point_taps(const plan *p, const char *x, const void **to, int64_t so
 static void point(const plan *p, const char *x, const space *s, int64_t i0, int64_t i1)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = c->c * p->size, step = c->stride_x * pixel;
+    const int64_t pixel = p->cg * p->size, step = c->stride_x * pixel; /* of a strip */
     const int64_t first = i0 / c->q;
     int64_t oy = first, ox = i0 % c->q;
     const void **to = s->rows;
@@ -263,14 +232,14 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
     }
     for (int64_t j = 0; j < columns; j += p->width) {
         t->columns = (int)hwkit_min(p->width, columns - j);
-        const int vectors = (int)hwkit_parts(t->columns, p->kernels->vl);
-        t->ldb = vectors * p->kernels->vl;
+        const int vectors = (int)hwkit_parts(t->columns, p->vl);
+        t->ldb = vectors * p->vl;
         const char *b = weights + (j * p->whole + at * t->ldb) * p->size;
         t->column = column + j;
         for (int64_t i = 0; i < pixels; i += count) {
             count = hwkit_tile_rows(pixels - i, rows);
             t->b = b;
-            t->c = out + (i * t->ldc + j) * p->size;
+            t->c = out + (i * t->ldc + j) * p->out_size;
             t->row = row + i;
             if (p->c.pack_a) {
                 t->a = s->panels + i * deep * p->size;
@@ -282,7 +251,7 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
                 t->rows = s->rows + i * p->segments + seen.segment * count;
                 t->segments = seen.segments;
                 t->b = b + (seen.segment - d->segment) * p->depth * t->ldb * p->size;
-                p->table->by_row[vectors - 1][count - 1](t);
+                p->by_row[vectors - 1][count - 1](t);
             }
         }
     }
@@ -332,7 +301,7 @@ static void direct_chunk(void *ctx, int64_t chunk)
         x->failed = 1;
         return;
     }
-    const char *from = x->x + image * p->area * c->c * p->size;
+    const char *from = x->x + image * p->area * p->pixel;
     if (c->merge)
         fill_strip(p, from, s.strip, i0 / c->q, hwkit_parts(i1, c->q));
     point(p, from + group * p->cg * p->size, &s, i0, i1);
@@ -341,7 +310,7 @@ static void direct_chunk(void *ctx, int64_t chunk)
     hwkit_epilogue e = x->epilogue;
     hwkit_tile t = {.ldc = x->row, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
     if (c->nhwc) {
-        char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->size;
+        char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->out_size;
         direct_parts(x, &s, weights, &t, count, columns, out);
         return;
     }
@@ -362,123 +331,16 @@ static void direct_chunk(void *ctx, int64_t chunk)
                             hwkit_min(HWKIT_TURN_PIXELS, count - i));
 }
 
-/* ---- packed ------------------------------------------------------------------------------------ */
-
-/* Output pixels [i0, i0 + count), one panel, of `channels` channels that start at `plane`, as one
- * tap sees them: row by row of the image, all channels of a piece together. Rows of the panel that
- * belong to one tap lie `ld` apart. */
-static void pack_tap(const plan *p, char *to, int64_t ld, const char *plane, int64_t channels,
-                     int64_t r, int64_t s, int64_t i0, int64_t count)
-{
-    const hwkit_conv2d *c = &p->c;
-    int64_t oy = i0 / c->q, ox = i0 % c->q;
-    const int64_t shift = s * c->dilation_x - c->left;
-    /* the outputs whose input column ox * stride + shift lies in [0, w) */
-    const int64_t first = shift < 0 ? hwkit_parts(-shift, c->stride_x) : 0;
-    const int64_t end = c->w - shift > 0 ? hwkit_parts(c->w - shift, c->stride_x) : 0;
-    for (int64_t run; count > 0; count -= run, to += run * p->size, ox = 0, oy++) {
-        const int64_t y = oy * c->stride_y - c->top + r * c->dilation_y;
-        run = hwkit_min(count, c->q - ox);
-        if (y < 0 || y >= c->h) {
-            p->table->pack(to, ld, plane, 0, 1, channels, 0, run);
-            continue;
-        }
-        const int64_t lo = hwkit_min(hwkit_max(first, ox), ox + run);
-        const int64_t hi = hwkit_min(hwkit_max(end, lo), ox + run);
-        if (lo > ox)
-            p->table->pack(to, ld, plane, 0, 1, channels, 0, lo - ox);
-        if (hi > lo)
-            p->table->pack(to + (lo - ox) * p->size, ld,
-                           plane + (y * c->w + lo * c->stride_x + shift) * p->size, p->area,
-                           c->stride_x, channels, hi - lo, ox + run - hi);
-        else if (ox + run > lo)
-            p->table->pack(to + (lo - ox) * p->size, ld, plane, 0, 1, channels, 0, ox + run - lo);
-    }
-}
-
-/* Panels of output pixels [i0, i1) over depth [k0, k0 + depth), both whole channels. */
-static void pack_block(const plan *p, char *to, const char *x, int64_t i0, int64_t i1, int64_t k0,
-                       int64_t depth)
-{
-    const hwkit_conv2d *c = &p->c;
-    const int64_t taps = c->r * c->s, channels = depth / taps;
-    const int flat = taps == 1 && c->stride_x == 1 && c->stride_y == 1 && !c->top && !c->left &&
-                     c->p == c->h && c->q == c->w;
-    x += k0 / taps * p->area * p->size;
-    for (int64_t i = i0; i < i1; i += p->width) {
-        const int64_t count = hwkit_min(p->width, i1 - i);
-        const int64_t wide = hwkit_round_up(count, p->kernels->vl);
-        if (flat)
-            p->table->pack(to, wide, x + i * p->size, p->area, 1, depth, count, wide - count);
-        for (int64_t t = 0; !flat && t < taps; t++) {
-            char *row = to + t * wide * p->size;
-            pack_tap(p, row, taps * wide, x, channels, t / c->s, t % c->s, i, count);
-            if (wide > count)
-                p->table->pack(row + count * p->size, taps * wide, x, 0, 1, channels, 0,
-                               wide - count);
-        }
-        to += depth * wide * p->size;
-    }
-}
-
-/* Depth of a block, whole channels. */
-static int64_t packed_depth(const plan *p)
-{
-    const int64_t even = hwkit_parts(p->whole, hwkit_parts(p->whole, p->c.kc));
-    return hwkit_round_up(even, p->c.r * p->c.s);
-}
-
-static void packed_chunk(void *ctx, int64_t chunk)
-{
-    job *x = ctx;
-    const plan *p = x->p;
-    const hwkit_conv2d *c = &p->c;
-    const int rows = c->rows;
-    const int64_t down = hwkit_parts(p->kg, c->channels);
-    const int64_t across = hwkit_parts(p->out_area, c->pixels);
-    const int64_t m0 = chunk % down * c->channels, m1 = hwkit_min(m0 + c->channels, p->kg);
-    const int64_t group = chunk / down % c->groups;
-    const int64_t i0 = chunk / down / c->groups % across * c->pixels;
-    const int64_t i1 = hwkit_min(i0 + c->pixels, p->out_area);
-    const int64_t image = chunk / down / c->groups / across;
-    const int64_t deep = packed_depth(p);
-    char *panels = hwkit_scratch(HWKIT_SCRATCH_THREAD,
-                                 deep * hwkit_round_up(i1 - i0, p->kernels->vl) * p->size);
-    if (!panels) {
-        x->failed = 1;
-        return;
-    }
-    const char *from = x->x + (image * c->c + group * p->cg) * p->area * p->size;
-    const char *weights = x->weights + group * p->group_bytes;
-    char *out = x->out + (image * c->k + group * p->kg) * p->out_area * p->size;
-    hwkit_tile t = {.segments = 1, .ldc = p->out_area};
-    for (int64_t k0 = 0; k0 < p->whole; k0 += deep) {
-        t.depth = hwkit_min(deep, p->whole - k0);
-        t.accumulate = k0 > 0;
-        t.epilogue = k0 + t.depth == p->whole && x->any ? &x->epilogue : NULL;
-        pack_block(p, panels, from, i0, i1, k0, t.depth);
-        for (int64_t i = i0; i < i1; i += p->width) {
-            t.columns = (int)hwkit_min(p->width, i1 - i);
-            const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
-            t.ldb = vectors * p->kernels->vl;
-            t.b = panels + (i - i0) * t.depth * p->size;
-            t.column = i;
-            for (int64_t m = m0; m < m1; m += rows) {
-                const int count = (int)hwkit_min(rows, m1 - m);
-                t.a = weights + (m * p->whole + k0 * count) * p->size;
-                t.c = out + (m * p->out_area + i) * p->size;
-                t.row = group * p->kg + m;
-                p->table->by_panel[vectors - 1][count - 1](&t);
-            }
-        }
-    }
-}
-
 /* ---- runs -------------------------------------------------------------------------------------- */
 
 static int64_t weights_bytes(const plan *p)
 {
     return p->c.groups * p->group_bytes;
+}
+
+static hwkit_pairs_range range_of_weights(const plan *p, const void *w)
+{
+    return hwkit_pairs_range_of(w, p->c.k * p->c.r * p->c.s * p->tap / (int64_t)sizeof(uint16_t));
 }
 
 static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t x_row,
@@ -494,6 +356,11 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
     x.epilogue.residual = all[RESIDUAL];
     x.epilogue.bias_per_row = c->algorithm == HWKIT_CONV_PACKED;
     x.any = all[BIAS] || all[RESIDUAL] || c->act.kind != HWKIT_IDENTITY;
+    const hwkit_pairs_range range = !p->pairs            ? (hwkit_pairs_range){0, 0}
+                                    : p->operands.held[W] ? p->range
+                                                          : range_of_weights(p, all[W]);
+    if (p->pairs && !hwkit_pairs_suit(range))
+        return hwkit_pairs_run_plain(p, all, out);
     if (!p->operands.held[W]) {
         const int64_t panels = weight_panels(p) * c->groups;
         if (!(x.pack_to = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(p))))
@@ -511,8 +378,10 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
     }
     const int64_t chunks = c->n * c->groups * hwkit_parts(p->out_area, c->pixels) *
                            hwkit_parts(p->kg, c->channels);
-    hwkit_parallel_work(chunks, direct ? direct_chunk : packed_chunk, &x, c->threads,
+    hwkit_parallel_work(chunks, direct ? direct_chunk : hwkit_conv2d_packed_chunk, &x, c->threads,
                         1e9 * base->seconds);
+    if (p->pairs && !x.failed && !hwkit_pairs_trusted(p, all[X], range, out))
+        return hwkit_pairs_run_plain(p, all, out);
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 
@@ -544,6 +413,8 @@ static void *pack_whole(const plan *p, const void *w)
 static int all_finite(const plan *p, const void *w)
 {
     int good = 1;
+    if (p->pairs)
+        return range_of_weights(p, w).most < HWKIT_PAIRS_INFINITE;
     for (int64_t i = 0; i < p->c.k * p->whole; i++)
         good &= isfinite(p->c.is_double ? ((const double *)w)[i] : ((const float *)w)[i]);
     return good;
@@ -574,6 +445,8 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     *p = *old;
     if (w)
         set_borders(p, w);
+    if (w && p->pairs)
+        p->range = range_of_weights(p, w);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
     if (hwkit_hold(&p->operands, &old->operands, constants, W) && p->zeros &&
         (!w || hwkit_keep(&p->operands, W, pack_whole(p, w), weights_bytes(p))))
@@ -588,9 +461,15 @@ static void set_sizes(plan *p)
     const hwkit_isa *isa = hwkit_isa_get();
     p->kernels = c->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
+    p->pairs = c->algorithm == HWKIT_CONV_DIRECT && c->way.pairs;
+    p->by_row = p->pairs ? hwkit_pairs_by_row() : p->table->by_row;
+    p->vl = p->pairs ? HWKIT_PAIRS_VECTOR : p->kernels->vl;
     p->size = c->is_double ? 8 : 4;
-    p->width = c->vectors * p->kernels->vl;
-    p->cg = c->c / c->groups;
+    p->out_size = p->pairs ? 2 : p->size;
+    p->width = c->vectors * p->vl;
+    p->pixel = c->c * p->out_size;
+    p->tap = p->pixel / c->groups;
+    p->cg = hwkit_parts(p->tap, p->size);
     p->kg = c->k / c->groups;
     p->whole = p->cg * c->r * c->s;
     p->area = c->h * c->w;
@@ -598,12 +477,12 @@ static void set_sizes(plan *p)
     p->segments = c->merge ? c->r : c->r * c->s;
     p->depth = p->whole / p->segments;
     p->lower = p->out_area;
-    c->kc = hwkit_min(c->kc, p->whole);
+    c->kc = p->pairs ? p->whole : hwkit_min(c->kc, p->whole); /* pairs are rounded at once */
     if (c->algorithm == HWKIT_CONV_DIRECT) {
         c->channels = hwkit_even(p->kg, c->channels, p->width);
         /* Whole tiles, except where that would make one of a few blocks much larger than the others. */
         c->pixels = hwkit_even(p->out_area, c->pixels, c->pixels < 32 * c->rows ? 1 : c->rows);
-        p->group_bytes = hwkit_panels_bytes(p->kg, p->whole, p->width, p->kernels->vl, p->size);
+        p->group_bytes = hwkit_panels_bytes(p->kg, p->whole, p->width, p->vl, p->size);
         if (c->merge) {
             p->out_rows = hwkit_even(c->p, hwkit_max(c->pixels / c->q, 1), 1);
             c->pixels = p->out_rows * c->q;
@@ -622,7 +501,7 @@ static int64_t workspace(const plan *p)
     const hwkit_conv2d *c = &p->c;
     int64_t start[SPACES], bytes = weights_bytes(p);
     if (c->algorithm == HWKIT_CONV_PACKED)
-        return bytes + c->threads * packed_depth(p) * c->pixels * p->size;
+        return bytes + c->threads * hwkit_conv2d_packed_depth(p) * c->pixels * p->size;
     bytes += c->threads * lay_out(p, start);
     return bytes + (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
 }
@@ -645,13 +524,13 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
         .kinds = KINDS, .present = {1, 1, given->has_bias, given->has_residual}};
     p->base.run = run;
     /* A residual is laid out like the result. */
-    p->base.out_apart = given->nhwc && !given->has_residual;
+    p->base.out_apart = given->nhwc && !given->has_residual && !p->pairs;
     p->base.run_apart = run_apart;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
     p->base.workspace = workspace(p);
     p->base.seconds =
         hwkit_product_seconds((double)given->n * (double)given->k * (double)p->out_area *
-                                  (double)p->whole, p->kernels->vl);
+                                  (double)p->whole, p->vl);
     return &p->base;
 }

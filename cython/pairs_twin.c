@@ -1,6 +1,7 @@
 /* The same dot products in plain C, for tests on any processor. */
 #include "amx.h"
 #include "amx_kernels.h"
+#include "isa.h"
 #include "simd.h"
 
 typedef struct {
@@ -58,6 +59,39 @@ static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_
             c.of[i] = pairs_flushed(pairs_flushed(c.of[i]) + x * y);
         }
     return c;
+}
+static inline HWKIT_INLINE pairs_vec pairs_add(pairs_vec a, pairs_vec b)
+{
+    for (int i = 0; i < 16; i++)
+        a.of[i] += b.of[i];
+    return a;
+}
+static inline HWKIT_INLINE pairs_vec pairs_set_float(float x)
+{
+    pairs_vec v;
+    for (int i = 0; i < 16; i++)
+        v.of[i] = x;
+    return v;
+}
+static inline HWKIT_INLINE pairs_vec pairs_clamp(pairs_vec v, pairs_vec lo, pairs_vec hi)
+{
+    for (int i = 0; i < 16; i++) {
+        v.of[i] = v.of[i] < lo.of[i] ? lo.of[i] : v.of[i];
+        v.of[i] = v.of[i] > hi.of[i] ? hi.of[i] : v.of[i];
+    }
+    return v;
+}
+static inline HWKIT_INLINE pairs_vec pairs_wide(const uint16_t *p, int n)
+{
+    pairs_vec v = pairs_zero();
+    hwkit_half_widen_row(HWKIT_HALF_BF16, p, v.of, n);
+    return v;
+}
+static inline HWKIT_INLINE void pairs_round(uint16_t *p, pairs_vec v, int n)
+{
+    for (int i = 0; i < 16; i++)
+        v.of[i] = pairs_flushed(v.of[i]);
+    hwkit_half_round_row(HWKIT_HALF_BF16, v.of, p, n);
 }
 #include "pairs_kernels.inc"
 

@@ -37,6 +37,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
         half,
         int8,
         lrn,
+        pairs,
         pool2d,
         reference,
         transpose,
@@ -47,6 +48,6 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     products = [*gemms, *conv2d.kernels(), *winograd.kernels()]
     small = [*pool2d.kernels(), *elementwise.kernels(), *lrn.kernels()]
     plain = [*products, *depthwise.kernels(), *small]
-    tiled = [*amx.kernels(), *amx_conv2d.kernels()]
+    tiled = [*amx.kernels(), *amx_conv2d.kernels(), *pairs.kernels()]
     moving = transpose.kernels()
     return [*plain, *moving, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

@@ -10,7 +10,7 @@ from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import amx, tiles
+from . import amx, tiles, winograd
 from .device import compiled
 from .tiles import Value
 
@@ -29,7 +29,15 @@ _USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
     split = [TilesConv2d(*way) for way in amx.SPLIT]
-    return [*split, *(NarrowTilesConv2d(*way) for way in amx.NARROW)]
+    # bfloat16 by pairs is that of pairs.
+    return [
+        *split,
+        *(
+            NarrowTilesConv2d(dtype, products)
+            for dtype, products, *pairs in amx.NARROW
+            if not pairs
+        ),
+    ]
 
 
 class TilesConv2d(amx.TilesKernel):
@@ -144,10 +152,8 @@ class TilesConv2d(amx.TilesKernel):
         least = _PACKED if problem.packed else _UNPACKED
         if used < _USED or k < _WIDE or pixels < least or _depth(problem) < 2 * SIDE:
             return -2
-        window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
-        slower = self.products == 6 or (self.pairs and self.dtype == "float32")
-        winograd = slower and window == (3, 3, (1, 1), (1, 1))
-        return self.order() - (2 if winograd else 1)
+        behind = (self.products == 6 or self.pairs) and winograd.fits(problem)
+        return self.order() - (2 if behind else 1)
 
 
 class NarrowTilesConv2d(TilesConv2d):

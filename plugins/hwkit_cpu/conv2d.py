@@ -11,7 +11,7 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["DirectConv2d", "PackedConv2d", "kernels"]
+__all__ = ["CHANNELS", "PIXELS", "DirectConv2d", "PackedConv2d", "blocks", "kernels"]
 
 KC = (64, 128, 192, 256, 384, 512, 768, 1152, 2304)
 PIXELS = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
@@ -159,7 +159,8 @@ class DirectConv2d(_Conv2d):
             channels = tiles.covering(CHANNELS, kg)
         else:
             most = min(most, known.l2 / 4 / (min(kc, _depth(problem)) * size))
-            pixels, channels = _blocks(problem, threads, max(most, 4 * rows))
+            others = problem["n"] * problem["groups"]
+            pixels, channels = blocks(area, others, kg, threads, max(most, 4 * rows))
         values: dict[str, Value] = {
             "tile": tiles.tile_text((rows, vectors), double),
             "kc": kc,
@@ -181,7 +182,7 @@ class DirectConv2d(_Conv2d):
         kc = min(_DEEP, tiles.covering(KC, depth))
         # Each panel of weights passes by all pixels of a block, which stay in the second cache.
         most = 0.8 * known.l2 / (min(kc, depth) * size)
-        pixels, channels = _blocks(problem, threads, most)
+        pixels, channels = blocks(area, problem["n"] * problem["groups"], kg, threads, most)
         # Pixels that start a multiple of 2 KiB apart fight for the same sets of the first cache.
         clash = problem["c"] * size % 2048 == 0
         packed = clash and area <= _PACKED_PIXELS and kg >= _PACKED_CHANNELS and threads == 1
@@ -270,10 +271,16 @@ def _first_layer_tile(known: tiles.Facts, channels: int) -> tuple[int, int]:
     return min(some, key=lambda tile: -(-channels // (tile[1] * known.vector)))
 
 
-def _blocks(problem: Problem, threads: int, most: float) -> tuple[int, int]:
-    """Return pixels, ``most`` at once, and channels of the blocks that the threads share."""
-    area = math.prod(tiles.out_size(problem))
-    others, channels = problem["n"] * problem["groups"], problem["k"] // problem["groups"]
+def blocks(area: int, others: int, channels: int, threads: int, most: float) -> tuple[int, int]:
+    """Return pixels, ``most`` at once, and channels of the blocks that the threads share.
+
+    Args:
+        area: pixels of an image.
+        others: images, times groups.
+        channels: of a group.
+        threads: who share the blocks.
+        most: pixels that fit the cache.
+    """
     if area > most:
         pixels = tiles.balanced(PIXELS, area, others, threads, most)
         return pixels, tiles.covering(CHANNELS, channels)

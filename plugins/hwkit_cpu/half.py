@@ -34,7 +34,12 @@ def kernels(plain: Iterable[Kernel]) -> list[Kernel]:
 def widened(problem: Problem) -> Problem:
     """Return the same problem in float32."""
     return problem.op.make(
-        "float32", problem.layout, problem.sizes, problem.attributes, problem.epilogue
+        "float32",
+        problem.layout,
+        problem.sizes,
+        problem.attributes,
+        problem.epilogue,
+        problem.packed,
     )
 
 
@@ -85,10 +90,9 @@ class HalfKernel(Kernel):
         return self.inner.deterministic(widened(problem), config)
 
     def error_bound(self, problem: Problem, config: Config) -> float:
-        """Return the inner bound plus one rounding of the output."""
-        wide = widened(problem)
-        excess = self.inner.error_bound(wide, config) - wide.error_budget()
-        return problem.error_budget() + max(excess, 0.0)
+        """Return the inner bound plus one rounding of the output, which is half of the budget."""
+        budget = problem.error_budget()
+        return max(budget, budget / 2 + self.inner.error_bound(widened(problem), config))
 
     def rank(self, problem: Problem) -> int:
         """As the inner kernel."""

@@ -15,7 +15,7 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["WinogradConv2d", "kernels"]
+__all__ = ["WinogradConv2d", "costs", "fits", "kernels"]
 
 SIZES = (2, 4, 6)
 KC = (32, 64, 96, 128, 192, 256)
@@ -71,7 +71,7 @@ class WinogradConv2d(tiles.ProductKernel):
         """Whether the window is 3x3, dense and moves by one."""
         if (problem["r"], problem["s"]) != (3, 3):
             return "takes 3x3 windows only"
-        if problem["stride"] != (1, 1) or problem["dilation"] != (1, 1):
+        if not fits(problem):
             return "takes stride 1 and dilation 1 only"
         return tiles.refusal(problem) or True
 
@@ -157,17 +157,9 @@ class WinogradConv2d(tiles.ProductKernel):
 
     def rank(self, problem: Problem) -> int:
         """Before plain sums where the model of costs says that it is faster."""
-        double = problem.dtypes.input == "float64"
-        known, threads = tiles.facts(double), tiles.threads_for(problem, double)
-        p, q = tiles.out_size(problem)
-        plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
-        plain_cost = plain * _PLAIN / threads
-        cost = {m: WinogradConv2d(m)._least(problem, known, threads) for m in SIZES}
-        # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
-        every, rows = WinogradConv2d(6)._numbers(problem).every, known.tiles[0][0]
-        cost[6] *= -(-every // rows) * rows / max(every, 1)
-        if cost[self.m] > _GAIN * plain_cost:
-            return 0 if cost[self.m] < 2 * plain_cost else -1
+        cost = costs(problem)
+        if cost[self.m] > _GAIN:
+            return 0 if cost[self.m] < 2 else -1
         return 2 + sum(_ahead(cost, self.m, m) for m in SIZES if m != self.m)
 
     def _numbers(self, problem: Problem) -> _Numbers:
@@ -191,6 +183,29 @@ class WinogradConv2d(tiles.ProductKernel):
     def _least(self, problem: Problem, known: tiles.Facts, threads: int) -> float:
         of = self._numbers(problem)
         return min(_cost(of, known, t, s, threads) for t in self._blocks(of) for s in (False, True))
+
+
+def fits(problem: Problem) -> bool:
+    """Whether the window is 3x3, dense and moves by one."""
+    window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
+    return bool(window == (3, 3, (1, 1), (1, 1)))
+
+
+def costs(problem: Problem) -> dict[int, float]:
+    """Return what the model says of each F(m), as a share of the time of plain sums.
+
+    Args:
+        problem: a dense 3x3 convolution with stride 1 in float32 or float64.
+    """
+    double = problem.dtypes.input == "float64"
+    known, threads = tiles.facts(double), tiles.threads_for(problem, double)
+    p, q = tiles.out_size(problem)
+    plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
+    cost = {m: WinogradConv2d(m)._least(problem, known, threads) for m in SIZES}
+    # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
+    every, rows = WinogradConv2d(6)._numbers(problem).every, known.tiles[0][0]
+    cost[6] *= -(-every // rows) * rows / max(every, 1)
+    return {m: c / (plain * _PLAIN / threads) for m, c in cost.items()}
 
 
 # The model counts multiply-adds, and what takes as long as so many.

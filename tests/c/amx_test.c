@@ -2,6 +2,7 @@
  * the twins where the processor has them; those of tiles bit for bit. */
 #include "amx.h"
 #include "amx_kernels.h"
+#include "conv2d.h"
 #include "gemm.h"
 #include "half.h"
 #include "isa.h"
@@ -160,6 +161,86 @@ static int test_half_precision(void)
     return good;
 }
 
+/* What one output of a convolution is, and the sum of the magnitudes of its terms. */
+static double pixel_of(const hwkit_conv2d *g, const uint16_t *x, const uint16_t *w, int64_t at,
+                       double *most)
+{
+    const hwkit_half type = HWKIT_HALF_BF16;
+    const int64_t depth = g->c / g->groups, k = at % g->k, row = at / g->k;
+    const int64_t q = row % g->q, p = row / g->q % g->p, n = row / g->q / g->p;
+    double sum = 0;
+    *most = 0;
+    for (int64_t tap = 0; tap < g->r * g->s; tap++) {
+        const int64_t y = p * g->stride_y - g->top + tap / g->s * g->dilation_y;
+        const int64_t z = q * g->stride_x - g->left + tap % g->s * g->dilation_x;
+        const int64_t from = ((n * g->h + y) * g->w + z) * g->c + k / (g->k / g->groups) * depth;
+        for (int64_t c = 0; c < depth && y >= 0 && y < g->h && z >= 0 && z < g->w; c++) {
+            const double term = half_at(type, x, from + c) *
+                                half_at(type, w, (k * g->r * g->s + tap) * depth + c);
+            sum += term;
+            *most += fabs(term);
+        }
+    }
+    return sum;
+}
+
+/* A direct convolution by pairs, now and then of values so small that it is done in float32. */
+static int test_direct_pairs(void)
+{
+    const hwkit_half type = HWKIT_HALF_BF16;
+    hwkit_conv2d g = {.n = upto(2), .groups = upto(2), .r = upto(3), .s = upto(3), .stride_y = upto(2),
+                      .stride_x = upto(2), .dilation_y = upto(2), .nhwc = 1, .has_bias = rand() % 2,
+                      .has_residual = rand() % 2, .way = {1, type, 1}, .kc = 1, .pixels = upto(60),
+                      .channels = upto(90), .threads = (int)upto(3),
+                      .act = {rand() % 2 ? HWKIT_SIGMOID : HWKIT_IDENTITY, 0, 0}};
+    g.merge = g.groups == 1 && rand() % 2;
+    g.dilation_x = g.merge ? 1 : upto(2);
+    g.c = g.groups * (g.merge ? upto(20) : 2 * upto(20));
+    g.k = g.groups * upto(70);
+    g.top = rand() % 3;
+    g.left = rand() % 3;
+    g.p = upto(7);
+    g.q = upto(20);
+    g.h = (g.p - 1) * g.stride_y + (g.r - 1) * g.dilation_y + 1 - g.top + rand() % 2;
+    g.w = (g.q - 1) * g.stride_x + (g.s - 1) * g.dilation_x + 1 - g.left + rand() % 2;
+    if (g.h < 1 || g.w < 1)
+        return 1;
+    do {
+        g.rows = (int)upto(HWKIT_MAX_ROWS);
+        g.vectors = (int)upto(HWKIT_MAX_VECTORS);
+    } while (!hwkit_pairs_tile(g.rows, g.vectors));
+    const int64_t pixels = g.n * g.h * g.w * g.c, outputs = g.n * g.p * g.q * g.k;
+    const double scale = rand() % 4 ? 1 : 0x1p-60;
+    uint16_t *x = fresh(type, pixels), *w = fresh(type, g.k * g.r * g.s * g.c / g.groups);
+    for (int64_t i = 0; i < pixels; i++) {
+        const float small = (float)(half_at(type, x, i) * scale);
+        hwkit_half_round_row(type, &small, x + i, 1);
+    }
+    const uint16_t *bias = fresh(type, g.k), *residual = fresh(type, outputs);
+    const void *operands[4] = {x, w};
+    int count = 2;
+    if (g.has_bias)
+        operands[count++] = bias;
+    if (g.has_residual)
+        operands[count++] = residual;
+    uint16_t *out = fresh(type, outputs);
+    hwkit_plan *plan = hwkit_conv2d_plan(&g);
+    int good = plan && plan->run(plan, operands, out) == HWKIT_OK;
+    for (int64_t i = 0; good && i < outputs; i++) {
+        double most, sum = pixel_of(&g, x, w, i, &most);
+        sum += g.has_bias ? half_at(type, bias, i % g.k) : 0;
+        sum += g.has_residual ? half_at(type, residual, i) : 0;
+        sum = g.act.kind == HWKIT_SIGMOID ? 1 / (1 + exp(-sum)) : sum;
+        good = fabs(half_at(type, out, i) - sum) <= fabs(sum) * 0x1p-8 + most * 1e-6;
+    }
+    if (plan)
+        plan->destroy(plan);
+    if (!good)
+        printf("amx: a direct convolution by pairs is wrong, c=%d k=%d tile %d x %d\n", (int)g.c,
+               (int)g.k, g.rows, g.vectors);
+    return good;
+}
+
 /* The terms of any float16 add up to it, in rows and in columns; of infinities and NaN by the first. */
 static int test_terms_of_half(const hwkit_amx_kernels *kernels)
 {
@@ -270,7 +351,7 @@ static int test_tables(void)
 int test_amx(void)
 {
     if (hwkit_pairs() && rand() % 2)
-        return test_half_precision();
+        return rand() % 2 ? test_half_precision() : test_direct_pairs();
     if (rand() % 2)
         return test_tables();
     const int op = rand() % 5, m = (int)upto(16), n = (int)upto(16), k = (int)upto(16);

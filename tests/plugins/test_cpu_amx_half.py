@@ -20,7 +20,7 @@ from hwkit.registry import registry
 from hwkit.selection import select
 
 registry().device("cpu:0")
-from hwkit_cpu import _kernels, amx, amx_conv2d  # noqa: E402  # the device says first if it is missing
+from hwkit_cpu import _kernels, amx, amx_conv2d, pairs  # noqa: E402  # after the device
 
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
 
@@ -31,7 +31,7 @@ needs_tiles = pytest.mark.skipif(not INFO["amx"], reason="no AMX here; a child p
 DTYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 EVERY = [
     kernel
-    for kernel in (*amx.kernels(), *amx_conv2d.kernels())
+    for kernel in (*amx.kernels(), *amx_conv2d.kernels(), *pairs.kernels())
     if isinstance(kernel, amx.TilesKernel) and kernel.dtype != "float32"
 ]
 
@@ -110,6 +110,7 @@ WINDOWS = (
     "r=1 s=1",
     "r=5 s=2 pad=0,1,2,0 stride=1,3",
     "r=3 s=3 pad=2 dilation=2",
+    "r=3 s=3 pad=1 groups=2",
 )
 
 
@@ -120,6 +121,8 @@ def test_convolutions(dtype: str) -> None:
     rng = random.Random(dtype)
     for window in WINDOWS:
         c, k = rng.choice([3, 32, 40]), rng.choice([5, 32, 70])
+        if "groups" in window:
+            c, k = 40, rng.choice([6, 70])
         h, w = rng.choice([9, 12]), rng.choice([11, 40])
         text = f"conv2d {dtype} nhwc n={rng.choice([1, 2])} c={c} h={h} w={w} k={k} {window}"
         check(problem(f"{text} {rng.choice(EPILOGUES)}"), rng)
@@ -185,6 +188,49 @@ def test_tiny_and_huge_scales(dtype: str, left: float, right: float) -> None:
             assert (np.abs(out - wanted) <= unit).all(), kernel.name
 
 
+@needs_either
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(
+    ("left", "right", "bias"),
+    [
+        (1e-30, 1e-6, 0.0),
+        (1e-39, 1.0, 0.0),
+        (1.0, 1e-39, 0.0),
+        (1e30, 1e-39, 0.0),
+        (1e-39, 1e30, 1.0),
+        (1e-39, 1.0, 1e-30),
+        (1.0, 1e-39, 1.0),
+    ],
+)
+def test_tiny_and_huge_pixels(left: float, right: float, bias: float, groups: int) -> None:
+    """Denormal pixels and weights are worth what they are in float32, unless others drown them."""
+    size = f"n=2 c=40 h=6 w=7 k=40 r=3 s=3 pad=1 groups={groups}"
+    p = problem(f"conv2d bfloat16 nhwc {size} +bias")
+    x, w, b = (np.array(a) for a in p.random_operands(0))
+    operands = [
+        (a.astype(np.float64) * scale).astype(a.dtype)
+        for a, scale in ((x, left), (w, right), (b, bias))
+    ]
+    wanted = p.reference(*[a.astype(np.float64) for a in operands])
+    for kernel in able(p):
+        for out in results(kernel, p, kernel.default(p), operands):
+            for image, same in zip(out, wanted, strict=True):
+                assert relative_error(image, same) < 2.0**-8, kernel.name
+
+
+@needs_either
+def test_one_tiny_image_among_others() -> None:
+    """Each image of a batch is looked at."""
+    p = problem("conv2d bfloat16 nhwc n=3 c=40 h=6 w=7 k=40 r=3 s=3 pad=1")
+    x, w = (np.array(a) for a in p.random_operands(0))
+    x[1] = (x[1].astype(np.float64) * 1e-39).astype(x.dtype)
+    wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
+    for kernel in able(p):
+        for out in results(kernel, p, kernel.default(p), [x, w]):
+            for image, same in zip(out, wanted, strict=True):
+                assert relative_error(image, same) < 2.0**-7, kernel.name
+
+
 @needs_tiles
 def test_sums_beyond_float16_are_infinite() -> None:
     """The largest float16 rounds up in its first term; sums are finite until they are rounded."""
@@ -245,8 +291,9 @@ def test_pairs_are_chosen_where_they_are_fast(monkeypatch: pytest.MonkeyPatch, s
     device = registry().device("cpu:0")
     square, layer = "m=256 n=256 k=256", "n=1 c=64 h=28 w=28 k=64 r=1 s=1"
     for text, name in (
-        (f"gemm bfloat16 nn {square}", "avx512_bfloat16_gemm"),
-        (f"conv2d bfloat16 nhwc {layer}", "avx512_bfloat16_conv2d"),
+        (f"gemm bfloat16 nn {square}", "avx512_bfloat16_direct_gemm"),
+        (f"gemm bfloat16 tn {square}", "avx512_bfloat16_gemm"),
+        (f"conv2d bfloat16 nhwc {layer}", "avx512_bfloat16_direct_conv2d"),
         (f"gemm float32 nn {square}", "avx512bf16_gemm"),
         (f"conv2d float32 nchw {layer}", "avx512bf16_conv2d"),
     ):

@@ -1,0 +1,84 @@
+/* What the files of convolutions as products share: the plan, and the run of one. */
+#ifndef HWKIT_CONV2D_PLAN_H
+#define HWKIT_CONV2D_PLAN_H
+
+#include "conv2d.h"
+#include "gemm.h"
+#include "isa.h"
+
+enum { X, W, BIAS, RESIDUAL, KINDS };
+
+/* Bits of the largest and of the least magnitude that is not zero; least is all ones if all are. */
+typedef struct {
+    uint16_t most, least;
+} hwkit_pairs_range;
+enum { HWKIT_PAIRS_INFINITE = 0x7f80, HWKIT_PAIRS_VECTOR = 16 };
+
+typedef struct {
+    hwkit_plan base;
+    hwkit_conv2d c;
+    const hwkit_kernels *kernels;
+    const hwkit_gemm_kernels *table;
+    const hwkit_tile_fn (*by_row)[HWKIT_MAX_ROWS];
+    /* Pairs of bfloat16 along the channels are the elements of the product, of 4 bytes; a channel
+     * without another is one with zero. */
+    int pairs;
+    int size, out_size;      /* bytes of an element, of the product and of the result */
+    int vl, width;           /* elements of a vector, columns of a panel */
+    int64_t cg, kg;          /* elements of a pixel, channels of the result, of a group */
+    int64_t pixel, tap;      /* bytes of a pixel of x, and of the weights of a tap */
+    int64_t segments, depth; /* direct: of the product */
+    int64_t whole;           /* depth of the product */
+    int64_t area, out_area;  /* pixels of an image */
+    int64_t out_rows;        /* merge: output rows of a chunk */
+    int64_t strip_width;     /* merge: pixels of a padded row */
+    int64_t group_bytes;     /* packed weights of a group */
+    char *zeros;             /* what taps in the padding point to */
+    int64_t upper, lower;    /* direct: pixels before, and from, which rows of taps are left out */
+    hwkit_operands operands; /* W is held packed */
+    hwkit_pairs_range range; /* pairs: of the weights that are held */
+} plan;
+
+typedef struct {
+    const plan *p;
+    const char *x, *weights; /* weights: packed */
+    const char *w;
+    char *out, *pack_to;
+    int64_t share; /* of a chunk when packing */
+    int64_t row;   /* nhwc: elements from pixel to pixel of the result */
+    hwkit_epilogue epilogue;
+    int any;       /* whether there is an epilogue at all */
+    _Atomic int failed;
+} job;
+
+/* ---- packed ---- */
+
+/* One chunk of output channels and pixels. */
+void hwkit_conv2d_packed_chunk(void *job, int64_t chunk);
+
+/* Depth of a block, whole channels. */
+int64_t hwkit_conv2d_packed_depth(const plan *p);
+
+/* ---- pairs ---- */
+
+/* Kernels of this processor or their twin. */
+const hwkit_tile_fn (*hwkit_pairs_by_row(void))[HWKIT_MAX_ROWS];
+
+/* `count` runs of channels, `bytes` each, to runs of whole pairs. */
+void hwkit_pairs_copy(const plan *p, char *to, const char *from, int64_t bytes, int64_t count);
+
+/* One panel of weights of a group; 0 if memory is short. */
+int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel);
+
+hwkit_pairs_range hwkit_pairs_range_of(const void *values, int64_t count);
+
+/* Whether weights of this range may be multiplied as pairs at all. */
+int hwkit_pairs_suit(hwkit_pairs_range w);
+
+/* Whether a result is as good as that of float32. */
+int hwkit_pairs_trusted(const plan *p, const void *x, hwkit_pairs_range w, const void *out);
+
+/* The same convolution in float32. */
+int hwkit_pairs_run_plain(const plan *p, const void *const all[KINDS], void *out);
+
+#endif
