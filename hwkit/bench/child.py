@@ -67,7 +67,7 @@ class Child:
     ) -> tuple[_Best | None, list[KernelFailure]]:
         best: _Best | None = None
         failures: list[KernelFailure] = []
-        for variant in variants:
+        for variant in _until_failure(variants, failures):
             try:
                 error = self._check(variant, budget, want)
                 seconds = _quick(variant.run)
@@ -141,6 +141,18 @@ class Child:
         if self._run is None:
             raise KernelFailure("launch", "nothing has been built")
         return self._run
+
+
+def _until_failure(variants: Iterator[Variant], failures: list[KernelFailure]) -> Iterator[Variant]:
+    """Yield variants; one that cannot be made ends them, without those before it being lost."""
+    try:
+        yield from variants
+    except KernelFailure as failure:
+        failures.append(failure)
+    except (HwkitError, MemoryError):
+        raise
+    except Exception as error:
+        failures.append(KernelFailure("launch", f"{type(error).__name__}: {error}"))
 
 
 def _reference(problem: Problem, path: str | None) -> np.ndarray[Any, Any]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import KernelFailure, Unavailable
+from ..errors import Unavailable
 from ..graph import Graph, load
 from ..graph.archive import save_arrays
 from .libraries import flat
-from .load import Load
-from .process import LIBRARIES, Built, PeerProcess
-from .race import Race, interleave
+from .process import LIBRARIES
+from .race import Race, raced, started
 
 __all__ = ["OTHERS", "compare_network", "folded"]
 
@@ -49,28 +48,17 @@ def compare_network(
         device: hwkit's device.
         tolerance: as of :func:`hwkit.load`.
     """
-    failed: dict[str, str] = {}
-    built: dict[str, Built] = {}
     options = {"device": device, "tolerance": tolerance}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hwkit-bench-")))
-        given, want = folder / "inputs.npz", folder / "reference.npy"
+    with tempfile.TemporaryDirectory(prefix="hwkit-bench-") as folder:
+        given, want = Path(folder) / "inputs.npz", Path(folder) / "reference.npy"
         save_arrays(given, inputs)
         strict = load(model, device, tolerance="strict")
         np.save(want, flat(strict.run(inputs).values()))
-        peers = []
-        for library in libraries:
-            try:
-                peer = stack.enter_context(PeerProcess(library, threads))
-                built[library] = peer.network(model.absolute(), given, want, options)
-                peer.warm()
-                peers.append(peer)
-            except (Unavailable, KernelFailure) as reason:
-                built.pop(library, None)
-                failed[library] = str(reason)
-        load_meter = Load(peer.pid for peer in peers)
-        samples = interleave(peers, rounds, failed=failed)
-        return Race(samples, {name: built[name] for name in samples}, failed, load_meter.others())
+        with started(libraries, threads) as (peers, absent):
+            found = raced(
+                peers, lambda p: p.network(model.absolute(), given, want, options), rounds
+            )
+    return replace(found, failed={**absent, **found.failed})
 
 
 def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:

@@ -6,7 +6,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +20,18 @@ from .load import Load
 from .process import Built, PeerProcess
 from .quantised import operands_of
 
-__all__ = ["Race", "compare", "geometric_mean", "interleave", "race", "reference_file"]
+__all__ = [
+    "Race",
+    "compare",
+    "geometric_mean",
+    "interleave",
+    "race",
+    "raced",
+    "reference_file",
+    "started",
+]
 
-_SETTLE_SECONDS = 0.001
+_SETTLE_SECONDS, _WARM_SECONDS = 0.001, 0.05
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def race(
     *,
     rounds: int = 15,
     packed: bool | None = None,
-    warm: float = 0.05,
+    warm: float = _WARM_SECONDS,
 ) -> Race:
     """Build, check, warm and time one problem on running peers.
 
@@ -119,23 +128,56 @@ def race(
             operands do).
         warm: seconds of warming per library.
     """
-    problem = parse_problem(problem)
+    asked = parse_problem(problem)
     if packed is None:
-        packed = problem.packed or problem.op.name in ("conv2d", "gemm", "qconv2d", "qmatmul")
+        packed = asked.packed or asked.op.name in ("conv2d", "gemm", "qconv2d", "qmatmul")
+    with reference_file(asked) as reference:
+        return raced(peers, lambda p: p.build(str(asked), reference, packed=packed), rounds, warm)
+
+
+def raced(
+    peers: Sequence[PeerProcess],
+    build: Callable[[PeerProcess], Built],
+    rounds: int,
+    warm: float = _WARM_SECONDS,
+) -> Race:
+    """Build, warm and time on running peers; one that fails is named in ``Race.failed``.
+
+    Args:
+        peers: processes of one number of threads.
+        build: prepares what is timed, and checks its answer.
+        rounds: turns of each.
+        warm: seconds of warming per library.
+    """
     built: dict[str, Built] = {}
     failed: dict[str, str] = {}
-    with reference_file(problem) as reference:
-        for peer in peers:
-            try:
-                built[peer.library] = peer.build(str(problem), reference, packed=packed)
-                peer.warm(warm)
-            except KernelFailure as error:
-                built.pop(peer.library, None)
-                failed[peer.library] = str(error)
+    for peer in peers:
+        try:
+            made = build(peer)
+            peer.warm(warm)
+            built[peer.library] = made
+        except KernelFailure as error:
+            failed[peer.library] = str(error)
     running = [peer for peer in peers if peer.library in built]
     load = Load(peer.pid for peer in running)
     samples = interleave(running, rounds, failed=failed)
     return Race(samples, {name: built[name] for name in samples}, failed, load.others())
+
+
+@contextmanager
+def started(
+    libraries: Iterable[str], threads: int
+) -> Iterator[tuple[list[PeerProcess], dict[str, str]]]:
+    """Start libraries and end them: those that run, and why others, by name, do not."""
+    with ExitStack() as stack:
+        peers: list[PeerProcess] = []
+        absent: dict[str, str] = {}
+        for library in dict.fromkeys(libraries):
+            try:
+                peers.append(stack.enter_context(PeerProcess(library, threads)))
+            except Unavailable as reason:
+                absent[library] = str(reason)
+        yield peers, absent
 
 
 def compare(
@@ -150,16 +192,9 @@ def compare(
 
     Libraries that are missing here are named in ``Race.failed``.
     """
-    failed: dict[str, str] = {}
-    with ExitStack() as stack:
-        peers: list[PeerProcess] = []
-        for library in libraries:
-            try:
-                peers.append(stack.enter_context(PeerProcess(library, threads)))
-            except Unavailable as reason:
-                failed[library] = str(reason)
+    with started(libraries, threads) as (peers, absent):
         found = race(problem, peers, rounds=rounds, packed=packed)
-    return replace(found, failed={**failed, **found.failed})
+    return replace(found, failed={**absent, **found.failed})
 
 
 def geometric_mean(values: Iterable[float], weights: Iterable[float] | None = None) -> float:

@@ -183,12 +183,12 @@ def layers(
         epilogue: what is fused, as ``"+bias+relu"``; pooling has none.
 
     Raises:
-        ArgumentError: there is no set of that name.
+        ArgumentError: there is no set of that name, or none of that dtype.
     """
-    if name in _NETWORKS:
-        return [Layer(c.text(dtype, layout, batch, epilogue), c.times) for c in _NETWORKS[name]]
     if dtype not in DTYPES:
         raise ArgumentError(f"dtype {dtype!r} must be one of {', '.join(DTYPES)}")
+    if name in _NETWORKS:
+        return [Layer(c.text(dtype, layout, batch, epilogue), c.times) for c in _NETWORKS[name]]
     if name == "pool" and dtype in _BYTES:
         raise ArgumentError(f"pooling is not for {dtype}: leave --set pool away, or --dtype")
     if name == "pool":

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..dispatch import parse_problem
-from ..errors import Unavailable
-from .process import PeerProcess
-from .race import Race, geometric_mean, race
+from .race import Race, geometric_mean, race, started
 from .sets import Layer
 
 __all__ = ["BASE", "DEFAULT", "Row", "Suite", "run"]
@@ -173,16 +170,8 @@ def run(
         on_start: called when the libraries are running.
         on_row: called after each problem.
     """
-    skipped: dict[str, str] = {}
-    with ExitStack() as stack:
-        peers: list[PeerProcess] = []
-        for library in libraries:
-            try:
-                peers.append(stack.enter_context(PeerProcess(library, suite.threads)))
-            except Unavailable as reason:
-                skipped[library] = str(reason)
+    with started(libraries, suite.threads) as (peers, suite.skipped):
         suite.versions = {peer.library: peer.version for peer in peers}
-        suite.skipped = skipped
         on_start(suite)
         for layer in layers:
             problem = parse_problem(layer.problem)

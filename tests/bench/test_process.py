@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hwkit import ArgumentError, KernelFailure, Unavailable
 from hwkit.bench import LIBRARIES, PeerProcess, compare, missing, process
+from hwkit.bench.child import Child
+from hwkit.bench.libraries import Library, Variant
 from hwkit.bench.race import reference_file
 from hwkit.dispatch import parse_problem
+from hwkit.op import Problem
 
 GEMM = "gemm float32 nn m=24 n=40 k=32"
 
@@ -112,6 +117,26 @@ def test_wrong_answer_is_not_timed(tmp_path: Path) -> None:
         assert caught.value.failure == "wrong"
         with pytest.raises(KernelFailure, match="nothing has been built"):
             peer.warm()
+
+
+class _Brittle(Library):
+    """A library whose second way of doing a problem cannot be made."""
+
+    name = "brittle"
+
+    def variants(
+        self, problem: Problem, operands: tuple[Any, ...], packed: bool
+    ) -> Iterator[Variant]:
+        """Yield the right answer, then raise."""
+        yield Variant("plain", lambda: problem.reference(*operands), np.asarray)
+        raise RuntimeError("no such layout")
+
+
+def test_a_variant_that_cannot_be_made() -> None:
+    """It costs a library none of its other variants, and is told with its words."""
+    reply = Child(_Brittle()).build(GEMM, None, packed=True)
+    assert reply["variant"] == "plain"
+    assert reply["rejected"] == ["RuntimeError: no such layout"]
 
 
 def test_a_killed_peer_is_a_crash() -> None:

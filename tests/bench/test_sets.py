@@ -32,5 +32,7 @@ def test_problems_are_canonical_and_distinct(name: str, layout: str) -> None:
 
 def test_unknown_set() -> None:
     """A set that does not exist is named, with those that do."""
+    with pytest.raises(ArgumentError, match=r"'int4' must be one of float32"):
+        layers("resnet50", dtype="int4")
     with pytest.raises(ArgumentError, match=r"'lenet' is not known: write one of resnet50"):
         layers("lenet")

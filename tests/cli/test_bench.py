@@ -51,7 +51,7 @@ def races(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return Race(samples, built, {}, 0.05)
 
     Peer.started = []
-    monkeypatch.setattr(suite, "PeerProcess", Peer)
+    monkeypatch.setattr("hwkit.bench.race.PeerProcess", Peer)
     monkeypatch.setattr(suite, "race", race)
     return asked
 
@@ -84,7 +84,7 @@ def test_table(hwkit: Hwkit, races: list[dict[str, Any]]) -> None:
 
 def test_a_busy_machine_is_told(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures that were taken beside other work are not to be relied on, and this is said."""
-    monkeypatch.setattr(suite, "PeerProcess", Peer)
+    monkeypatch.setattr("hwkit.bench.race.PeerProcess", Peer)
     samples = {"hwkit": (1e-3, 1e-3)}
     monkeypatch.setattr(suite, "race", lambda *_, **__: Race(samples, {}, {}, 0.4))
     assert "other processes took 40 % of the CPUs" in hwkit("bench", *_words()).out
@@ -128,7 +128,7 @@ def test_best_is_of_each_problem() -> None:
 
 def test_a_mean_over_fewer_problems_is_told(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that failed on a problem has another mean than the others, and no total."""
-    monkeypatch.setattr(suite, "PeerProcess", Peer)
+    monkeypatch.setattr("hwkit.bench.race.PeerProcess", Peer)
     races = iter(
         [
             Race({"hwkit": (1.0,), "numpy": (2.0,), "torch": (3.0,)}),
@@ -175,7 +175,7 @@ def test_options_reach_the_race(hwkit: Hwkit, races: list[dict[str, Any]]) -> No
 
 def test_a_failure_of_ours_is_exit_code_1(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
     """If hwkit itself cannot do a problem, the row says why and the exit code shows it."""
-    monkeypatch.setattr(suite, "PeerProcess", Peer)
+    monkeypatch.setattr("hwkit.bench.race.PeerProcess", Peer)
     monkeypatch.setattr(
         suite, "race", lambda *_, **__: Race({"numpy": (1e-4,)}, {}, {"hwkit": "no kernel"})
     )
