@@ -48,12 +48,7 @@ def portfolio(tables: Sequence[Table], space: Space, count: int) -> list[Config]
     """
     legal = dict.fromkeys(c for table in tables for c in table if c in space)
     configs = [c for c in legal if any(math.isfinite(t.get(c, math.inf)) for t in tables)]
-    shares = np.ones(len(configs))
-    for table in tables:
-        best = min(table.values(), default=math.inf)
-        if math.isfinite(best):
-            shares *= [best / table[c] if c in table else _UNKNOWN for c in configs]
-    shares = np.maximum(shares, 1e-12) ** (1 / max(len(tables), 1))
+    shares = _shares(tables, configs)
     rows = np.array([space.row(c) for c in configs], np.int32)
     chosen: list[Config] = []
     while len(chosen) < min(count, len(configs)):
@@ -62,6 +57,17 @@ def portfolio(tables: Sequence[Table], space: Space, count: int) -> list[Config]
         distance = (rows != rows[index]).sum(axis=1)
         shares = np.where(distance > 0, shares * (1 - _ALIKE / np.maximum(distance, 1)), -1.0)
     return chosen
+
+
+def _shares(tables: Sequence[Table], configs: Sequence[Config]) -> Array:
+    """Return what each Config reaches of the devices' best, by the geometric mean over these."""
+    shares = np.ones(len(configs))
+    for table in tables:
+        best = min(table.values(), default=math.inf)
+        if math.isfinite(best):
+            shares *= [best / table[c] if c in table else _UNKNOWN for c in configs]
+    means: Array = np.maximum(shares, 1e-12) ** (1 / max(len(tables), 1))
+    return means
 
 
 class Others:
