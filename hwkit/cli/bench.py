@@ -13,6 +13,7 @@ import click
 
 from ..errors import ArgumentError, Unavailable
 from .bench_table import Screen, Silent
+from .commands import INTERRUPTED, NOT_FOUND, OK
 from .options import complete_op, json_option, peers_named, problems
 from .output import deliver
 
@@ -164,7 +165,9 @@ def bench(
     suites, interrupted = _run(chosen, libraries, _numbers(threads), rounds, packed, screen)
     deliver("bench", {"runs": [suite.to_json() for suite in suites]}, as_json)
     failed = any(row.seconds is None for suite in suites for row in suite.rows)
-    return 130 if interrupted else int(failed)
+    if interrupted:
+        return INTERRUPTED
+    return NOT_FOUND if failed else OK
 
 
 def _run(
@@ -185,7 +188,8 @@ def _run(
                 on_start=screen.start, on_row=screen.row)  # fmt: skip
         except KeyboardInterrupt:
             screen.finish(suites[-1])
-            click.echo("hwkit: interrupted; the rows above are complete", err=True)
+            kept = "the rows above are complete" if suites[-1].rows else "no row was complete"
+            click.echo(f"hwkit: interrupted; {kept}", err=True)
             return suites, True
         screen.finish(suites[-1])
     return suites, False

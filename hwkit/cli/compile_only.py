@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .commands import INTERRUPTED, NOT_FOUND, OK
 from .options import require_writable, writing
 from .output import deliver, duration, line
 from .progress import count
@@ -76,8 +77,8 @@ def shortlisted(
     if not deliver("tune", _document(offline, path, entries, interrupted), as_json):
         _close(entries, path, device, interrupted)
     if interrupted:
-        return 130
-    return 0 if any(entry.configs for entry in entries) else 1
+        return INTERRUPTED
+    return OK if any(entry.configs for entry in entries) else NOT_FOUND
 
 
 def _offline(device: str, arch: str) -> Device:

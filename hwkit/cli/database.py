@@ -47,6 +47,8 @@ def _may_be_database(file: Path) -> bool:
     """Whether a file begins as databases do, is empty, or cannot be read, which is seen later."""
     from ..records.lines import MAGIC
 
+    if not file.is_file():  # a pipe would be waited for
+        return True
     try:
         with file.open("rb") as stream:
             return stream.read(len(MAGIC)) in (b"", MAGIC)

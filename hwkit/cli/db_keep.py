@@ -8,6 +8,7 @@ import click
 
 from ..errors import ArgumentError, DatabaseError
 from ..settings import expanded
+from .commands import INTERRUPTED, NOT_FOUND, OK
 from .options import complete_op, database_option, device_option, json_option
 from .output import deliver, line
 from .progress import count
@@ -141,7 +142,8 @@ def revalidate(
 ) -> int:
     """Measure winners again whose driver, compiler or hwkit has changed since.
 
-    A stale record is a good start, but is not trusted until it has been measured here.
+    A stale record is a good start, but is not trusted until it has been measured here. The exit
+    code is 1 if a problem has nothing that runs any more.
     """  # fmt: skip
     from ..settings import settings
     from ..tuner import parse_budget
@@ -160,4 +162,6 @@ def revalidate(
     session = run(problems, device, quiet=as_json, db=path, budget=budget)
     if not deliver("db revalidate", session.to_json(), as_json):
         show_summary(session)
-    return 130 if session.interrupted else 0
+    if session.interrupted:
+        return INTERRUPTED
+    return OK if session.ok else NOT_FOUND

@@ -42,7 +42,7 @@ def ops(name: str | None, device: str | None, as_json: bool) -> int:
 
 def _open(name: str | None) -> Device | None:
     """Return the device that is asked for, or the default one if there is one."""
-    from ..errors import HwkitError
+    from ..errors import ArgumentError, HwkitError
     from ..registry import registry
     from ..settings import settings
 
@@ -50,6 +50,8 @@ def _open(name: str | None) -> Device | None:
         return registry().device(name)
     try:
         return registry().device(settings().device)
+    except ArgumentError:
+        raise  # a misspelt name, which is no missing device
     except HwkitError:
         # Operators are worth listing on a machine that cannot run them.
         return None

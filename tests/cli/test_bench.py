@@ -202,6 +202,7 @@ def test_interrupt_keeps_the_rows(
     assert answer.code == 130
     assert any(line.startswith("k=64") for line in answer.out.splitlines())
     assert answer.err == "hwkit: interrupted; the rows above are complete\n"
+    assert hwkit("bench", *_words()).err == "hwkit: interrupted; no row was complete\n"
 
 
 def test_asv_gets_its_arguments(

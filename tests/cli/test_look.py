@@ -127,6 +127,15 @@ def test_ops_without_a_device(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> 
     assert hwkit("ops", "--device", "cpu:0").code == 3
 
 
+def test_ops_of_a_misspelt_device(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that nobody knows is a mistake, also in HWKIT_DEVICE, and no missing device."""
+    monkeypatch.setenv("HWKIT_DEVICE", "cpux:0")
+    settings.cache_clear()
+    answer = hwkit("ops")
+    assert answer.code == 2
+    assert "backend 'cpux' is not known" in answer.err
+
+
 def test_explain(hwkit: Hwkit, fake: None, db: Path) -> None:
     """Before tuning the default with what to type; after it the record, its age and its share."""
     before = hwkit("explain", GEMM)

@@ -252,6 +252,20 @@ def test_revalidate_measures_the_stale_ones(hwkit: Hwkit, fake: None, db: Path) 
     assert json.dumps(again)
 
 
+def test_revalidate_of_what_runs_no_more(
+    hwkit: Hwkit, fake: None, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A problem without anything that runs is a failed check, as in ``hwkit tune``."""
+    kept = Database(db)
+    kept.add(record(GEMM, 1e-5, environment="0.9"))
+    kept.close()
+    finished = ProblemFinished(_result(best=False, stopped_by="exhausted"))
+    monkeypatch.setattr(tuner, "tune", _fake_tune(STARTED, _trial("crash"), finished))
+    answer = hwkit("db", "revalidate")
+    assert answer.code == 1
+    assert "nothing runs" in answer.out
+
+
 def test_one_kernel_without_a_time_limit(hwkit: Hwkit, fake: None) -> None:
     """``--kernel`` limits the search, ``--budget none`` lifts the limit of time."""
     answer = hwkit(
