@@ -34,8 +34,8 @@ def opened(path: str | None = None, *, there: bool = False) -> Database:
     if path is None:
         return database()
     file = expanded(path, "--db")
-    if there and not file.exists():
-        raise DatabaseError(f"{path} is not there: give --db the path of a tuning database")
+    if there:
+        _require_there(file, path)
     if not _may_be_database(file):
         raise DatabaseError(
             f"{path} is no tuning database: give --db the path of one, or a new one"
@@ -43,11 +43,20 @@ def opened(path: str | None = None, *, there: bool = False) -> Database:
     return Database(file, shipped=registry().record_files())
 
 
+def _require_there(file: Path, path: str) -> None:
+    try:
+        file.stat()
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        why = "is not there" if missing else f"cannot be read ({error.strerror})"
+        raise DatabaseError(f"{path} {why}: give --db the path of a tuning database") from None
+
+
 def _may_be_database(file: Path) -> bool:
     """Whether a file begins as databases do, is empty, or cannot be read, which is seen later."""
     from ..records.lines import MAGIC
 
-    if not file.is_file():  # a pipe would be waited for
+    if not os.path.isfile(file):  # a pipe would be waited for
         return True
     try:
         with file.open("rb") as stream:
@@ -63,7 +72,7 @@ def existing(path: str) -> Path:
         DatabaseError: there is none.
     """
     found = expanded(path, "the file")
-    if not found.is_file():
+    if not os.path.isfile(found):
         raise DatabaseError(
             f"{path} is not a file: name a file of 'hwkit db export', or another database"
         )
@@ -74,7 +83,7 @@ def facts(path: str | None = None) -> dict[str, Any]:
     """Return where the database is, whether it can be written, what it holds, what is wrong."""
     kept = opened(path, there=True)
     file = kept.path
-    exists = file is not None and file.exists()
+    exists = file is not None and os.path.exists(file)
     wrong = kept.verify()
     return {
         "path": None if file is None else str(file),
@@ -87,12 +96,13 @@ def facts(path: str | None = None) -> dict[str, Any]:
 
 
 def _writable(file: Path) -> bool:
-    if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
+    # Those of os.path answer "no" where a folder may not be looked into; those of Path raise.
+    if os.path.exists(file) and not (os.path.isfile(file) and os.access(file, os.W_OK)):
         return False
     folder = file.parent
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def problems_to_measure(device: str, path: str | None, *, every: bool) -> dict[Problem, int]:

@@ -124,13 +124,13 @@ def require_writable(path: str | Path) -> None:
     Raises:
         ArgumentError: it cannot.
     """
-    file = Path(path)
-    place = file if file.exists() else file.parent
+    # Those of os.path answer "no" where a folder may not be looked into; those of Path raise.
+    place = path if os.path.exists(path) else Path(path).parent
     with writing(path):
         for amiss, code in (
-            (file.is_dir(), errno.EISDIR),
-            (not place.exists(), errno.ENOENT),
-            (place != file and not place.is_dir(), errno.ENOTDIR),
+            (os.path.isdir(path), errno.EISDIR),
+            (not os.path.exists(place), errno.ENOENT),
+            (place != path and not os.path.isdir(place), errno.ENOTDIR),
             (not os.access(place, os.W_OK), errno.EACCES),
         ):
             if amiss:

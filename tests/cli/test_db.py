@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hwkit import HwkitWarning
+from hwkit.cli.database import facts
+from hwkit.cli.options import require_writable
 from hwkit.records import Database
 
 from .conftest import Hwkit, record
@@ -200,6 +205,26 @@ def test_a_home_that_is_not_known(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch)
         assert (answer.code, answer.out) == (2, "")
         assert "write the whole path" in answer.err
         assert answer.err.count("\n") == 1
+
+
+def test_a_folder_that_may_not_be_looked_into(
+    hwkit: Hwkit, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing rights are said in one sentence, not shown as a bug."""
+    known = Path.stat
+
+    def stat(path: Path, **named: Any) -> Any:
+        if path.suffix == ".db":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return known(path, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    answer = hwkit("db", "ls", "--db", str(tmp_path / "closed.db"))
+    assert (answer.code, answer.out) == (4, "")
+    assert "closed.db cannot be read (Permission denied)" in answer.err
+    with pytest.warns(HwkitWarning, match="Permission denied"):
+        assert not facts()["exists"]
+    require_writable(tmp_path / "report.db")
 
 
 def test_export_to_nowhere(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
