@@ -11,6 +11,8 @@ __all__ = ["Load"]
 # Columns of /proc/stat: user nice system idle iowait irq softirq steal.
 _IDLE = (3, 4)
 _COLUMNS = 8
+# Time is counted in ticks: of fewer, one more or less would be more than a twentieth.
+_LEAST_TICKS = 20
 
 
 class Load:
@@ -25,12 +27,15 @@ class Load:
         self._start = self._now()
 
     def others(self) -> float | None:
-        """Return the share of the CPUs' time that others took, or ``None`` if it is not known."""
+        """Return the share of the CPUs' time that others took.
+
+        ``None`` if it is not known, or the time was too short for the clock of the system.
+        """
         now = self._now()
         if self._start is None or now is None:
             return None
         whole, busy, own = (b - a for a, b in zip(self._start, now, strict=True))
-        return min(1.0, max(0.0, (busy - own) / whole)) if whole > 0 else None
+        return min(1.0, max(0.0, (busy - own) / whole)) if whole >= _LEAST_TICKS else None
 
     def _now(self) -> tuple[int, int, int] | None:
         """Return ticks of all CPUs, those of them that were busy, and those of our processes."""

@@ -43,10 +43,12 @@ def test_share_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Load().others() == pytest.approx((80 - 50) / 100)
 
 
-def test_no_time_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is known of nothing."""
-    same = (STAT.format(100, 100, 0, 0), 40)
-    _with(monkeypatch, [same, same])
+@pytest.mark.parametrize("ticks", [0, 19])
+def test_hardly_any_time_has_passed(monkeypatch: pytest.MonkeyPatch, ticks: int) -> None:
+    """Nothing is known of nothing, and of a few ticks no share of a tenth."""
+    before = (STAT.format(100, 100, 0, 0), 40)
+    after = (STAT.format(100 + ticks, 100, 0, 0), 40)
+    _with(monkeypatch, [before, after])
     assert Load().others() is None
 
 
@@ -63,7 +65,7 @@ def test_real_counters() -> None:
     try:
         theirs, ours = Load(), Load([process.pid])
         end = time.monotonic() + 20
-        while load._ticks(process.pid) < 10 and time.monotonic() < end:
+        while load._ticks(process.pid) < 40 and time.monotonic() < end:
             time.sleep(0.05)
         assert theirs.others() is not None
         assert theirs.others() > ours.others()
