@@ -16,6 +16,7 @@ from ..memory import on_line
 from ..op import Problem
 
 __all__ = [
+    "POOLS",
     "PRODUCTS",
     "Library",
     "Variant",
@@ -31,6 +32,9 @@ Array = np.ndarray[Any, Any]
 
 PRODUCTS = ("gemm", "matmul", "qmatmul")
 """Operators on matrices; the others work on images."""
+
+POOLS = ("max_pool2d", "avg_pool2d", "global_max_pool2d", "global_avg_pool2d")
+"""Poolings."""
 
 
 class Variant(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..op import Problem
-from .libraries import Array, to_nchw
+from .libraries import POOLS, Array, to_nchw
 from .ncnn_model import FUSED, LAYERS, Network, Parameter, activation_values
 
 __all__ = ["of_image", "of_product"]
@@ -19,9 +19,10 @@ def of_image(problem: Problem, named: dict[str, Array], packed: bool) -> Network
         named: its operands by name.
         packed: whether weights are part of the network, as a convolution of ncnn has them.
     """
-    if named["x"].shape[0] != 1:
+    name = problem.op.name
+    if name not in ("conv2d", *POOLS) or named["x"].shape[0] != 1:
         return None
-    if problem.op.name == "conv2d":
+    if name == "conv2d":
         return _convolution(problem, named) if packed else None
     return _pool(problem, named)
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import KernelFailure
 from ..op import Problem
 from . import xnnpack_quantised as quantised
-from .libraries import PRODUCTS, Array, Library, Variant, flat, nchw_shape, silence, to_nchw
+from .libraries import POOLS, PRODUCTS, Array, Library, Variant, flat, nchw_shape, silence, to_nchw
 from .quantised import OPS
 from .tflite_model import FlatModel, Scale
 
@@ -46,9 +46,12 @@ class Xnnpack(Library):
             model = quantised.product(problem, named) if packed else None
         elif name not in OPS and any(array.dtype != np.float32 for array in operands):
             return
+        elif name in PRODUCTS:
+            model = _product(problem, named, packed)
+        elif name in ("conv2d", "qconv2d"):
+            model = _convolution(problem, named, packed)
         else:
-            images = _convolution if name in ("conv2d", "qconv2d") else _pool
-            model = (_product if name in PRODUCTS else images)(problem, named, packed)
+            model = _pool(problem, named) if name in POOLS else None
         if model is not None:
             yield self._variant(model, problem)
 
@@ -238,8 +241,7 @@ def _activated(model: FlatModel, problem: Problem, named: dict[str, Array]) -> F
     return model
 
 
-def _pool(problem: Problem, named: dict[str, Array], packed: bool) -> FlatModel | None:
-    del packed  # there is nothing to pack
+def _pool(problem: Problem, named: dict[str, Array]) -> FlatModel | None:
     model = FlatModel()
     x = model.input(_nhwc(problem, named["x"]))
     name = problem.op.name

@@ -19,6 +19,7 @@ from hwkit import ArgumentError, KernelFailure, Unavailable
 from hwkit.bench import LIBRARIES, PeerProcess, compare, missing, process
 from hwkit.bench.child import Child
 from hwkit.bench.libraries import Library, Variant
+from hwkit.bench.networks import OTHERS
 from hwkit.bench.race import reference_file
 from hwkit.dispatch import parse_problem
 from hwkit.op import Problem
@@ -197,6 +198,16 @@ def test_libraries_agree_with_the_reference(library: str) -> None:
                         failed[text] = f"{error.failure}: {error}"
                 assert done != _not_of_this_kind(library, text, packed) or text in failed
     assert failed == {}
+
+
+@pytest.mark.parametrize("library", [name for name in OTHERS if missing(name) is None])
+def test_what_a_library_has_not(library: str) -> None:
+    """An operator that is not said to a library is said to be none of its own."""
+    with PeerProcess(library) as peer:
+        for text in ("elementwise float32 b=1 n=1 c=8 l=1 activation=relu",
+                     "transpose float32 b=1 r=6 c=9"):  # fmt: skip
+            with pytest.raises(KernelFailure, match=f"{library} has no {text.split()[0]} of this"):
+                peer.build(text)
 
 
 @pytest.mark.parametrize("library", ["hwkit", "hwkit-default"])
