@@ -170,7 +170,7 @@ SETS = (*_NETWORKS, *_PRODUCTS, "pool")
 
 
 def layers(
-    name: str, *, dtype: str = "float32", layout: str = "nchw", batch: int = 1, epilogue: str = ""
+    name: str, *, dtype: str = "float32", layout: str = "nhwc", batch: int = 1, epilogue: str = ""
 ) -> list[Layer]:
     """Return the problems of a set.
 

@@ -92,8 +92,8 @@ class _Bench(click.Command):
 @click.option(
     "--layout",
     type=click.Choice(["nchw", "nhwc"]),
-    default="nchw",
-    help="Layout of the convolutions of a set; nchw by default.",
+    default="nhwc",
+    help="Layout of hwkit's images in a set; nhwc by default. The others take what suits them.",
 )
 @click.option(
     "--batch",
