@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from .answers import Tolerance, by_rank, misfit
 from .backend import Device, Kernel
 from .config import Config
 from .op import Problem
 from .records import Database
 from .records.ranking import stage, standings
 from .records.record import Record
-from .selection import Tolerance, misfit
 from .space import Space
 from .strategies import Strategy, portfolio
 
@@ -113,9 +113,8 @@ class Arms:
         self._seed = seed
         self._tolerance = tolerance
         self._rng = random.Random(f"{seed} {problem}")
-        by_rank = sorted(kernels, key=lambda k: (-k.rank(problem), k.name))
         self._before: dict[str, list[Record]] = {}
-        self.all = [self._arm(kernel) for kernel in by_rank]
+        self.all = [self._arm(kernel) for kernel in by_rank(kernels, problem, {})]
 
     def _arm(self, kernel: Kernel) -> Arm:
         space = kernel.space(self.problem)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from .answers import Tolerance, misfit, over_limit
 from .arms import Arm
 from .backend import Device, Kernel
 from .config import Config
+from .errors import HwkitWarning, KernelFailure
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
 from .runoff import Paired
-from .selection import Tolerance, misfit, over_limit
 
 __all__ = ["Candidate"]
 
@@ -52,9 +54,9 @@ class Candidate:
         """Return what a record states besides the measurement."""
         kernel = self.arm.kernel
         return {
-            "strict": self.strict,
-            "deterministic": kernel.deterministic(self.problem, self.config),
-            "workspace": kernel.workspace(self.problem, self.config),
+            "strict": bool(self.strict),
+            "deterministic": bool(kernel.deterministic(self.problem, self.config)),
+            "workspace": int(kernel.workspace(self.problem, self.config)),
             "default": self.is_default,
         }
 
@@ -84,7 +86,16 @@ class Candidate:
 
     def ruled_out(self) -> str | None:
         """Return why it cannot run, as far as its Kernel can tell without running it."""
-        return self.why_not(self.arm.kernel, self.problem, self.config)
+        why = self.why_not(self.arm.kernel, self.problem, self.config)
+        if why is not None:
+            return why
+        try:
+            self.facts()
+        except KernelFailure as failure:
+            return str(failure)
+        except Exception as error:
+            return _warned(self.arm.kernel, "strict, deterministic or workspace", error)
+        return None
 
     @staticmethod
     def why_not(kernel: Kernel, problem: Problem, config: Config) -> str | None:
@@ -93,4 +104,15 @@ class Candidate:
             found = kernel.static_check(problem, config)
             return found or over_limit(kernel, problem, config)
         except Exception as error:
-            return f"static_check failed with {type(error).__name__}: {error}"
+            return _warned(kernel, "static_check", error)
+
+
+def _warned(kernel: Kernel, method: str, error: Exception) -> str:
+    """Warn of a kernel whose own code fails for a Config, and return why that is left out."""
+    why = f"its {method} failed with {type(error).__name__}: {error}"
+    warnings.warn(
+        f"configs of kernel {kernel.name} of {kernel.op} are left out, {why}: mend its plugin",
+        HwkitWarning,
+        stacklevel=5,
+    )
+    return why

@@ -70,6 +70,22 @@ class KernelFailure(HwkitError):
         super().__init__(reason)
         self.failure = failure
 
+    @classmethod
+    def of(cls, error: BaseException, phase: str) -> KernelFailure:
+        """Return what a candidate raised as a failure: of this class, if it does not tell its own.
+
+        Args:
+            error: what was raised.
+            phase: ``"compile"`` or ``"launch"``.
+        """
+        if isinstance(error, cls):
+            return error
+        if isinstance(error, MemoryError):
+            return cls("memory", str(error) or "out of memory")
+        if isinstance(error, SystemExit):
+            return cls("crash", f"it called sys.exit({error.code!r})")
+        return cls(phase, f"{type(error).__name__}: {error}")
+
     def __reduce__(self) -> tuple[type[KernelFailure], tuple[str, str]]:
         return type(self), (self.failure, str(self))
 

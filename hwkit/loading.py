@@ -125,8 +125,17 @@ class Plugins:
             self.plugins = [p for p in self.plugins if p.name != name or p.error or p.disabled]
             self._forget()
 
-    def _collect(self, hook: str, kind: type[T], **arguments: object) -> list[tuple[str, T]]:
-        """Call a hook plugin by plugin; what one raises is reported, and stops nobody."""
+    def _collect(
+        self, hook: str, kind: type[T], needs: tuple[str, ...] = (), **arguments: object
+    ) -> list[tuple[str, T]]:
+        """Call a hook plugin by plugin; what one raises is reported, and stops nobody.
+
+        Args:
+            hook: its name.
+            kind: class of which all items must be.
+            needs: attributes that all items must have.
+            arguments: of the hook.
+        """
         found: list[tuple[str, T]] = []
         everybody = [(name, p) for name, p in self._manager.list_name_plugin() if p is not None]
         for name, plugin in everybody:
@@ -136,7 +145,7 @@ class Plugins:
             try:
                 items = [item for items in caller(**arguments) for item in items]
                 for item in items:
-                    check_kind(item, kind)
+                    check_kind(item, kind, needs)
             except (Exception, SystemExit) as error:
                 self._note_broken(name, hook, error)
             else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
-from .backend import Backend, Kernel
+from .backend import Backend, Device, Kernel
 from .errors import ArgumentError, PluginError
 from .op import Op
 
@@ -18,23 +19,40 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 # What must be there for an item to be listed at all.
-_TEXTS: dict[type, tuple[str, ...]] = {Backend: ("name",), Op: ("name",), Kernel: ("op", "name")}
+_TEXTS: dict[type, tuple[str, ...]] = {
+    Backend: ("name",), Device: ("arch",), Op: ("name",), Kernel: ("op", "name")
+}  # fmt: skip
+
+# Backends are asked for as "<name>:<index>".
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 
-def check_kind(item: Any, kind: type[Any]) -> None:
+def check_kind(item: Any, kind: type[Any], needs: tuple[str, ...] = ()) -> None:
     """Check one item that a hook returned; a tuple stands for ``(name, Strategy)``.
 
+    Args:
+        item: what was returned.
+        kind: class of which it must be.
+        needs: attributes that it must have.
+
     Raises:
-        TypeError: it is not a ``kind``, or has no name.
+        TypeError: it is not a ``kind``, has no name, or one that cannot be written.
     """
     if not isinstance(item, kind):
         raise TypeError(f"it returned {item!r}, which is not a {kind.__name__}")
     if kind is tuple and not (len(item) == 2 and isinstance(item[0], str) and callable(item[1])):
         raise TypeError(f"it returned {item!r}, which is not (name, Strategy)")
+    missing = [attribute for attribute in needs if not hasattr(item, attribute)]
+    if missing:
+        raise TypeError(f"it returned {item!r}, which has no {missing[0]}")
     for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(item, attribute, None), str):
             # Not the item itself: its repr may need what is missing.
             raise TypeError(f"it returned a {type(item).__name__} without {attribute}")
+    if isinstance(item, Backend) and not _NAME.match(item.name):
+        raise TypeError(f"it returned a Backend named {item.name!r}: lower-case letters, digits, _")
+    if isinstance(item, Kernel) and not isinstance(item.version, int):
+        raise TypeError(f"version {item.version!r} of its Kernel {item.name} is no whole number")
 
 
 def unique(items: Iterable[tuple[str, K, T]], what: str) -> dict[K, T]:

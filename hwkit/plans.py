@@ -70,11 +70,7 @@ class Plan(Call):
         self.operands = problem.operands if operands is None else operands
         self._replan = replan
         self._otherwise: Callable[[HwkitError], Plan] | None = None
-        self._run: Run = kernel.build(problem, config) if run is None else run
-        if not callable(self._run):
-            raise KernelFailure(
-                "compile", f"its build returned {self._run!r}, which is no run: return a callable"
-            )
+        self._run: Run = _built(kernel, problem, config) if run is None else run
         self._direct = getattr(self._run, "direct", _no_fast_path)
 
     def __copy__(self) -> Plan:
@@ -261,6 +257,25 @@ class Plan(Call):
             f"<Plan {self.problem} on {self.device} by {self.kernel.name}"
             f"{' ' + str(self.config) if self.config else ''} ({self.source})>"
         )
+
+
+def _built(kernel: Kernel, problem: Problem, config: Config) -> Run:
+    """Build a run.
+
+    Raises:
+        KernelFailure: it cannot be built, whatever the Kernel raised to say so.
+    """
+    try:
+        run = kernel.build(problem, config)
+    except HwkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise KernelFailure.of(error, "compile") from error
+    if not callable(run):
+        raise KernelFailure(
+            "compile", f"its build returned {run!r}, which is no run: return a callable"
+        )
+    return run
 
 
 class _Held:

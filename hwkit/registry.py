@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from .backend import Backend, Device, Kernel
 from .errors import ArgumentError, HwkitError, Unavailable
 from .loading import Plugins
-from .lookup import find, unique
+from .lookup import check_kind, find, unique
 from .op import Op
 
 __all__ = ["Registry", "registry"]
@@ -89,10 +89,12 @@ class Registry(Plugins):
             try:
                 key = backend.name, _index(backend, match.group(2) or "0")
                 if key not in self._devices:
-                    self._devices[key] = backend.open(key[1])
+                    opened = backend.open(key[1])
+                    check_kind(opened, Device)
+                    self._devices[key] = opened
             except HwkitError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise Unavailable(
                     f"device {name} cannot be opened: its backend failed with "
                     f"{type(error).__name__}: {error}"
@@ -103,16 +105,17 @@ class Registry(Plugins):
         """Return every device by name; where there is none, the reason by the backend's name."""
         found: dict[str, Device | Unavailable] = {}
         for name, backend in self.backends().items():
-            count = 0
+            indices: tuple[int | str, ...] = ()
             try:
                 count = backend.count()
+                # Without a real device there is nothing to emulate another on.
+                indices = (*range(count), *(backend.emulated() if count else ()))
             except Unavailable as reason:
                 found[name] = reason
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 text = f"its backend failed with {type(error).__name__}: {error}"
                 found[name] = Unavailable(text)
-            # Without a real device there is nothing to emulate another on.
-            for index in (*range(count), *(backend.emulated() if count else ())):
+            for index in indices:
                 try:
                     found[f"{name}:{index}"] = self.device(f"{name}:{index}")
                 except Unavailable as reason:
@@ -148,7 +151,7 @@ class Registry(Plugins):
         """Return how ONNX node types run, by domain and type."""
         with self._lock:
             if "nodes" not in self._cache:
-                found = self._collect("hwkit_nodes", object)
+                found = self._collect("hwkit_nodes", object, ("domain", "types"))
                 items = [(p, (k.domain, name), k) for p, k in found for name in k.types]  # type: ignore[attr-defined]
                 self._cache["nodes"] = unique(items, "NodeType")
             result: dict[tuple[str, str], Any] = self._cache["nodes"]
@@ -158,7 +161,7 @@ class Registry(Plugins):
         """Return the passes over a Graph, by name."""
         with self._lock:
             if "passes" not in self._cache:
-                found = self._collect("hwkit_passes", object)
+                found = self._collect("hwkit_passes", object, ("name",))
                 items = [(plugin, p.name, p) for plugin, p in found]  # type: ignore[attr-defined]
                 self._cache["passes"] = unique(items, "Pass")
             result: dict[str, Any] = self._cache["passes"]

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
+from .answers import Tolerance, asked, by_rank, default_of, illegal, misfit
 from .backend import Device, Kernel
 from .config import Config
-from .errors import ArgumentError, HwkitWarning, KernelFailure, NoKernel, Unavailable
+from .errors import ArgumentError, NoKernel
 from .op import Problem
 from .records import Match, Record
-from .settings import settings
 
-__all__ = [
-    "Selection",
-    "Tolerance",
-    "asked",
-    "by_reason",
-    "check_tolerance",
-    "misfit",
-    "over_limit",
-    "refutation",
-    "select",
-]
+__all__ = ["Selection", "Tolerance", "by_reason", "check_tolerance", "refutation", "select"]
 
-Tolerance = float | str | None
 POLICIES = ("strict", "deterministic")
 
 # Beyond this log-distance of sizes (a factor of 1.4 in one of them) the default of the analytical
@@ -63,7 +51,7 @@ def check_tolerance(tolerance: Tolerance) -> Tolerance:
     Raises:
         ArgumentError: it is neither a positive number nor a policy.
     """
-    if tolerance is None or tolerance in POLICIES:
+    if tolerance is None or (isinstance(tolerance, str) and tolerance in POLICIES):
         return tolerance
     if isinstance(tolerance, Real) and not isinstance(tolerance, bool) and tolerance > 0:
         return float(tolerance)
@@ -145,42 +133,16 @@ def _default(
     problem: Problem, able: dict[str, Kernel], declined: dict[str, str], tolerance: Tolerance
 ) -> tuple[Kernel, Config] | None:
     """Return the default of the highest rank that fits; say of the others why they do not."""
-    for kernel in sorted(able.values(), key=lambda k: (-k.rank(problem), k.name)):
-        try:
-            config = kernel.default(problem)
-        except Unavailable:
-            raise
-        except Exception as error:
-            declined[kernel.name] = _left_out(kernel, "default", error)
+    for kernel in by_rank(able.values(), problem, declined):
+        config = default_of(kernel, problem)
+        if isinstance(config, str):
+            declined[kernel.name] = config
             continue
-        reason = misfit(kernel, problem, config, kernel.error_bound(problem, config), tolerance)
+        reason = misfit(kernel, problem, config, None, tolerance)
         if reason is None:
             return kernel, config
         declined[kernel.name] = reason
     return None
-
-
-def asked(kernel: Kernel, problem: Problem) -> bool | str:
-    """Return what a Kernel says to a Problem; one that fails declines, with a warning."""
-    try:
-        return kernel.supports(problem)
-    except Unavailable:
-        raise
-    except Exception as error:
-        return _left_out(kernel, "supports", error)
-
-
-def _left_out(kernel: Kernel, method: str, error: Exception) -> str:
-    """Warn of a kernel whose own code fails, and return why it is left out."""
-    why = f"its {method} failed with {type(error).__name__}: {error}"
-    # Without the problem: the same bug is told once.
-    warnings.warn(
-        f"kernel {kernel.name} of {kernel.op} is left out, {why}: mend its plugin, or set "
-        "HWKIT_DISABLE_PLUGINS to the plugin's name",
-        HwkitWarning,
-        stacklevel=7,
-    )
-    return why
 
 
 def refutation(config: Config, trials: Iterable[Record]) -> str | None:
@@ -238,45 +200,7 @@ def _why_not(
         return "it was measured with packed constants"
     if match.source == "nearest record" and match.distance > NEAREST:
         return f"its sizes are too far away (distance {match.distance:.2f})"
-    illegal = kernel.space(problem).why_not(record.config)
-    if illegal is not None:
-        return f"its config is not legal here: {illegal}"
+    why = illegal(kernel, problem, record.config)
+    if why is not None:
+        return why
     return misfit(kernel, problem, record.config, record.measurement.error, tolerance)
-
-
-def misfit(
-    kernel: Kernel, problem: Problem, config: Config, error: float, tolerance: Tolerance
-) -> str | None:
-    """Return why a call does not run a kernel with this Config, or ``None``.
-
-    Args:
-        kernel: the Kernel.
-        problem: which it supports.
-        config: which is legal.
-        error: relative error, measured or expected; NaN fits no tolerance.
-        tolerance: of the call.
-    """
-    if tolerance == "strict" and not kernel.strict(problem, config):
-        return "its arithmetic is not strict"
-    if tolerance == "deterministic" and not kernel.deterministic(problem, config):
-        return "its result is not deterministic"
-    too_large = over_limit(kernel, problem, config)
-    if too_large is not None:
-        return too_large
-    budget = problem.error_budget(tolerance)
-    # NaN must not pass.
-    return None if error <= budget else f"its relative error {error:.1e} exceeds {budget:.1e}"
-
-
-def over_limit(kernel: Kernel, problem: Problem, config: Config) -> str | None:
-    """Return why a Config's workspace is beyond ``HWKIT_WORKSPACE_LIMIT``, or ``None``."""
-    limit = settings().workspace_limit
-    if limit is None:
-        return None
-    try:
-        needed = kernel.workspace(problem, config)
-    except KernelFailure:
-        return None  # The build will fail in the same way, and is handled there.
-    if needed <= limit:
-        return None
-    return f"its workspace of {needed} bytes exceeds HWKIT_WORKSPACE_LIMIT={limit}"

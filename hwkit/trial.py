@@ -278,12 +278,7 @@ def _clock(work: Callable[[], Any]) -> float:
 
 def _failure(caught: BaseException, phase: str) -> tuple[str, str]:
     """Return class and reason of what a candidate raised."""
-    if isinstance(caught, KernelFailure):
-        return caught.failure, str(caught)
     if isinstance(caught, KeyboardInterrupt):
         raise caught
-    if isinstance(caught, MemoryError):
-        return "memory", str(caught) or "out of memory"
-    if isinstance(caught, SystemExit):
-        return "crash", f"it called sys.exit({caught.code!r})"
-    return phase, f"{type(caught).__name__}: {caught}"
+    failed = KernelFailure.of(caught, phase)
+    return failed.failure, str(failed)

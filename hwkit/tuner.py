@@ -20,6 +20,7 @@ from numbers import Real
 from typing import Any, Union
 
 from . import dispatch, strategies
+from .answers import untunable
 from .backend import Device, Kernel
 from .errors import ArgumentError, NoKernel
 from .events import (
@@ -36,7 +37,7 @@ from .registry import registry
 from .roofline import Roofline
 from .runner import Runner
 from .search import Search
-from .selection import Tolerance, asked, check_tolerance
+from .selection import Tolerance, check_tolerance
 from .settings import settings
 from .shortlist import Shortlist
 from .strategies import Strategy
@@ -114,13 +115,12 @@ def tune(
     _check_numbers(trials, timeout, seed)
     _check_database(database)
     check_tolerance(tolerance)
-    chosen = _strategy(strategy)
+    chosen, seed = _strategy(strategy), int(seed)
     opened = registry().device(device or settings().device)
     if cold:
         opened = opened.with_cold_caches()
     calls = _problems(problems, opened)
-    # A string is iterable too: by its letters.
-    wanted = (kernels,) if isinstance(kernels, str) else None if kernels is None else tuple(kernels)
+    wanted = _names(kernels)
     able = {problem: _kernels(problem, opened, wanted) for problem in calls}
     store = dispatch.database() if database is None else database
     emit = on_event or (lambda event: None)
@@ -188,7 +188,18 @@ def _check_numbers(trials: int | None, timeout: float | None, seed: int) -> None
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value == math.floor(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return math.isfinite(value) and value == math.floor(value)
+
+
+def _names(kernels: Iterable[str] | None) -> tuple[str, ...] | None:
+    if kernels is None:
+        return None
+    if not isinstance(kernels, Iterable):
+        raise ArgumentError(f"kernels={kernels!r} must be names of kernels: type 'hwkit ops'")
+    # A string is iterable too: by its letters.
+    return (kernels,) if isinstance(kernels, str) else tuple(kernels)
 
 
 def _check_database(database: object) -> None:
@@ -200,6 +211,10 @@ def _check_database(database: object) -> None:
 
 
 def _strategy(name: str) -> type[Strategy]:
+    if not isinstance(name, str):
+        raise ArgumentError(
+            f"strategy {name!r} must be the name of one: {', '.join(strategies.BUILT_IN)}"
+        )
     brought: dict[str, type[Strategy]] = registry().strategies()
     return brought[name] if name in brought else strategies.strategy(name)
 
@@ -213,7 +228,7 @@ def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
     if isinstance(problems, (str, Problem)) or not isinstance(problems, Iterable):
         problems = [problems]
     if isinstance(problems, Mapping):
-        given = {dispatch.parse_problem(p): int(n) for p, n in problems.items()}
+        given = {dispatch.parse_problem(p): _calls(p, n) for p, n in problems.items()}
     else:
         given = dict(Counter(dispatch.parse_problem(p) for p in problems))
     if not given:
@@ -221,9 +236,15 @@ def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
     return given
 
 
+def _calls(problem: object, count: Any) -> int:
+    if not (_is_whole(count) and count >= 1):
+        raise ArgumentError(f"{count!r} calls of '{problem}' must be a whole number above 0")
+    return int(count)
+
+
 def _able(problem: Problem, device: Device) -> list[Kernel]:
     kernels = registry().kernels(device, problem.op.name)
-    return [k for k in kernels if k.storage is None and asked(k, problem) is True]
+    return [k for k in kernels if untunable(k, problem) is None]
 
 
 def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -> list[Kernel]:
@@ -240,12 +261,14 @@ def _kernels(problem: Problem, device: Device, wanted: tuple[str, ...] | None) -
             f"kernel {unknown[0]!r} is not one of {problem.op} on {device}: "
             f"there are {', '.join(k.name for k in every) or 'none'}"
         )
-    found = [k for k in _able(problem, device) if wanted is None or k.name in wanted]
+    named = [k for k in every if wanted is None or k.name in wanted]
+    declined = {k.name: untunable(k, problem) for k in named}
+    found = [k for k in named if declined[k.name] is None]
     if not found:
-        reasons = [f"{k.name}: {asked(k, problem) or 'it does not'}" for k in every]
+        reasons = "; ".join(f"{name}: {why}" for name, why in declined.items())
         raise NoKernel(
-            f"no kernel of {device} takes '{problem}' ({'; '.join(reasons) or 'there is none'}): "
-            "choose another device"
+            f"no kernel of {device} takes '{problem}' ({reasons or 'there is none'}): choose "
+            f"another device{' or leave kernels= out' if wanted is not None else ''}"
         )
     return found
 

@@ -32,7 +32,7 @@ PARTS: dict[str, tuple[str, str]] = {
     ),
     "strategies": ("strategies", "space errors"),
     "dispatch": (
-        "dispatch preference plans calls _calls selection explanation arrays roofline",
+        "dispatch preference plans calls _calls selection answers explanation arrays roofline",
         f"registry records measure backend settings {BASE}",
     ),
     "worker": (

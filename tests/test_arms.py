@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from hwkit import selection
+from hwkit import answers
 from hwkit.arms import Arm, Arms
 from hwkit.config import Config
 from hwkit.measure import Measurement
@@ -181,7 +181,7 @@ def test_what_a_call_would_not_run_is_no_incumbent(
     assert found.fits(good)
     assert not found.fits(replace(good, measurement=replace(good.measurement, error=1e-5)))
     monkeypatch.setattr(FakeKernel, "workspace", lambda *_: 1000)
-    monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=999))
+    monkeypatch.setattr(answers, "settings", lambda: Settings(workspace_limit=999))
     assert not found.fits(good)
 
 

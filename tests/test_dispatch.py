@@ -154,6 +154,16 @@ def test_a_kernel_that_does_not_build(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no driver"), MemoryError("no driver")])
+def test_a_build_that_raises_anything(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A stranger's kernel that does not say KernelFailure is left out in the same way."""
+    bad = ToyKernel(name="bad", rank=9, build=error)
+    pair = Registry([("ops", ops), ("toy", ToyPlugin(bad, ToyKernel()))], entry_points=False)
+    monkeypatch.setattr(dispatch, "registry", lambda: pair)
+    with pytest.warns(HwkitWarning, match=r"kernel bad of toy:0 is left out .* no driver"):
+        np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
+
+
 def test_a_build_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel whose build returns nothing is left out in the same way."""
     bad = ToyKernel(name="bad", rank=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -227,3 +228,62 @@ def test_child_of_a_fork_does_not_wait_for_a_lock_of_the_parent() -> None:
         os.kill(child, 9)
         os.waitpid(child, 0)
     assert (ended, status) == (child, 0)
+
+
+class Odd(Backend):
+    """A stranger's backend, of which a test breaks a part."""
+
+    name = "odd"
+
+    def count(self) -> int:
+        return 1
+
+    def open(self, index: Any) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("broken", "key", "why"),
+    [
+        ({}, "odd:0", "it returned None, which is not a Device"),
+        ({"count": lambda self: None}, "odd", "its backend failed with TypeError"),
+        ({"emulated": lambda self: None}, "odd", "its backend failed with TypeError"),
+        ({"count": lambda self: sys.exit(3)}, "odd", "its backend failed with SystemExit: 3"),
+        ({"open": lambda self, index: sys.exit(3)}, "odd:0", "failed with SystemExit: 3"),
+    ],
+)
+def test_a_broken_backend_is_listed_beside_the_others(
+    broken: dict[str, Any], key: str, why: str
+) -> None:
+    """Whatever a stranger's backend does, the other devices are listed, and it with its reason."""
+    odd = type("Broken", (Odd,), broken)()
+    found = made(odd=plugin(hwkit_backends=lambda: [odd]), rack=rack_plugin()).devices()
+    assert isinstance(found["rack:0"], Device)
+    assert why in str(found[key])
+
+
+def test_a_backend_whose_name_cannot_be_written() -> None:
+    """Its devices could never be asked for; its plugin is named, the others are there."""
+    odd = type("Broken", (Odd,), {"name": "My GPU"})()
+    found = made(odd=plugin(hwkit_backends=lambda: [odd]), rack=rack_plugin())
+    with pytest.warns(HwkitWarning, match=r"'odd' failed in hwkit_backends.*named 'My GPU'"):
+        assert set(found.backends()) == {"rack"}
+
+
+def test_a_kernel_without_a_whole_version() -> None:
+    """Its records could not be kept; the plugin is named before anything is tuned."""
+    kernel = Nothing("tiled")
+    kernel.version = "1.0"  # type: ignore[assignment]
+    found = made(rack=rack_plugin(), odd=plugin(hwkit_kernels=lambda device: [kernel]))
+    with pytest.warns(HwkitWarning, match=r"'odd' failed in hwkit_kernels.*version '1\.0'"):
+        assert found.kernels(found.device("rack")) == ()
+
+
+@pytest.mark.parametrize(
+    ("hook", "ask"), [("hwkit_nodes", "node_types"), ("hwkit_passes", "passes")]
+)
+def test_what_is_no_node_type_or_pass(hook: str, ask: str) -> None:
+    """A thing of another kind names its plugin, and stops nobody."""
+    found = made(odd=plugin(**{hook: lambda: [3]}))
+    with pytest.warns(HwkitWarning, match=f"'odd' failed in {hook} .*it returned 3, which has no"):
+        assert getattr(found, ask)() == {}

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from toy import ToyDevice, ToyKernel
 
-from hwkit import ArgumentError, Config, HwkitWarning, NoKernel, Problem, Unavailable, selection
+from hwkit import ArgumentError, Config, HwkitWarning, NoKernel, Problem, Unavailable, answers
+from hwkit.answers import asked, by_rank, misfit
 from hwkit.backend import Fingerprint
 from hwkit.measure import Measurement
 from hwkit.ops.gemm import GEMM
 from hwkit.records import Match, Record
-from hwkit.selection import Selection, check_tolerance, misfit, select
+from hwkit.selection import Selection, check_tolerance, select
 from hwkit.settings import Settings
 
 DEVICE = ToyDevice(0)
@@ -163,14 +164,14 @@ def test_workspace_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         def workspace(self, problem: Problem, config: Config) -> int:
             return 1000
 
-    monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=999))
+    monkeypatch.setattr(answers, "settings", lambda: Settings(workspace_limit=999))
     large, small = Large(name="large", rank=9), ToyKernel(name="small")
     chosen = select(PROBLEM, DEVICE, [large, small], [match_of(kernel="large")])
     assert chosen.kernel is small
     assert "1000 bytes exceeds HWKIT_WORKSPACE_LIMIT=999" in chosen.rejected[0][1]
     with pytest.raises(NoKernel, match="large: its workspace of 1000 bytes exceeds"):
         select(PROBLEM, DEVICE, [large], [])
-    monkeypatch.setattr(selection, "settings", lambda: Settings(workspace_limit=1000))
+    monkeypatch.setattr(answers, "settings", lambda: Settings(workspace_limit=1000))
     assert select(PROBLEM, DEVICE, [large, small], []).kernel is large
 
 
@@ -189,6 +190,56 @@ def test_check_tolerance() -> None:
     for good in (None, "strict", "deterministic", 1e-3, 1):
         assert check_tolerance(good) == good
     assert check_tolerance(np.float32(0.5)) == 0.5  # type: ignore[arg-type]
-    for bad in (0, -1.0, float("nan"), True, "loose", [1]):
+    for bad in (0, -1.0, float("nan"), True, "loose", [1], np.ones(2)):
         with pytest.raises(ArgumentError, match="tolerance="):
             check_tolerance(bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "why"),
+    [
+        ("supports", 1, "its supports failed with TypeError: it returned 1, not True, False or"),
+        ("default", {}, "its default failed with TypeError: it returned {}, which is not a Config"),
+        ("rank", None, "its rank failed with TypeError"),
+        ("rank", RuntimeError("boom"), "its rank failed with RuntimeError: boom"),
+        ("error_bound", None, "its own account of a config failed with TypeError"),
+        ("supports", SystemExit(3), "its supports failed with SystemExit: 3"),
+    ],
+)
+def test_a_kernel_whose_own_code_fails(
+    monkeypatch: pytest.MonkeyPatch, method: str, returned: Any, why: str
+) -> None:
+    """A stranger's bug leaves that kernel out with a warning, and costs no other anything."""
+
+    def answer(*_: Any) -> Any:
+        if isinstance(returned, BaseException):
+            raise returned
+        return returned
+
+    bad = ToyKernel(name="bad", rank=9)
+    monkeypatch.setattr(bad, method, answer)
+    with pytest.warns(HwkitWarning, match="kernel bad of gemm is left out"):
+        chosen = select(PROBLEM, DEVICE, [bad, ToyKernel()], [])
+    assert chosen.kernel.name == "toy"
+    assert why in chosen.declined["bad"]
+
+
+def test_a_record_of_a_kernel_without_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record whose config cannot be looked up is passed over, and the default runs."""
+    bad = ToyKernel()
+    monkeypatch.setattr(bad, "space", lambda problem: None)
+    with pytest.warns(HwkitWarning, match="its space failed with AttributeError"):
+        chosen = select(PROBLEM, DEVICE, [bad], [match_of()])
+    assert chosen.source == "default"
+
+
+def test_an_answer_of_numpy_is_an_answer() -> None:
+    """A comparison of numpy numbers is no reason to decline."""
+    assert asked(ToyKernel(supports=np.bool_(True)), PROBLEM) is True
+    assert asked(ToyKernel(supports=np.bool_(False)), PROBLEM) is False
+
+
+def test_by_rank() -> None:
+    """The highest rank comes first, equals by name."""
+    kernels = [ToyKernel(name=name, rank=rank) for name, rank in (("b", 1), ("c", 2), ("a", 1))]
+    assert [k.name for k in by_rank(kernels, PROBLEM, {})] == ["c", "a", "b"]

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hwkit import dispatch
 from hwkit.backend import Kernel
 from hwkit.config import Config
-from hwkit.errors import ArgumentError, HwkitError, NoKernel
+from hwkit.errors import ArgumentError, HwkitError, HwkitWarning, NoKernel
 from hwkit.op import Problem
 from hwkit.records import Database
 from hwkit.registry import registry
@@ -112,12 +113,74 @@ def test_parse_budget_refuses(budget: Any) -> None:
         ({"budget": [1]}, "30s or 5m"),
         ({"text": 3}, "type int cannot be read"),
         ({"text": [None]}, "type NoneType cannot be read"),
+        ({"seed": math.inf}, "seed=inf"),
+        ({"trials": math.nan}, "trials=nan"),
+        ({"strategy": None}, "strategy None"),
+        ({"text": {TEXT: "often"}}, "'often' calls"),
+        ({"text": {TEXT: math.nan}}, "nan calls"),
+        ({"text": {TEXT: 0}}, "0 calls"),
+        ({"kernels": 5}, "kernels=5"),
+        ({"tolerance": [1e-3]}, "tolerance"),
     ],
 )
 def test_arguments_are_checked(database: Database, options: dict[str, Any], message: str) -> None:
     """User mistakes are named before anything runs."""
     with pytest.raises(ArgumentError, match=message):
         tuned(database, **options)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_numbers_of_numpy_are_numbers(database: Database) -> None:
+    """A seed and a count from numpy reach the worker process, whose messages are JSON."""
+    options: Any = {"worker": True, "seed": np.int64(3), "trials": np.int64(1)}
+    assert tuned(database, **options).trials == 1
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("method", ["rank", "space", "default", "strict", "deterministic"])
+def test_a_kernel_whose_own_code_fails_is_left_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A stranger's bug costs the other kernels of the problem nothing, and is told."""
+    opened = registry().device("fake:0")
+    assert isinstance(opened, FakeDevice)
+    bad = FakeKernel("gemm", opened)
+    bad.name = "bad"
+    monkeypatch.setattr(bad, method, lambda *_: 1 / 0)
+    kernels = (bad, *registry().kernels(opened, "gemm"))
+    monkeypatch.setattr(type(registry()), "kernels", lambda *_: kernels)
+    with pytest.warns(HwkitWarning, match="kernel bad of gemm is left out"):
+        result = tuned(database, trials=3)
+    assert result.best is not None
+    assert {r.kernel for r in database.records()} == {k.name for k in kernels[1:]}
+
+
+@pytest.mark.usefixtures("fakes")
+def test_configs_whose_facts_fail_are_left_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method that fails for some configs costs those, not the search, and is told."""
+
+    def workspace(kernel: Kernel, problem: Problem, config: Config) -> int:
+        if config != kernel.default(problem):
+            raise RuntimeError("boom")
+        return 0
+
+    monkeypatch.setattr(FakeKernel, "workspace", workspace)
+    with pytest.warns(HwkitWarning, match="configs of kernel .* left out, .* RuntimeError: boom"):
+        result = tuned(database, trials=3)
+    assert result.best is not None
+    assert result.pruned > result.trials
+
+
+@pytest.mark.usefixtures("fakes")
+def test_no_kernel_of_those_wanted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the kernels that were asked for are blamed, and none with 'True'."""
+    with pytest.raises(NoKernel, match=r"takes '.*' \(there is none\).*leave kernels= out"):
+        tuned(database, kernels=[])
+    monkeypatch.setattr(FakeKernel, "storage", "int8")
+    with pytest.raises(NoKernel, match="keeps packed constants in int8"):
+        tuned(database)
 
 
 def test_a_database_is_no_path() -> None:
@@ -297,7 +360,8 @@ def test_static_check_prunes(database: Database, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(FakeKernel, "static_check", static_check)
     monkeypatch.setattr(FakeKernel, "build", note)
-    result = tuned(database, trials=None, kernels=["fake"])
+    with pytest.warns(HwkitWarning, match="static_check failed with RuntimeError: no such tile"):
+        result = tuned(database, trials=None, kernels=["fake"])
     assert {config["tile"] for config in built} == {8}
     assert result.trials == len(set(built)) == 24
     assert result.pruned == 150 - 24

@@ -75,7 +75,7 @@ def _facts(op: Op, device: Device | None, count: bool) -> dict[str, Any]:
 
 
 def _kernel(kernel: Kernel, problems: list[Problem], count: bool) -> dict[str, Any]:
-    from ..selection import asked
+    from ..answers import asked
 
     takes = [problem for problem in problems if asked(kernel, problem) is True]
     return {

@@ -232,9 +232,9 @@ def _asked(
     Raises:
         NoKernel: it has one for none of them.
     """
+    from ..answers import asked
     from ..errors import NoKernel
     from ..registry import registry
-    from ..selection import asked
 
     found = problems(texts, files, op_names)
     if texts or files:
