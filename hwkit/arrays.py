@@ -11,9 +11,20 @@ from .dtypes import numpy_dtype
 from .errors import ArgumentError, DtypeError, Unavailable
 from .op import Operand
 
-__all__ = ["Spec", "as_operand", "host_view", "like", "spec_of", "writable_view"]
+__all__ = [
+    "Spec",
+    "as_operand",
+    "check_buffer",
+    "check_out",
+    "host_view",
+    "like",
+    "spec_of",
+    "writable_view",
+]
 
 Array = np.ndarray[Any, Any]
+
+_OBJECTS = ("object", str(object))
 
 
 class Spec:
@@ -84,13 +95,17 @@ def host_view(array: Any) -> Array:
     except (BufferError, RuntimeError, TypeError, ValueError):
         pass  # A dtype or a flag that numpy's DLPack refuses: the array protocol may still do it.
     try:
-        return _read(array)
+        view = _read(array)
+        # numpy takes arrays that it cannot read for sequences, or for things.
+        if view.dtype == object and str(getattr(array, "dtype", object)) not in _OBJECTS:
+            raise TypeError("it is not in host memory")
+        return view
     except Unavailable:
         raise
     except Exception as error:
         raise ArgumentError(
             f"an argument of type {type(array).__name__} cannot be read as an array ({error}): "
-            "pass a numpy array, or one in host memory"
+            "pass a numpy array, one in host memory, or name its device by device="
         ) from None
 
 
@@ -146,17 +161,46 @@ def as_operand(array: Any, expected: Operand) -> Array:
         DtypeError: the dtype does.
     """
     view = host_view(array)
-    if view.dtype.newbyteorder("=") != expected.dtype:
-        raise DtypeError(
-            f"{expected.name} has dtype {view.dtype.name}, but this plan is for "
-            f"{expected.dtype.name}: convert it, or plan for {view.dtype.name}"
-        )
-    if view.shape != expected.shape:
-        raise ArgumentError(
-            f"{expected.name} has shape {view.shape}, but this plan is for {expected.shape}: "
-            "make a plan for this shape"
-        )
+    check_buffer(view, expected)
     return np.require(view, expected.dtype, ("C", "A"))
+
+
+def check_buffer(array: Any, expected: Operand) -> None:
+    """Check an array of any library: a kernel reads and writes as far as its problem says.
+
+    Raises:
+        ArgumentError: the shape differs from the plan's.
+        DtypeError: the dtype does.
+    """
+    # Other libraries print their dtypes as torch.float32.
+    name = str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
+    if name != expected.dtype.name:
+        raise DtypeError(
+            f"{expected.name} has dtype {name}, but this plan is for {expected.dtype.name}: "
+            f"convert it, or plan for {name}"
+        )
+    if tuple(array.shape) != expected.shape:
+        raise ArgumentError(
+            f"{expected.name} has shape {tuple(array.shape)}, but this plan is for "
+            f"{expected.shape}: make a plan for this shape"
+        )
+
+
+def check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check that a result goes into ``out``.
+
+    Raises:
+        ArgumentError: it has another shape.
+        DtypeError: a result of this dtype cannot be cast to its own, or would become text.
+    """
+    if out.shape != shape:
+        raise ArgumentError(f"out has shape {out.shape}, but the result has {shape}")
+    # numpy casts numbers to text and objects, too, and cuts off what a text has no room for.
+    if out.dtype.kind in "OSU" or not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise DtypeError(
+            f"out has dtype {out.dtype.name}, to which a result of {dtype.name} "
+            "cannot be cast (same_kind)"
+        )
 
 
 def like(template: Any, result: Array) -> Any:

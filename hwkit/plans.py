@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .arrays import as_operand, like, writable_view
+from .arrays import as_operand, check_buffer, check_out, like, writable_view
 from .backend import Device, Kernel, Run
 from .calls import Call
 from .config import Config
-from .errors import ArgumentError, DtypeError, HwkitError, KernelFailure, Unavailable
+from .errors import ArgumentError, HwkitError, KernelFailure, Unavailable
 from .op import Operand, Problem
 from .records import Match
 
@@ -114,8 +114,8 @@ class Plan(Call):
             return self._on_device(operands, out)
         arrays = [as_operand(a, o) for a, o in zip(operands, self.operands, strict=True)]
         if out is not None:
-            view = writable_view(out)
-            self._check_out(view)
+            view, output = writable_view(out), self.problem.output
+            check_out(view, output.shape, output.dtype)
             self._into(view, arrays, operands)
             return out
         result = self._new(arrays)
@@ -139,20 +139,21 @@ class Plan(Call):
 
     def _on_device(self, operands: tuple[Any, ...], out: Any) -> Any:
         """Run on buffers that live on the device already; the answer stays there."""
+        given = [self._given(a, o) for a, o in zip(operands, self.operands, strict=True)]
         output = self.problem.output
-        buffer = self.device.empty(output.shape, output.dtype) if out is None else out
-        self._run(*map(self.device.put, operands), out=buffer)
-        return buffer
-
-    def _check_out(self, out: Array) -> None:
-        output = self.problem.output
-        if out.shape != output.shape:
-            raise ArgumentError(f"out has shape {out.shape}, but the result has {output.shape}")
-        if not np.can_cast(output.dtype, out.dtype, "same_kind"):
-            raise DtypeError(
-                f"out has dtype {out.dtype.name}, to which a result of {output.dtype.name} "
-                "cannot be cast (same_kind)"
-            )
+        if out is not None and self.device.owns(out):
+            check_buffer(out, output._replace(name="out"))
+            self._run(*map(self.device.put, given), out=out)
+            return out
+        view = None if out is None else writable_view(out)
+        if view is not None:
+            check_out(view, output.shape, output.dtype)
+        buffer = self.device.empty(output.shape, output.dtype)
+        self._run(*map(self.device.put, given), out=buffer)
+        if view is None:
+            return buffer
+        np.copyto(view, self.device.get(buffer), casting="same_kind")
+        return out
 
     def prepack(self, *constants: Any, storage: str | None = None, **named: Any) -> Plan:
         """Return a plan that keeps its own, packed copy of the operands that do not change.
@@ -191,7 +192,7 @@ class Plan(Call):
                 f"{names[0] if names else 'constants'}, on a plan that is not packed yet"
             )
         held = {
-            position: self._constant(given[operand.name], operand)
+            position: self._given(given[operand.name], operand)
             for position, operand in enumerate(self.operands)
             if operand.name in given
         }
@@ -206,15 +207,11 @@ class Plan(Call):
             run=run, source=self.source, match=self.match, operands=rest,
         )  # fmt: skip
 
-    def _constant(self, array: Any, operand: Operand) -> Any:
-        """Return a constant to be packed: where it lies, if that is the device already."""
+    def _given(self, array: Any, operand: Operand) -> Any:
+        """Return an array of the user's: where it lies, if that is the device already."""
         if not self.device.owns(array):
             return as_operand(array, operand)
-        if tuple(array.shape) != operand.shape:
-            raise ArgumentError(
-                f"{operand.name} has shape {tuple(array.shape)}, but this plan is for "
-                f"{operand.shape}: make a plan for this shape"
-            )
+        check_buffer(array, operand)
         return array
 
     def on(self, stream: Any) -> Plan:

@@ -198,3 +198,56 @@ def test_pickling_says_what_to_do_instead(plan: Plan) -> None:
     for made in (plan, plan.prepack(*operands()[1:])):
         with pytest.raises(TypeError, match=r"cannot be pickled, .* by hwkit.plan with the same"):
             pickle.dumps(made)
+
+
+class Held(np.ndarray[Any, Any]):
+    """What lives on a device, by a mark."""
+
+
+class HeldDevice(ToyDevice):
+    """A device whose arrays are told from the host's."""
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, Held)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        return np.empty(shape, dtype).view(Held)
+
+    def put(self, array: Any) -> Any:
+        return array if self.owns(array) else np.array(array).view(Held)
+
+    def get(self, buffer: Any) -> np.ndarray[Any, Any]:
+        return np.array(buffer)
+
+
+def test_buffers_of_the_device_are_checked(kernel: ToyKernel) -> None:
+    """What lives on the device is not taken on trust: a kernel would leave its memory."""
+    plan = Plan(problem_of(), HeldDevice(0), kernel, Config({"tile": 2}))
+    a, b, bias = (array.view(Held) for array in operands())
+    assert isinstance(plan(a, b, bias), Held)
+    with pytest.raises(ArgumentError, match=r"b has shape \(4, 6\), but this plan is for \(5, 6\)"):
+        plan(a, b[:4], bias)
+    with pytest.raises(DtypeError, match="bias has dtype float64, but this plan is for float32"):
+        plan(a, b, bias.astype(np.float64))
+    with pytest.raises(ArgumentError, match=r"out has shape \(3, 6\)"):
+        plan(a, b, bias, out=np.empty((3, 6), "f4").view(Held))
+    with pytest.raises(DtypeError, match="out has dtype float64"):
+        plan(a, b, bias, out=np.empty((4, 6)).view(Held))
+
+
+def test_the_answer_of_the_device_goes_to_the_host(kernel: ToyKernel) -> None:
+    """An ``out`` in host memory is written, whatever its dtype, and is the answer."""
+    plan = Plan(problem_of(), HeldDevice(0), kernel, Config({"tile": 2}))
+    a, b, bias = (array.view(Held) for array in operands())
+    out = np.empty((4, 6))
+    assert plan(a, b, bias, out=out) is out
+    np.testing.assert_allclose(out, np.asarray(a @ b + bias), rtol=1e-6)
+    with pytest.raises(ArgumentError, match="the result has"):
+        plan(a, b, bias, out=np.empty(6))
+
+
+@pytest.mark.parametrize("dtype", ["U3", "S3", object])
+def test_no_answer_becomes_text(plan: Plan, dtype: Any) -> None:
+    """numpy would cast numbers to text, and cut it off."""
+    with pytest.raises(DtypeError, match="cannot be cast"):
+        plan(*operands(), out=np.empty((4, 6), dtype))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, writable_view
+from ..arrays import Array, check_out, writable_view
 from ..errors import ArgumentError, DtypeError
 from ..op import Dtypes, Problem, dtype_name
 
@@ -136,11 +136,5 @@ def out_view(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         DtypeError: a result of this dtype cannot be cast to its own.
     """
     view = writable_view(out)
-    if view.shape != shape:
-        raise ArgumentError(f"out has shape {view.shape}, but the result has {shape}")
-    if not np.can_cast(dtype, view.dtype, "same_kind"):
-        raise DtypeError(
-            f"out has dtype {view.dtype.name}, to which a result of {dtype.name} "
-            "cannot be cast (same_kind)"
-        )
+    check_out(view, shape, dtype)
     return view

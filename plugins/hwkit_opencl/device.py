@@ -107,6 +107,15 @@ class OpenclDevice(Device):
         """Return a copy of a buffer."""
         return self._copied(np.array(self.get(buffer)))
 
+    def assign(self, out: Any, values: Any) -> None:
+        """Write the values of a buffer into a C-contiguous array, which may begin in a buffer."""
+        with translated(str(self), "an answer was copied"):
+            if values.nbytes:
+                self._cl.enqueue_copy(
+                    self.queue, out.base_data, values.base_data, dst_offset=out.offset,
+                    byte_count=values.nbytes,
+                ).wait()  # fmt: skip
+
     def _wrap(self, host: Array) -> Any:
         flags = self._cl.mem_flags
         access = flags.READ_WRITE if host.flags.writeable else flags.READ_ONLY

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hwkit import ArgumentError
+
 from .failures import translated
 
 if TYPE_CHECKING:
@@ -120,12 +122,32 @@ class OpenclRun:
         return tuple(host for host in hosts if host is not None)
 
     def __call__(self, *operands: Any, out: Any) -> None:
-        """Launch all, and wait for the last."""
+        """Launch all, and wait for the last.
+
+        Raises:
+            ArgumentError: ``out`` is not C-contiguous.
+        """
+        if not out.flags.c_contiguous:
+            raise ArgumentError(
+                f"out of strides {out.strides} on {self.device} is not C-contiguous: pass one that "
+                "is, or leave it out"
+            )
+        # A kernel is given memory from its start, and reads while it writes.
+        if out.offset or self._is_read(operands, out):
+            whole = self.device.empty(out.shape, out.dtype)
+            self(*operands, out=whole)
+            self.device.assign(out, whole)
+            return
         given = iter(operands)
         total = len(operands) + len(self.held)
         slots = {i: self.held[i] if i in self.held else next(given) for i in range(total)}
         slots[OUT.number] = out
         self._launch(self.launches[self.packing if self.packed else 0 :], slots)
+
+    @staticmethod
+    def _is_read(operands: Sequence[Any], out: Any) -> bool:
+        """Whether the memory of ``out`` holds an operand as well."""
+        return any(operand.base_data == out.base_data for operand in operands)
 
     def _launch(self, launches: Sequence[Launch], slots: Mapping[int, Any]) -> None:
         import pyopencl as cl

@@ -14,7 +14,7 @@ import pytest
 
 import hwkit
 from hwkit.dispatch import parse_problem
-from hwkit.errors import KernelFailure, Unavailable
+from hwkit.errors import ArgumentError, DtypeError, KernelFailure, Unavailable
 from hwkit.registry import registry
 from hwkit.testing import unavailable
 from hwkit_opencl import programs
@@ -53,6 +53,52 @@ def test_pyopencl_arrays_stay_on_the_device() -> None:
     result = hwkit.ops.gemm(x, y, device="opencl:0")
     assert isinstance(result, cl_array.Array)
     np.testing.assert_allclose(device.get(result), a @ b, rtol=1e-4, atol=1e-4)
+
+
+@needs_opencl
+def test_arrays_on_the_device_are_checked() -> None:
+    """Another shape or dtype is refused: the kernel would read and write beyond the memory."""
+    import pyopencl.array as cl_array
+
+    device = opened()
+    a = np.ones((16, 16), np.float32)
+    plan = hwkit.plan("gemm", a, a, device="opencl:0")
+    x, small, wide = (
+        cl_array.to_device(device.queue, m) for m in (a, a[:4].copy(), a.astype(np.float64))
+    )
+    for operands, out in (((small, x), None), ((x, small), None), ((x, x), small)):
+        with pytest.raises(ArgumentError, match=r"has shape \(4, 16\), but this plan is for"):
+            plan(*operands, out=out)
+    for operands, out in (((wide, x), None), ((x, wide), None), ((x, x), wide)):
+        with pytest.raises(DtypeError, match="has dtype float64, but this plan is for float32"):
+            plan(*operands, out=out)
+    with pytest.raises(DtypeError, match="b has dtype float64"):
+        plan.prepack(wide)
+    with pytest.raises(ArgumentError, match=r"Array cannot be read .* name its device by device="):
+        plan(a, x)
+
+
+@needs_opencl
+def test_an_out_on_the_device_is_written_where_it_lies() -> None:
+    """Part of a buffer, an operand itself, and the host; what is not contiguous is refused."""
+    import pyopencl.array as cl_array
+
+    device = opened()
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((96, 96), np.float32) for _ in range(2))
+    x, y = (cl_array.to_device(device.queue, m) for m in (a, b))
+    plan, want = hwkit.plan("gemm", a, b, device="opencl:0"), a @ b
+    long = cl_array.zeros(device.queue, (128, 96), np.float32)
+    plan(x, y, out=long[16:112])
+    np.testing.assert_allclose(long.get()[16:112], want, rtol=1e-4, atol=1e-4)
+    assert not long.get()[:16].any()
+    host = np.empty_like(a)
+    assert plan(x, y, out=host) is host
+    np.testing.assert_allclose(host, want, rtol=1e-4, atol=1e-4)
+    assert plan(x, y, out=x) is x
+    np.testing.assert_allclose(x.get(), want, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ArgumentError, match="is not C-contiguous"):
+        plan(y, y, out=cl_array.zeros(device.queue, (96, 128), np.float32)[:, :96])
 
 
 @needs_opencl
