@@ -129,6 +129,8 @@ def libraries(a: Any, b: Any, y: Any) -> None:
     show("from own", lambda: plan(a, b, out=ty))
     show("interface", lambda: plan(Array(a, 7), Array(b, 7), out=Array(y, 7)))
     show("interface legacy", lambda: plan(Array(a, 1), Array(b, None), out=Array(y, 1)))
+    show("on operand", lambda: plan(a, b, out=b))
+    show("on torch's", lambda: plan(ta, tb, out=ta))
     show("two", lambda: plan(Array(a, 7), Array(b, 8), out=Array(y, 7)))
 
 

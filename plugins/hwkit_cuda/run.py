@@ -153,14 +153,19 @@ class CudaRun:
         stream = self.stream
         if stream is None:
             stream = given[0].stream if given else out.stream
-        if self._borrows(given, out):
+        # A kernel writes while it reads: an answer that lies on an operand goes there afterwards.
+        shared = any(_overlap(array, out) for array in given)
+        if shared or self._borrows(given, out):
             streams.add(DEFAULT)
         driver, others = self.device.driver, streams - {stream}
         # Scratch memory is shared by all calls of this run.
         with self.device.lock, translated(self.device, "a kernel was launched"), driver.context():
             for other in others:
                 driver.order(stream, other)
-            self._enqueue(given, out, stream)
+            target = self.device.empty(out.shape, out.dtype) if shared else out
+            self._enqueue(given, target, stream)
+            if shared:
+                driver.copy(out.pointer, target.pointer, out.nbytes, stream)
             for other in others:
                 driver.order(other, stream)
 
@@ -265,6 +270,12 @@ def _moved(launches: Sequence[Launch], fresh: Mapping[int, CudaArray]) -> list[L
         replace(launch, arguments=tuple(fresh.get(id(a), a) for a in launch.arguments))
         for launch in launches
     ]
+
+
+def _overlap(one: CudaArray, other: CudaArray) -> bool:
+    """Whether two arrays have a byte in common."""
+    first, second = one.pointer, other.pointer
+    return first < second + other.nbytes and second < first + one.nbytes
 
 
 def _check(array: CudaArray, operand: Operand) -> None:
