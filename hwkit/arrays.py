@@ -80,6 +80,8 @@ def host_view(array: Any) -> Array:
         ArgumentError: a mask, or data on a device that numpy cannot reach.
         Unavailable: bfloat16 without ``ml_dtypes``.
     """
+    if array is None:
+        raise ArgumentError("an argument is None, but must be an array: pass one")
     # Who has a masked array has imported numpy.ma, which takes its time.
     ma = sys.modules.get("numpy.ma")
     if ma is not None and isinstance(array, ma.MaskedArray) and ma.is_masked(array):

@@ -10,11 +10,11 @@ from .backend import Device
 from .dispatch import database, parse_problem, selection
 from .op import Problem
 from .plans import Plan
+from .preference import preferred
 from .records import Record
 from .registry import registry
 from .roofline import Roofline
 from .selection import Selection, Tolerance, by_reason
-from .settings import settings
 
 __all__ = ["Explanation", "explain"]
 
@@ -184,7 +184,7 @@ def explain(
 
     Args:
         problem: a Problem, its text, or a Plan.
-        device: device name; the default device if ``None``.
+        device: device name; the first of :func:`use`, or the default device, if ``None``.
         tolerance: as of the call.
 
     Raises:
@@ -195,7 +195,7 @@ def explain(
         device = device or repr(problem.device)
         problem = problem.problem
     problem = parse_problem(problem)
-    opened = registry().device(device or settings().device)
+    opened = registry().device(preferred(device)[0][0])
     chosen = selection(problem, repr(opened), tolerance)
     default = None
     if chosen.match is not None and chosen.source != "nearest record":

@@ -42,11 +42,11 @@ def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
         ArgumentError: no device, or an unknown ``fallback``.
     """
     if not devices or None in devices or fallback not in FALLBACKS:
+        given = ", ".join([*map(repr, devices), f"fallback={fallback!r}"])
         raise ArgumentError(
-            f"use({', '.join(map(repr, devices))}, fallback={fallback!r}) needs a device "
-            f"and a fallback out of {', '.join(FALLBACKS)}"
+            f"use({given}) needs a device and a fallback out of {', '.join(FALLBACKS)}"
         )
-    token = in_use.set((devices, fallback))
+    token = in_use.set((tuple(map(str, devices)), fallback))
     try:
         yield
     finally:

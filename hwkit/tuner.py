@@ -32,13 +32,13 @@ from .events import (
     TuneResult,
 )
 from .op import Problem
+from .preference import preferred
 from .records import Database
 from .registry import registry
 from .roofline import Roofline
 from .runner import Runner
 from .search import Search
 from .selection import Tolerance, check_tolerance
-from .settings import settings
 from .shortlist import Shortlist
 from .strategies import Strategy
 from .trial import Bench
@@ -83,7 +83,7 @@ def tune(
     Args:
         problems: one or more Problems or their texts; a mapping says how often each is called, and
             so does repetition. ``None`` for the sample problems of every Op.
-        device: device name; the default device if ``None``.
+        device: device name; the first of :func:`hwkit.use`, or the default device, if ``None``.
         budget: wall time for each Problem, setting up included: seconds, ``"30s"``, ``"5m"``, or
             ``None`` for no limit.
         trials: most candidates to try for each Problem.
@@ -116,7 +116,7 @@ def tune(
     _check_database(database)
     check_tolerance(tolerance)
     chosen, seed = _strategy(strategy), int(seed)
-    opened = registry().device(device or settings().device)
+    opened = registry().device(preferred(device)[0][0])
     if cold:
         opened = opened.with_cold_caches()
     calls = _problems(problems, opened)

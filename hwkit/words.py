@@ -77,7 +77,21 @@ def canonical_attribute(name: str, value: Any, default: Attribute) -> Attribute:
         return flag(name, value)
     if isinstance(default, int) and not _is_int(value):
         raise ArgumentError(f"{name}={value!r} must be a whole number")
-    return type(default)(value)
+    return number(name, value) if isinstance(default, float) else type(default)(value)
+
+
+def number(name: str, value: Any) -> float:
+    """Return the value of an argument that is a real number.
+
+    Raises:
+        ArgumentError: it is none, or beyond what a float holds.
+    """
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ArgumentError(f"{name}={value!r} must be a number")
 
 
 def flag(name: str, value: Any) -> bool:

@@ -130,6 +130,19 @@ def test_use_is_of_this_thread() -> None:
     assert dispatch.in_use.get() == (("toy:0",), "warn")
 
 
+def test_use_takes_devices() -> None:
+    """A Device stands for its name, and what is no name is told by the first call."""
+    with hwkit.use(dispatch.registry().device("toy:1")):  # type: ignore[arg-type]
+        assert str(hwkit.plan("gemm", A, B).device) == "toy:1"
+    with (
+        hwkit.use(["toy:0"]),  # type: ignore[arg-type]
+        pytest.raises(ArgumentError, match=r"device .* cannot be read"),
+    ):
+        ops.gemm(A, B)
+    with pytest.raises(ArgumentError, match=r"use\(fallback='warn'\) needs"), hwkit.use():
+        pass
+
+
 def test_bad_use() -> None:
     """``use`` names what it was given and what it takes."""
     bad: Any

@@ -76,3 +76,9 @@ def test_of_a_plan(database: Database) -> None:
     a = np.ones((100, 100), "f4")
     told = hwkit.explain(hwkit.plan("gemm", a, a, device="toy:1"))
     assert repr(told.device) == "toy:1"
+
+
+def test_of_the_device_in_use(database: Database) -> None:
+    """Inside ``use`` it tells of the device on which a call would run."""
+    with hwkit.use("toy:1"):
+        assert repr(hwkit.explain(TEXT).device) == "toy:1"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwkit import dispatch
+from hwkit import dispatch, use
 from hwkit.backend import Kernel
 from hwkit.config import Config
 from hwkit.errors import ArgumentError, HwkitError, HwkitWarning, NoKernel
@@ -127,6 +127,14 @@ def test_arguments_are_checked(database: Database, options: dict[str, Any], mess
     """User mistakes are named before anything runs."""
     with pytest.raises(ArgumentError, match=message):
         tuned(database, **options)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_the_device_in_use_is_tuned(database: Database) -> None:
+    """Inside ``use`` it tunes the device on which calls run."""
+    with use("fake:1"):
+        tuned(database, device=None, trials=1)
+    assert {r.fingerprint.identity["backend"] for r in database.records()} == {"fake"}
 
 
 @pytest.mark.usefixtures("fakes")

@@ -245,7 +245,7 @@ def conv2d(
     out : array, optional
         Where to put the result; may overlap an operand.
     device : str, optional
-        ``"cpu:0"``; by default where the arrays live, or the default device.
+        ``"cpu:0"``; by default that of :func:`hwkit.use`, or the default device.
     tolerance : float or {"strict", "deterministic"}, optional
         Largest relative error (Frobenius, against float64) that a kernel may have; ``"strict"``
         admits plain multiply-add only, ``"deterministic"`` kernels with the same bits on every run.

@@ -73,6 +73,8 @@ class Elementwise(Op):
     ) -> Problem:
         """Return the Problem of a call whose operands have the shapes of the contract."""
         dtypes = common_dtype(x=x, other=other)
+        if other is not None:
+            _check_operator(operator)
         shape = check_rank("x", x, self.sizes)
         check_shape("other", other, (shape[0], 1, shape[2], 1), "as x has (b, n, c, l)")
         return self.make(
@@ -99,11 +101,8 @@ class Elementwise(Op):
     def check(self, problem: Problem) -> None:
         """Check that there is an operator of that name."""
         super().check(problem)
-        operator = problem["operator"]
-        if operator != "none" and operator not in OPERATORS:
-            raise ArgumentError(
-                f"operator={operator!r} is not known: choose one of {', '.join(OPERATORS)}"
-            )
+        if problem["operator"] != "none":
+            _check_operator(problem["operator"])
 
     def operands(self, problem: Problem) -> tuple[Operand, ...]:
         """Return x, and the other operand if there is an operator."""
@@ -129,6 +128,13 @@ class Elementwise(Op):
         with np.errstate(all="ignore"):
             y = OPERATORS[problem["operator"]](*wide) if len(wide) > 1 else wide[0]
             return np.asarray(formula(problem["activation"], y)).astype(result_dtype(*operands))
+
+
+def _check_operator(operator: Any) -> None:
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        raise ArgumentError(
+            f"operator={operator!r} is not known: choose one of {', '.join(OPERATORS)}"
+        )
 
 
 ELEMENTWISE = Elementwise()
@@ -201,7 +207,7 @@ def elementwise(
     out : array, optional
         Where to put the result; may overlap an operand.
     device : str, optional
-        ``"cpu:0"``; by default where ``x`` lives, or the default device.
+        ``"cpu:0"``; by default that of :func:`hwkit.use`, or the default device.
     tolerance : float or {"strict", "deterministic"}, optional
         As of :func:`hwkit.ops.conv2d`.
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..dispatch import call
 from ..errors import ArgumentError
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
-from ..words import flag
+from ..words import flag, number
 from . import epilogue
 from .checks import check_integer_epilogue, check_rank, check_shape, is_integer, product_dtypes
 from .epilogue import Activation, compute_dtype, epilogue_operands, epilogue_text, result_dtype
@@ -76,7 +76,7 @@ class Gemm(Op):
             dtypes,
             "nt"[transpose_a] + "nt"[transpose_b],
             {"m": m, "n": n, "k": k},
-            {"alpha": _number("alpha", alpha), "beta": beta},
+            {"alpha": number("alpha", alpha), "beta": beta},
             epilogue_text(bias, residual, activation),
         )
         check_shape("c", c, (m, n), "the shape of the result: a row for every row goes into bias")
@@ -143,17 +143,8 @@ def _sizes(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, i
     return m, n, k
 
 
-def _number(name: str, value: Any) -> float:
-    try:
-        if not isinstance(value, (str, bytes)):
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    raise ArgumentError(f"{name}={value!r} must be a number")
-
-
 def _beta(beta: Any, c: Any) -> float:
-    value = float(c is not None) if beta is None else _number("beta", beta)
+    value = float(c is not None) if beta is None else number("beta", beta)
     if value != 0 and c is None:
         raise ArgumentError(f"beta={beta!r} scales c, but there is no c: pass c, or leave beta out")
     return value
@@ -206,7 +197,7 @@ def gemm(
     out : array, optional
         Where to put the result; may overlap an operand.
     device : str, optional
-        ``"cpu:0"``; by default where the arrays live, or the default device.
+        ``"cpu:0"``; by default that of :func:`hwkit.use`, or the default device.
     tolerance : float or {"strict", "deterministic"}, optional
         As of :func:`hwkit.ops.conv2d`.
 
@@ -232,7 +223,7 @@ def gemm(
            [ 28., 100.]], dtype=float32)
     """
     # What is not read must not decide about dtypes, shapes or the plan.
-    if c is not None and beta is not None and beta == 0:
+    if c is not None and beta is not None and np.ndim(beta) == 0 and beta == 0:
         c = None
     return call(
         GEMM,

@@ -137,7 +137,7 @@ def global_avg_pool2d(
     out : array, optional
         Where to put the result; may overlap ``x``.
     device : str, optional
-        ``"cpu:0"``; by default where ``x`` lives, or the default device.
+        ``"cpu:0"``; by default that of :func:`hwkit.use`, or the default device.
     tolerance : float or {"strict", "deterministic"}, optional
         As of :func:`hwkit.ops.conv2d`.
 

@@ -133,7 +133,7 @@ def local_response_norm(
     out : array, optional
         Where to put the result; may overlap ``x``.
     device : str, optional
-        ``"cpu:0"``; by default where ``x`` lives, or the default device.
+        ``"cpu:0"``; by default that of :func:`hwkit.use`, or the default device.
     tolerance : float or {"strict", "deterministic"}, optional
         As of :func:`hwkit.ops.conv2d`.
 

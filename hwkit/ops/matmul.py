@@ -123,7 +123,7 @@ def matmul(
     out : array, optional
         Where to put the result; may overlap an operand.
     device : str, optional
-        ``"cpu:0"``; by default where the arrays live, or the default device.
+        ``"cpu:0"``; by default that of :func:`hwkit.use`, or the default device.
     tolerance : float or {"strict", "deterministic"}, optional
         As of :func:`hwkit.ops.conv2d`.
 

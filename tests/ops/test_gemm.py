@@ -162,6 +162,7 @@ def test_flops_count_a_multiply_add_as_two() -> None:
         (((2, 3), (3, 4)), {"beta": 2.0}, r"beta=2\.0 scales c, but there is no c"),
         (((2, 3), (3, 4)), {"alpha": "x"}, "alpha='x' must be a number"),
         (((2, 3), (3, 4)), {"alpha": "2"}, "alpha='2' must be a number"),
+        (((2, 3), (3, 4)), {"alpha": 10**400}, "alpha=1000.* must be a number"),
         (((3, 3), (3, 3)), {"transpose_a": "no"}, "transpose_a='no' must be True or False"),
         ((None, (3, 4)), {}, "a is None, but must be an array"),
         (((2, 3), None), {}, "b is None, but must be an array"),
@@ -178,6 +179,14 @@ def test_mistakes_are_one_sentence_that_names_the_argument(
     with pytest.raises(ArgumentError, match=message) as caught:
         GEMM.problem(*operands, **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_beta_of_any_kind() -> None:
+    """A zero of numpy leaves c out as Python's does; an array of numbers is no number."""
+    a = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(gemm(a, a, a.astype(int), beta=np.float32(0)), a @ a)
+    with pytest.raises(ArgumentError, match=r"beta=array.* must be a number"):
+        gemm(a, a, a, beta=np.zeros(2))  # type: ignore[arg-type]
 
 
 def test_mixed_dtypes_are_named() -> None:

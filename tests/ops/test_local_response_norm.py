@@ -63,3 +63,6 @@ def test_the_contract() -> None:
         LOCAL_RESPONSE_NORM.problem(Spec((2, 4, 5, 3)), size=0)
     with pytest.raises(ArgumentError, match="alpha=nan of local_response_norm must be finite"):
         LOCAL_RESPONSE_NORM.problem(Spec((2, 4, 5, 3)), alpha=float("nan"))
+    for bad in ("a", None, np.ones(2)):
+        with pytest.raises(ArgumentError, match=r"alpha=.* must be a number"):
+            LOCAL_RESPONSE_NORM.problem(Spec((2, 4, 5, 3)), alpha=bad)  # type: ignore[arg-type]

@@ -254,6 +254,12 @@ def test_arrays_are_left_as_they_were(rng: np.random.Generator) -> None:
     assert np.array_equal(a, before)
 
 
+def test_nothing_is_no_matrix() -> None:
+    """``None`` is not taken for a scalar."""
+    with pytest.raises(ArgumentError, match="an argument is None, but must be an array"):
+        hwkit.ops.matmul(None, np.ones(3))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
