@@ -37,7 +37,7 @@ hwkit_depthwise hwkit_depthwise_part(const hwkit_depthwise *d, int64_t p0, int64
     part.h = to - from;
     part.p = p1 - p0;
     part.top = from - first;
-    part.packed = (const char *)d->packed + k0 * d->r * d->s * item_size(d);
+    part.packed = (const char *)d->packed + k0 * d->r * d->s * d->mix * item_size(d);
     part.bias = d->bias ? (const char *)d->bias + k0 * item_size(d) : NULL;
     *y = from;
     return part;
@@ -69,6 +69,8 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     d->hi = d->act.kind == HWKIT_CLAMP ? d->act.hi : INFINITY;
     d->block = d->block < 1 ? 1 : d->block > d->k ? d->k : d->block;
     if ((d->half && d->is_double) || (d->transpose && (d->nhwc || d->k != d->c)))
+        return -1;
+    if (d->mix > 1 && (d->k != d->c || !hwkit_depthwise_by_vectors(d) || d->mix > vl))
         return -1;
     if (d->half) /* a piece has all outputs of its channels */
         d->block = hwkit_parts(d->block, d->k / d->c) * (d->k / d->c);
@@ -114,7 +116,13 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d)
 {
     const int64_t k = hwkit_depthwise_by_vectors(d) ? hwkit_parts(d->k, d->vl) * d->vl : d->k;
-    return k * d->r * d->s * item_size(d);
+    return k * d->r * d->s * d->mix * item_size(d);
+}
+
+/* Elements of the weights as they come. */
+static int64_t weights_of(const hwkit_depthwise *d)
+{
+    return d->k * d->r * d->s * d->mix;
 }
 
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
@@ -128,14 +136,16 @@ void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
     /* The taps of a vector lie together: [tap][k] would put them into the same sets of the first
      * cache wherever k is a multiple of 512. */
     memset(packed, 0, bytes);
-    for (int64_t k = 0; k < d->k; k++)
-        for (int64_t t = 0; t < taps; t++) {
-            const int64_t to = (k / vl * taps + t) * vl + k % vl;
-            if (d->is_double)
-                ((double *)packed)[to] = ((const double *)w)[k * taps + t];
-            else
-                ((float *)packed)[to] = ((const float *)w)[k * taps + t];
-        }
+    for (int64_t from = 0; from < weights_of(d); from++) {
+        const int64_t k = from / (taps * d->mix), rest = from % (taps * d->mix);
+        const int64_t t = d->nhwc ? rest / d->mix : rest % taps;
+        const int64_t c = d->nhwc ? rest % d->mix : rest / taps;
+        const int64_t to = ((k / vl * taps + t) * d->mix + c) * vl + k % vl;
+        if (d->is_double)
+            ((double *)packed)[to] = ((const double *)w)[from];
+        else
+            ((float *)packed)[to] = ((const float *)w)[from];
+    }
 }
 
 typedef struct {
@@ -169,7 +179,7 @@ static void task(void *ctx, int64_t chunk)
 /* 16 flops a nanosecond: what one core reaches when the image comes from the outer caches. */
 static double estimate_ns(const hwkit_depthwise *d)
 {
-    return (double)d->n * (double)d->p * (double)d->q * (double)d->k * (double)(d->r * d->s) / 8;
+    return (double)d->n * (double)d->p * (double)d->q * (double)d->k * (double)(d->r * d->s * d->mix) / 8;
 }
 
 /* ceil_div; a division takes longer than a small image. */
@@ -203,7 +213,7 @@ typedef struct {
 static int widen_constants(const plan *self, const void **all)
 {
     const hwkit_depthwise *d = &self->d;
-    const int64_t weights = self->operands.held[W] ? 0 : d->k * d->r * d->s;
+    const int64_t weights = self->operands.held[W] ? 0 : weights_of(d);
     const int64_t biases = all[BIAS] ? d->k : 0;
     float *wide = hwkit_scratch(HWKIT_SCRATCH_DTYPE, (weights + biases) * (int64_t)sizeof(float));
     if (!wide)
@@ -258,7 +268,7 @@ static void plan_destroy(hwkit_plan *base)
 static void *pack_whole(const hwkit_depthwise *d, const void *w)
 {
     void *packed = hwkit_alloc(hwkit_depthwise_packed_bytes(d));
-    const int64_t n = d->half ? d->k * d->r * d->s : 0;
+    const int64_t n = d->half ? weights_of(d) : 0;
     float *wide = hwkit_alloc(n * (int64_t)sizeof(float));
     if (packed && wide) {
         hwkit_half_widen(d->half, w, wide, n, 1);
@@ -306,7 +316,7 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
     self->base.prepack = plan_prepack;
     self->base.destroy = plan_destroy;
     self->base.workspace = (int64_t)d->scratch_bytes * d->threads +
-                           (d->half ? (d->r * d->s + has_bias) * d->k * item_size(d) : 0);
+                           (d->half ? (weights_of(d) + has_bias * d->k) * item_size(d) : 0);
     self->base.seconds = 1e-9 * estimate_ns(d);
     return &self->base;
 }

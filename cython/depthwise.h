@@ -1,4 +1,5 @@
-/* Depthwise convolution: every output channel k reads the one input channel k / (k total / c).
+/* Depthwise convolution: every output channel k reads the one input channel k / (k total / c). Or, by
+ * the same loops, grouped convolution of as few channels as `mix`, as many out as in.
  * The struct is filled once per plan, but for the pointers of a call. Sizes count elements. */
 #ifndef HWKIT_DEPTHWISE_H
 #define HWKIT_DEPTHWISE_H
@@ -22,6 +23,7 @@ typedef struct {
 
 struct hwkit_depthwise {
     int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left;
+    int mix; /* channels of a group: 1, or with k == c, nhwc or transpose, 2, 4 or 8 of a vector */
     int nhwc, is_double;
     hwkit_half half; /* how x, residual and out are stored, unless as they are computed */
     int transpose;   /* nchw, k == c: by the kernel for nhwc, piece by piece */
@@ -55,7 +57,7 @@ struct hwkit_depthwise {
 int hwkit_depthwise_prepare(hwkit_depthwise *d);
 
 /* Weights as the caller has them to the kernel's order, hwkit_depthwise_packed_bytes of them: for nhwc
- * [k in vectors][tap][vector], zeros behind the last channel; as they are for nchw. */
+ * [k in vectors][tap][channel of the group][vector], zeros behind the last channel; as they are for nchw. */
 int64_t hwkit_depthwise_packed_bytes(const hwkit_depthwise *d);
 void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed);
 

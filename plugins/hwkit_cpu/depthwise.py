@@ -1,4 +1,7 @@
-"""Depthwise convolution, ``cython/depthwise.c``: every output channel reads one input channel."""
+"""Depthwise convolution, ``cython/depthwise.c``: every output channel reads one input channel.
+
+Groups of 2, 4 or 8 channels, as in ResNeXt, go by the same loops where they fill vectors.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from .tasks import (
 )
 from .tiles import Value, facts, operand_arguments
 
-__all__ = ["Depthwise", "kernels"]
+__all__ = ["Depthwise", "FewChannels", "kernels"]
 
 _LINE = 64  # bytes of a cache line
 _SHORT = 16  # columns of the output; longer rows fill their vectors, and are best read as they are
@@ -27,7 +30,7 @@ _MOST_SCRATCH = 1 << 26  # bytes of a task; beyond it another kernel is the bett
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [Depthwise()]
+    return [Depthwise(), FewChannels()]
 
 
 class Depthwise(Kernel):
@@ -45,13 +48,20 @@ class Depthwise(Kernel):
         """One input channel in each group, floats, something to compute."""
         if len(set(problem.dtypes)) > 1 or problem.dtypes.input not in ("float32", "float64"):
             return "it computes in float32 or float64 only"
-        if problem["groups"] != problem["c"]:
-            return f"it needs groups={problem['c']}, one for each input channel"
+        unfit = self._unfit(problem)
+        if unfit is not None:
+            return unfit
         if not all(array.nbytes for array in (problem.output, *problem.operands)):
             return "there is nothing to compute"
         if _scratch(problem, 1) > _MOST_SCRATCH:
             return "one row of its windows does not fit its scratch memory"
         return True
+
+    def _unfit(self, problem: Problem) -> str | None:
+        """Return why its groups do not fit, or ``None``."""
+        if problem["groups"] == problem["c"]:
+            return None
+        return f"it needs groups={problem['c']}, one for each input channel"
 
     def space(self, problem: Problem) -> Space:
         """Return the blockings that make sense for the sizes."""
@@ -104,7 +114,7 @@ class Depthwise(Kernel):
                 top=problem["pad"][0], left=problem["pad"][2], nhwc=problem.layout == "nhwc",
                 is_double=problem.dtypes.input == "float64", bias="bias" in problem.epilogue,
                 residual="residual" in problem.epilogue, activation=problem.activation,
-                **config,
+                mix=problem["c"] // problem["groups"], **config,
             )  # fmt: skip
         except MemoryError as error:
             raise KernelFailure("memory", str(error)) from error
@@ -129,6 +139,60 @@ class Depthwise(Kernel):
         if config.get("transpose"):
             size = _scratch_transposed(problem)
         return int(config["threads"]) * size
+
+
+class FewChannels(Depthwise):
+    """Groups of 2, 4 or 8 channels, as many out as in: vectors run over several groups.
+
+    Each channel of a group is spread over it in registers. Tunables as of :class:`Depthwise`; the
+    layout nchw is always turned over.
+    """
+
+    name = "few_channels_conv2d"
+
+    def _unfit(self, problem: Problem) -> str | None:
+        mix, vector = problem["c"] // problem["groups"], facts(_double(problem)).vector
+        if problem["k"] == problem["c"] and mix in (2, 4, 8) and mix <= vector:
+            return None
+        return f"it needs groups of 2, 4 or 8 channels, at most {vector}, as many out as in"
+
+    def space(self, problem: Problem) -> Space:
+        """Return the blockings that make sense for the sizes."""
+        p, _, k = _output(problem)
+        tunables: dict[str, Sequence[Value]] = {
+            "wide": (1, 4, 7),
+            "rows": [r for r in ladder(p) if _scratch(problem, r) <= _MOST_SCRATCH],
+            "block": ladder(k, 16),
+            "threads": thread_counts(),
+        }
+        if problem.layout == "nchw":
+            tunables["transpose"] = (True,)
+        return Space(tunables)
+
+    def default(self, problem: Problem) -> Config:
+        """Whole rows of all channels, or of some that are turned over; some tasks for a thread."""
+        p, q, k = _output(problem)
+        threads, turned = most_threads(), problem.layout == "nchw"
+        rows, block = min(8, part(p, problem["n"], threads)), max(ladder(k)[-1], 16)
+        if turned:
+            rows = 64
+            tall = -(-p // rows)
+            found = on_ladder(part(k, problem["n"] * tall, threads), k)
+            block = max(transposed_block(found, k), 16)
+        rows = on_ladder(rows, p)
+        while rows > 1 and _scratch(problem, rows) > _MOST_SCRATCH:
+            rows //= 2
+        wide = 7 if q >= 7 else 4 if q >= 4 else 1
+        values: dict[str, Value] = {"wide": wide, "rows": rows, "block": block, "threads": threads}
+        return Config({**values, "transpose": True} if turned else values)
+
+    def rank(self, problem: Problem) -> int:
+        """Ahead of matrix products, whose vectors such groups leave nearly empty."""
+        return 100
+
+
+def _double(problem: Problem) -> bool:
+    return bool(problem.dtypes.input == "float64")
 
 
 def _wide(problem: Problem, q: int) -> int:

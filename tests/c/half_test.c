@@ -2,6 +2,7 @@
  * narrow against the plan in float32 between two conversions, bit for bit. */
 #include "depthwise.h"
 #include "half.h"
+#include "isa.h"
 #include "kernels_test.h"
 #include "pool2d.h"
 
@@ -165,11 +166,16 @@ static int test_depthwise(void)
                          .act = {rand() % 2 ? HWKIT_CLAMP : 0, -0.25, 0.75}, .wide = (int)upto(7),
                          .rows = upto(30), .block = upto(300), .threads = (int)upto(3)};
     d.transpose = !d.nhwc && d.k == d.c && rand() % 2;
+    d.mix = d.k == d.c && (d.nhwc || d.transpose) ? 1 << rand() % 4 : 1;
+    if (d.mix > hwkit_isa_get()->f32.vl)
+        d.mix = 1;
+    d.c = d.mix > 1 ? (d.c + d.mix - 1) / d.mix * d.mix : d.c;
+    d.k = d.mix > 1 ? d.c : d.k;
     hwkit_depthwise narrow = d;
     example e = {.type = rand() % 2 ? HWKIT_HALF_F16 : HWKIT_HALF_BF16};
     const int64_t n = d.n * d.k * d.p * d.q;
     add(&e, d.n * d.c * d.h * d.w);
-    add(&e, d.k * d.r * d.s);
+    add(&e, d.k * d.r * d.s * d.mix);
     if (has_bias)
         add(&e, d.k);
     if (has_residual)

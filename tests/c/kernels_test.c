@@ -232,6 +232,9 @@ static hwkit_conv2d any_window(void)
     if (rand() % 2) {
         g.r = g.s = 3;
         g.dilation_y = g.dilation_x = 1;
+    } else if (rand() % 3 == 0) { /* depthwise, these have loops of their own too */
+        g.s = 5 + 2 * (rand() % 2);
+        g.dilation_x = 1;
     }
     g.top = rand() % 3;
     g.left = rand() % 3;
@@ -267,6 +270,13 @@ static int test_depthwise(void)
     hwkit_conv2d g = any_window();
     g.c = g.groups = upto(40);
     g.k = g.c * (rand() % 4 ? 1 : upto(3));
+    const int transpose = !g.nhwc && g.k == g.c && rand() % 2;
+    const hwkit_isa *isa = hwkit_isa_get();
+    int mix = 1 << rand() % 4;
+    if (g.k != g.c || !(g.nhwc || transpose) || mix > (g.is_double ? isa->f64.vl : isa->f32.vl))
+        mix = 1;
+    g.c = g.groups * mix;
+    g.k *= mix;
     int64_t n = g.n * g.k * g.p * g.q;
     double *want = malloc((size_t)n * sizeof(double));
     int count = operands_of(&g, operands);
@@ -274,9 +284,9 @@ static int test_depthwise(void)
     hwkit_depthwise d = {
         .n = g.n, .c = g.c, .h = g.h, .w = g.w, .k = g.k, .r = g.r, .s = g.s, .p = g.p, .q = g.q,
         .sy = g.stride_y, .sx = g.stride_x, .dy = g.dilation_y, .dx = g.dilation_x, .top = g.top,
-        .left = g.left, .nhwc = g.nhwc, .is_double = g.is_double, .act = g.act,
-        .wide = (int)upto(7), .rows = upto(9), .block = upto(50), .threads = g.threads};
-    d.transpose = !d.nhwc && d.k == d.c && rand() % 2;
+        .left = g.left, .nhwc = g.nhwc, .is_double = g.is_double, .act = g.act, .mix = mix,
+        .transpose = transpose, .wide = (int)upto(7), .rows = upto(9), .block = upto(50),
+        .threads = g.threads};
     int good = hwkit_depthwise_prepare(&d) == 0 &&
                right("depthwise", hwkit_depthwise_plan(&d, g.has_bias, g.has_residual), count,
                      operands, n, g.is_double, want);

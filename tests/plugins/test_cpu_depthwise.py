@@ -13,6 +13,10 @@ from hwkit import Kernel, Problem
 from hwkit.op import relative_error
 from hwkit.ops.conv2d import CONV2D
 from hwkit.registry import registry
+from hwkit.selection import select
+
+registry().device("cpu:0")
+from hwkit_cpu.tiles import facts  # noqa: E402  # the device says first if it is missing
 
 EPILOGUES = (
     "",
@@ -76,6 +80,54 @@ def test_any_config_is_right(kernel: Kernel, seed: int) -> None:
     for config in (default, *(space.sample(rng) for _ in range(3))):
         got = compute(kernel, problem, config, operands)
         assert relative_error(got, want) <= problem.error_budget(), config
+
+
+def grouped_problem(rng: random.Random) -> Problem:
+    """Return a small problem whose groups have 2, 4 or 8 channels."""
+    mix = rng.choice((2, 4, 8))
+    c, r, s = mix * rng.randint(1, 20), rng.randint(1, 3), rng.randint(1, 5)
+    stride, dilation = rng.randint(1, 2), rng.choice((1, 1, 2))
+    pad = [rng.choice((0, 1, 2)) for _ in range(4)]
+    h, w = dilation * r + rng.randint(0, 9), dilation * s + rng.randint(0, 25)
+    dtype = rng.choice(("float32", "float64", "float16", "bfloat16"))
+    return CONV2D.parse(
+        f"conv2d {dtype} {rng.choice(('nchw', 'nhwc'))} n={rng.randint(1, 2)} c={c} h={h} w={w} "
+        f"k={c} r={r} s={s} pad={','.join(map(str, pad))} stride={stride} dilation={dilation} "
+        f"groups={c // mix}{rng.choice(EPILOGUES)}"
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_groups_of_few_channels(seed: int) -> None:
+    """The default and three random configs agree with the reference, in all dtypes."""
+    rng = random.Random(seed)
+    problem = grouped_problem(rng)
+    kernels = registry().kernels(registry().device("cpu:0"), "conv2d")
+    able = [k for k in kernels if k.name.startswith("few_channels") and k.supports(problem) is True]
+    mix, vector = problem["c"] // problem["groups"], facts(problem.dtypes.input == "float64").vector
+    assert len(able) == (mix <= vector)
+    operands = problem.random_operands(seed)
+    want = problem.reference(*(a.astype(np.float64) for a in operands))
+    for kernel in able:
+        space, default = kernel.space(problem), kernel.default(problem)
+        assert space.why_not(default) is None
+        for config in (default, *(space.sample(rng) for _ in range(3))):
+            got = compute(kernel, problem, config, operands)
+            assert relative_error(got.astype(np.float64), want) <= problem.error_budget(), config
+            run: Any = kernel.build(problem, config)
+            held = run.prepack({1: operands[1].copy()})
+            held(operands[0], *operands[2:], out=(again := np.empty_like(got)))
+            assert np.array_equal(again, got)
+
+
+def test_groups_of_few_channels_come_first() -> None:
+    """A layer of ResNeXt takes the kernel for them, one of larger groups a product."""
+    device = registry().device("cpu:0")
+    kernels = registry().kernels(device, "conv2d")
+    text = "conv2d float32 nhwc n=1 c=128 h=14 w=14 k=128 r=3 s=3 pad=1 groups="
+    for groups, few in ((32, facts(False).vector >= 4), (4, False)):
+        chosen = select(CONV2D.parse(f"{text}{groups}"), device, kernels, []).kernel.name
+        assert chosen.startswith("few_channels") == few
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
