@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwkit import Config, Kernel, Problem, Space
 
 from . import tiles
-from .gemm_common import NC, GemmKernel, batch_of, first_tile, transposes
+from .gemm_common import NC, GemmKernel, batch_of, transposes
 from .tiles import Value
 
 __all__ = ["PackedGemm", "UnpackedGemm", "kernels"]
@@ -143,7 +143,7 @@ class UnpackedGemm(GemmKernel):
         cut = -(-m // threads) if tall else m
         columns = n if tall else -(-n // threads)
         values: dict[str, Value] = {
-            "tile": first_tile(double),
+            "tile": tiles.tile_text(tiles.of_few_rows(tiles.facts(double)), double),
             "mc": tiles.covering(MC, cut),
             "nc": tiles.covering(NC, columns),
             "threads": threads,

@@ -200,13 +200,19 @@ def costs(problem: Problem) -> dict[int, float]:
     double = problem.dtypes.input == "float64"
     known, threads = tiles.facts(double), tiles.threads_for(problem, double)
     p, q = tiles.out_size(problem)
-    plain = problem["n"] * p * q * 9 * (problem["c"] // problem["groups"]) * problem["k"]
+    groups, vector = problem["groups"], known.vector
+    c, k = problem["c"] // groups, problem["k"] // groups
+    # Plain sums fill the last vector too; of a few channels, tiles cost more than the model says.
+    filled = -(-k // vector) * vector if c >= _FEW else k
+    plain = problem["n"] * p * q * 9 * c * filled * groups
     cost = {m: WinogradConv2d(m)._least(problem, known, threads) for m in SIZES}
     # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
     every, rows = WinogradConv2d(6)._numbers(problem).every, known.tiles[0][0]
     cost[6] *= -(-every // rows) * rows / max(every, 1)
     return {m: c / (plain * _PLAIN / threads) for m, c in cost.items()}
 
+
+_FEW = 16
 
 # The model counts multiply-adds, and what takes as long as so many.
 _GAIN = 0.85
