@@ -28,6 +28,24 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a numpy dtype is one of the floating dtypes that operators take.
+
+    The kind does not say so: bfloat16 of ``ml_dtypes`` has the kind ``"V"``, as plain bytes have.
+    """
+    return dtype.name in FLOATS
+
+
+def widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return float16 and bfloat16 as float32, all else as it is.
+
+    For sums and for what takes several steps, so that there is one rounding, at the end: numpy adds
+    bfloat16 in bfloat16, where 256 + 1 is 256.
+    """
+    narrow = is_float(array.dtype) and array.dtype.itemsize < 4
+    return array.astype(np.float32) if narrow else array
+
+
 def dtype_name(dtype: object, argument: str, allowed: tuple[str, ...] = FLOATS) -> str:
     """Return the name of a dtype, whatever its byte order.
 

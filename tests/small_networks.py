@@ -10,8 +10,9 @@ import onnxruntime as ort
 from onnx import helper
 
 import hwkit
+from hwkit.dtypes import numpy_dtype
 
-__all__ = ["FLOAT", "INT64", "check", "helper", "network"]
+__all__ = ["FLOAT", "INT64", "check", "helper", "narrowed", "network"]
 
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
@@ -47,3 +48,18 @@ def check(model: Any, inputs: dict[str, Any], tolerance: float = 0.0) -> hwkit.g
         assert (got[name].shape, got[name].dtype) == (want.shape, want.dtype)
         np.testing.assert_allclose(got[name], want, rtol=tolerance, atol=tolerance)
     return loaded
+
+
+def narrowed(model: Any, dtype: str) -> Any:
+    """Return a copy of a float32 model with inputs and constants of another floating dtype."""
+    found, wanted = onnx.ModelProto(), numpy_dtype(dtype)
+    found.CopyFrom(model)
+    code = helper.np_dtype_to_tensor_dtype(wanted)
+    for tensor in found.graph.initializer:
+        if tensor.data_type == FLOAT:
+            array = onnx.numpy_helper.to_array(tensor).astype(wanted)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for value in (*found.graph.input, *found.graph.output, *found.graph.value_info):
+        if value.type.tensor_type.elem_type == FLOAT:
+            value.type.tensor_type.elem_type = code
+    return found

@@ -15,14 +15,12 @@ import numpy as np
 
 from ..dispatch import parse_problem
 from ..errors import HwkitError, KernelFailure
+from ..graph.archive import restored
 from ..op import Problem, relative_error
 from .libraries import Library, Variant, load
 from .quantised import ROUNDING, operands_of
 
-__all__ = ["NETWORK_ERROR", "Child", "main"]
-
-NETWORK_ERROR = 1e-4
-"""Relative error that the answer of a whole network may have."""
+__all__ = ["Child", "main"]
 
 # A sample is at least this long, and as much goes before it uncounted: a library that was stopped
 # has to fetch code and data back into the caches, and to wake its threads.
@@ -92,15 +90,23 @@ class Child:
         }
 
     def network(
-        self, model: str, inputs: str, reference: str, options: dict[str, Any]
+        self, model: str, inputs: str, reference: str, budget: float, options: dict[str, Any]
     ) -> dict[str, Any]:
-        """Do so with a whole model; the answer is compared as one row of all outputs."""
+        """Do so with a whole model; the answer is compared as one row of all outputs.
+
+        Args:
+            model: path of the file.
+            inputs: of an ``.npz`` file.
+            reference: of an ``.npy`` file.
+            budget: relative error that an answer may have.
+            options: of :func:`hwkit.load`.
+        """
         self._run = None
         with np.load(Path(inputs), allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files}
+            arrays = {name: restored(held[name]) for name in held.files}
         want = np.load(Path(reference), allow_pickle=False)
         found = self.library.networks(Path(model), arrays, options)
-        best, failures = self._fastest(found, want, NETWORK_ERROR)
+        best, failures = self._fastest(found, want, budget)
         return self._keep(best, failures, "way to run this network")
 
     def _check(self, variant: Variant, budget: float, want: np.ndarray[Any, Any]) -> float:
@@ -152,7 +158,12 @@ def _until_failure(variants: Iterator[Variant], failures: list[KernelFailure]) -
     except (HwkitError, MemoryError):
         raise
     except Exception as error:
-        failures.append(KernelFailure("launch", f"{type(error).__name__}: {error}"))
+        failures.append(KernelFailure("launch", _told(error)))
+
+
+def _told(error: Exception) -> str:
+    """Return class and message of an exception; some libraries write over several lines."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _reference(problem: Problem, path: str | None) -> np.ndarray[Any, Any]:
@@ -190,7 +201,7 @@ def _answer(child: Child, order: dict[str, Any]) -> dict[str, Any]:
     except HwkitError as error:
         return {"failure": "launch", "reason": str(error)}
     except Exception as error:
-        return {"failure": "launch", "reason": f"{type(error).__name__}: {error}"}
+        return {"failure": "launch", "reason": _told(error)}
     return reply
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..dtypes import is_float
 from ..memory import on_line
 from ..op import Problem
 
@@ -21,6 +22,7 @@ __all__ = [
     "Library",
     "Variant",
     "flat",
+    "float32_only",
     "from_nchw",
     "load",
     "nchw_shape",
@@ -91,6 +93,11 @@ class Library(ABC):
             options: device and tolerance, which hwkit alone heeds.
         """
         return iter(())
+
+
+def float32_only(inputs: Mapping[str, Array]) -> bool:
+    """Whether the floating inputs of a network are float32, all that some libraries take."""
+    return all(a.dtype == np.float32 for a in inputs.values() if is_float(a.dtype))
 
 
 def flat(outputs: Iterable[Any]) -> Array:

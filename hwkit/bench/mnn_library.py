@@ -12,7 +12,17 @@ import numpy as np
 
 from ..errors import KernelFailure
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw, nchw_shape, silence
+from .libraries import (
+    PRODUCTS,
+    Array,
+    Library,
+    Variant,
+    flat,
+    float32_only,
+    from_nchw,
+    nchw_shape,
+    silence,
+)
 from .onnx_model import Model
 from .onnx_problem import model_of
 
@@ -70,6 +80,8 @@ class Mnn(Library):
         self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
     ) -> Iterator[Variant]:
         """Yield the network as MNN would run it, and one that may not use Winograd."""
+        if not float32_only(inputs):
+            return
         import onnx
 
         outputs = [o.name for o in onnx.load(str(model), load_external_data=False).graph.output]

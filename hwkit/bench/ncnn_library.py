@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 
 from ..op import Problem
-from .libraries import PRODUCTS, Array, Library, Variant, flat, from_nchw, nchw_shape, to_nchw
+from .libraries import (
+    PRODUCTS,
+    Array,
+    Library,
+    Variant,
+    flat,
+    float32_only,
+    from_nchw,
+    nchw_shape,
+    to_nchw,
+)
 from .ncnn_model import Network
 from .ncnn_problem import of_image, of_product
 
@@ -55,6 +65,8 @@ class Ncnn(Library):
         self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
     ) -> Iterator[Variant]:
         """Yield the network; its layers choose between plain and blocked images."""
+        if not float32_only(inputs):
+            return
         from .ncnn_network import written
 
         network, outputs = written(model, inputs)

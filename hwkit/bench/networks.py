@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Unavailable
-from ..graph import Graph, load
+from ..graph import Graph, Model, load
 from ..graph.archive import save_arrays
 from .libraries import flat
 from .process import LIBRARIES
@@ -21,6 +21,9 @@ __all__ = ["OTHERS", "compare_network", "folded"]
 
 OTHERS = tuple(name for name in LIBRARIES if not name.startswith(("hwkit", "numpy")))
 """Libraries that can run whole models."""
+
+# Relative errors that the answer of a whole network may have, by the dtype of what plans give.
+_ERROR, _ERRORS = 1e-4, {"float16": 1e-2, "bfloat16": 1e-1}
 
 
 def compare_network(
@@ -36,7 +39,8 @@ def compare_network(
     """Time one run of a model in each library.
 
     Every answer is compared with the one that hwkit gives with plain fused-multiply-add kernels
-    only (``tolerance="strict"``); a relative error above 1e-4 is no answer.
+    only (``tolerance="strict"``); a relative error above 1e-4 is no answer, in float16 above 1e-2,
+    in bfloat16 above 1e-1: every layer rounds once more.
 
     Args:
         model: the file.
@@ -54,11 +58,17 @@ def compare_network(
         save_arrays(given, inputs)
         strict = load(model, device, tolerance="strict")
         np.save(want, flat(strict.run(inputs).values()))
+        budget = _budget(strict)
         with started(libraries, threads) as (peers, absent):
             found = raced(
-                peers, lambda p: p.network(model.absolute(), given, want, options), rounds
+                peers, lambda p: p.network(model.absolute(), given, want, budget, options), rounds
             )
     return replace(found, failed={**absent, **found.failed})
+
+
+def _budget(model: Model) -> float:
+    """Return the error that answers may have, by the narrowest dtype that a plan gives."""
+    return max((_ERRORS.get(p.dtypes.output, _ERROR) for p in model.problems()), default=_ERROR)
 
 
 def folded(model: Path, inputs: Mapping[str, Any]) -> Graph:

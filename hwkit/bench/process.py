@@ -155,7 +155,12 @@ class PeerProcess:
         )  # fmt: skip
 
     def network(
-        self, model: Path, inputs: Path, reference: Path, options: dict[str, Any] | None = None
+        self,
+        model: Path,
+        inputs: Path,
+        reference: Path,
+        budget: float,
+        options: dict[str, Any] | None = None,
     ) -> Built:
         """Prepare a whole ONNX model as :meth:`build` does a problem.
 
@@ -163,6 +168,7 @@ class PeerProcess:
             model: the file.
             inputs: ``.npz`` file of the inputs by name.
             reference: ``.npy`` file with all outputs, flattened and joined.
+            budget: relative error that an answer may have.
             options: of :func:`hwkit.load`; other libraries have none.
 
         Raises:
@@ -170,7 +176,7 @@ class PeerProcess:
         """
         reply = self._ask(
             do="network", model=str(model), inputs=str(inputs), reference=str(reference),
-            options=options or {},
+            budget=budget, options=options or {},
         )  # fmt: skip
         return Built(reply["variant"], reply["error"], self.version, None, tuple(reply["rejected"]))
 

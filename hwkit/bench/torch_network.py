@@ -14,7 +14,7 @@ from ..graph import Graph, Node
 from ..graph.nodes.windows import Window, window_of
 from .libraries import Array, Variant, flat
 from .networks import folded
-from .torch_conv import ACTIVATIONS, Tensor, tensor
+from .torch_conv import ACTIVATIONS, Tensor, array, tensor
 
 __all__ = ["networks"]
 
@@ -29,14 +29,14 @@ def networks(model: Path, inputs: dict[str, Array]) -> Iterator[Variant]:
     graph = folded(model, inputs)
     for label, form in (("nchw", torch.contiguous_format), ("channels_last", torch.channels_last)):
         module = _Network(graph, form).eval()
-        given = [_formatted(tensor(array), form) for array in inputs.values()]
+        given = [_formatted(tensor(each), form) for each in inputs.values()]
         yield _variant(f"{label} eager", module, given)
         frozen = torch.jit.freeze(torch.jit.trace(module, tuple(given)))
         yield _variant(f"{label} frozen", torch.jit.optimize_for_inference(frozen), given)
 
 
 def _variant(label: str, module: Any, given: list[Tensor]) -> Variant:
-    return Variant(label, lambda: module(*given), lambda ys: flat(y.numpy() for y in ys))
+    return Variant(label, lambda: module(*given), lambda ys: flat(map(array, ys)))
 
 
 def _formatted(x: Tensor, form: Any) -> Tensor:

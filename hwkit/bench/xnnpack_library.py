@@ -13,7 +13,18 @@ import numpy as np
 from ..errors import KernelFailure
 from ..op import Problem
 from . import xnnpack_quantised as quantised
-from .libraries import POOLS, PRODUCTS, Array, Library, Variant, flat, nchw_shape, silence, to_nchw
+from .libraries import (
+    POOLS,
+    PRODUCTS,
+    Array,
+    Library,
+    Variant,
+    flat,
+    float32_only,
+    nchw_shape,
+    silence,
+    to_nchw,
+)
 from .quantised import OPS
 from .tflite_model import FlatModel, Scale
 
@@ -59,6 +70,8 @@ class Xnnpack(Library):
         self, model: Path, inputs: dict[str, Array], options: dict[str, Any]
     ) -> Iterator[Variant]:
         """Yield the network, written in TensorFlow Lite's operators."""
+        if not float32_only(inputs):
+            return
         from .tflite_network import written
 
         interpreter, _ = self._interpreter(written(model, inputs))

@@ -95,6 +95,8 @@ def arrays_for(model: Model, inputs: tuple[str, ...]) -> dict[str, Any]:
     """
     import numpy as np
 
+    from ..graph.archive import restored
+
     found = model.random_inputs()
     for text in inputs:
         name, _, file = text.partition("=")
@@ -103,7 +105,7 @@ def arrays_for(model: Model, inputs: tuple[str, ...]) -> dict[str, Any]:
                 f"--input {text!r} must be name=file.npy; the model takes {', '.join(found)}"
             )
         try:
-            found[name] = np.load(Path(file), allow_pickle=False)
+            found[name] = restored(np.load(Path(file), allow_pickle=False))
         except (OSError, ValueError) as error:
             raise ArgumentError(
                 f"input file '{file}' cannot be read ({error}): write it with numpy.save"

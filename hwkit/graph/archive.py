@@ -9,9 +9,10 @@ from typing import Union
 
 import numpy as np
 
+from ..dtypes import numpy_dtype
 from .ir import Array
 
-__all__ = ["save_arrays"]
+__all__ = ["restored", "save_arrays"]
 
 
 def save_arrays(path: Union[str, Path], arrays: Mapping[str, Array]) -> None:
@@ -32,3 +33,15 @@ def save_arrays(path: Union[str, Path], arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def restored(array: Array) -> Array:
+    """Return an array that ``numpy.load`` has read, bfloat16 as what it is.
+
+    A file of numpy names no dtypes of ``ml_dtypes``: bfloat16 comes back as plain pairs of bytes,
+    ``V2``. Other dtypes stay as they are.
+
+    Raises:
+        Unavailable: it is bfloat16, and there is no ``ml_dtypes``.
+    """
+    return array.view(numpy_dtype("bfloat16")) if array.dtype == np.dtype("V2") else array

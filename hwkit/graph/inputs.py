@@ -44,9 +44,11 @@ def checked(value: Value, array: Any) -> Array:
     view = host_view(array)
     given = view.dtype if view.dtype.isnative else view.dtype.newbyteorder("=")
     if given != value.dtype:
+        # numpy knows names of its own dtypes only.
+        wanted = repr(value.kind.name) if value.kind.isbuiltin == 1 else f"ml_dtypes.{value.kind}"
         raise DtypeError(
             f"input {value.name!r} has dtype {view.dtype.name}, but the model takes "
-            f"{value.kind.name}: convert it, as in x.astype('{value.kind.name}')"
+            f"{value.kind.name}: convert it, as in x.astype({wanted})"
         )
     fits = value.shape is None or (
         len(value.shape) == view.ndim

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import numpy_dtype
 from ..errors import ArgumentError, Unavailable
 from .ir import Array
 from .wire import Cut
@@ -20,14 +21,16 @@ _SMALL = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
 _STRING = 8
 _EXTERNAL = 1
 
-# Types that numpy has, and the field of their data if that is not ``raw_data``.
+# Types known without the package onnx, and the field of their data if that is not ``raw_data``.
 _TYPES = {
     1: ("float32", "float_data"), 2: ("uint8", "int32_data"), 3: ("int8", "int32_data"),
     4: ("uint16", "int32_data"), 5: ("int16", "int32_data"), 6: ("int32", "int32_data"),
-    7: ("int64", "int64_data"), 9: ("bool", "int32_data"), 10: ("float16", ""),
+    7: ("int64", "int64_data"), 9: ("bool", "int32_data"), 10: ("float16", "int32_data"),
     11: ("float64", "double_data"), 14: ("complex64", ""), 15: ("complex128", ""),
-    12: ("uint32", "uint64_data"), 13: ("uint64", "uint64_data"),
+    12: ("uint32", "uint64_data"), 13: ("uint64", "uint64_data"), 16: ("bfloat16", "int32_data"),
 }  # fmt: skip
+# Types of which fields hold the bits.
+_BITS = ("float16", "bfloat16")
 _WIDE = {"int32_data": np.int64, "int64_data": np.int64, "uint64_data": np.uint64}
 
 
@@ -36,9 +39,10 @@ def numpy_type(code: int, what: str) -> np.dtype[Any]:
 
     Raises:
         ArgumentError: there is none, or it is a string.
+        Unavailable: it needs a package that is missing.
     """
     if code in _TYPES:
-        return np.dtype(_TYPES[code][0])
+        return numpy_dtype(_TYPES[code][0])
     onnx = _onnx(what)
     try:
         found: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(code))
@@ -108,6 +112,8 @@ def _fields(tensor: Any, count: int, what: str) -> Array:
     if not field or len(getattr(tensor, field)) != given:
         return _by_onnx(tensor, what, **{name: getattr(tensor, name) for name in fields})
     wide = np.array(getattr(tensor, field), _WIDE.get(field, dtype))
+    if dtype in _BITS:
+        return wide.astype(np.uint16).view(numpy_dtype(dtype)).reshape(tuple(tensor.dims))
     return wide.astype(dtype, copy=False).reshape(tuple(tensor.dims))
 
 

@@ -125,4 +125,27 @@ def test_a_wrong_answer_is_not_timed(path: Path, tmp_path: Path) -> None:
     np.savez(inputs, x=hwkit.load(path).random_inputs()["x"])
     np.save(want, np.ones(36 * 12 + 6 + 5))
     with PeerProcess("hwkit") as peer, pytest.raises(KernelFailure, match="relative error"):
-        peer.network(path, inputs, want)
+        peer.network(path, inputs, want, 1e-4)
+
+
+@pytest.mark.parametrize("library", OTHERS)
+def test_a_network_in_bfloat16_is_timed_or_declined(library: str, tmp_path: Path) -> None:
+    """torch runs it; those that have float32 only say so in a line, and none crashes."""
+    reason = missing(library)
+    if reason is not None:
+        pytest.skip(reason)
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    from small_networks import narrowed
+
+    file = tmp_path / "narrow.onnx"
+    file.write_bytes(narrowed(model(), "bfloat16").SerializeToString())
+    inputs = hwkit.load(file).random_inputs()
+    assert inputs["x"].dtype == ml_dtypes.bfloat16
+    race = compare_network(file, inputs, ["hwkit", library], rounds=1)
+    assert "hwkit" in race.samples
+    if library == "torch":
+        assert library in race.samples
+    for said in race.failed.values():
+        assert "\n" not in said
+        assert "crash" not in said

@@ -254,7 +254,7 @@ def test_other_libraries_go_in_and_come_out() -> None:
 def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain models need no protobuf; of what is unusual the error names the extra."""
     data = model_of([add("x", "w", "y")], [constant()]).SerializeToString()
-    narrow = helper.make_tensor("w", onnx.TensorProto.BFLOAT16, (2, 3), [1.0] * 6)
+    narrow = helper.make_tensor("w", onnx.TensorProto.FLOAT8E5M2, (2, 3), [1.0] * 6)
     odd = model_of([add("x", "w", "y")], [narrow]).SerializeToString()
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     x = np.zeros((2, 3), np.float32)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Spec
+from ...dtypes import widened
 from ...errors import ArgumentError
 from ...plans import Plan
 from ..ir import Array, Node, check_bytes
@@ -260,7 +261,8 @@ def _scatter(
     x, w = ins[:2]
     n, c = x.shape[:2]
     per_group = w.shape[1]
-    full = np.zeros((n, groups * per_group, *reach), x.dtype)
+    # Products overlap: float16 and bfloat16 are added up in float32.
+    full = widened(np.zeros((n, groups * per_group, *reach), x.dtype))
     weights = w.reshape(groups, c // groups, -1)
     for image in range(n):
         for group in range(groups):
@@ -272,15 +274,16 @@ def _scatter(
             part_of = full[image : image + 1, place]
             for tap, view in enumerate(taps_of(part_of, window)):
                 view[0] += products[:, tap]
-    # What lies beyond the products is zero.
-    out.fill(0)
+    # What lies beyond the products is the bias alone.
+    bias = np.zeros(1, x.dtype) if len(ins) < 3 else ins[2]
+    bias = bias.reshape(-1, *(1,) * len(window.taps))
+    full += bias
+    out[...] = bias
     sizes = [min(o, r - b) for o, r, b in zip(out.shape[2:], reach, before, strict=True)]
     whole = (slice(None), slice(None))
     target = (*whole, *(slice(0, size) for size in sizes))
     source = (*whole, *(slice(b, b + size) for b, size in zip(before, sizes, strict=True)))
     out[target] = full[source]
-    if len(ins) > 2:
-        out += ins[2].reshape(-1, *(1,) * len(window.taps))
 
 
 def node_types() -> list[NodeType]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import is_float, widened
 from ...errors import ArgumentError
 from ..ir import Array, Node, check_bytes
 from ..nodetype import Glue, NodeType, Spec2
@@ -68,10 +69,10 @@ def _many(name: str, ufunc: np.ufunc, mean: bool = False) -> Glue:
     """Sum, Max, Min, Mean of any number of inputs."""
 
     def function(node: Node, *arrays: Any) -> Any:
-        total = arrays[0]
+        total = widened(arrays[0]) if ufunc is np.add else arrays[0]
         for array in arrays[1:]:
             total = ufunc(total, array)
-        return (total / len(arrays)).astype(total.dtype) if mean else np.array(total)
+        return np.asarray(total / len(arrays) if mean else total).astype(arrays[0].dtype)
 
     def into(node: Node, arrays: Sequence[Any], outs: Sequence[Array]) -> Callable[[], Any]:
         if len(arrays) == 2 and not mean:
@@ -82,10 +83,11 @@ def _many(name: str, ufunc: np.ufunc, mean: bool = False) -> Glue:
 
 
 def _formula(*types: str, formula: Callable[..., Any]) -> Glue:
-    """A formula whose result has the dtype of its first operand."""
+    """A formula whose result has the dtype of its first operand; it is rounded once."""
 
     def function(node: Node, *arrays: Any) -> Any:
-        return np.asarray(formula(node, *arrays)).astype(arrays[0].dtype, copy=False)
+        found = np.asarray(formula(node, *map(widened, arrays)))
+        return found.astype(arrays[0].dtype, copy=False)
 
     return Glue(*types, function=function, shapes=partial(_shapes, function))
 
@@ -213,7 +215,7 @@ def _cast(node: Node, x: Any, like: Any = None) -> Any:
     from ..tensors import numpy_type
 
     dtype = numpy_type(int(node.get("to", 0)), f"node {node}") if like is None else like.dtype
-    if x.dtype.kind == "f" and dtype.kind in "iu":
+    if is_float(x.dtype) and dtype.kind in "iu":
         x = np.nan_to_num(x, copy=True)
     if dtype.name.startswith("float8") and node.get("saturate", 1) and dtype.name != _SCALES:
         import ml_dtypes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Spec
+from ...dtypes import widened
 from ...errors import ArgumentError, NoKernel
 from ..ir import Array, Node
 from ..nodetype import Built, Glue, NodeType, Setting, Spec2
@@ -20,6 +21,8 @@ def _batch_norm(
     node: Node, x: Array, scale: Array, bias: Array, mean: Array, variance: Array
 ) -> Any:
     shape = (-1, *(1,) * (x.ndim - 2))
+    dtype, kinds = x.dtype, (mean.dtype, variance.dtype)
+    x, scale, bias, mean, variance = map(widened, (x, scale, bias, mean, variance))
     epsilon = node.get("epsilon", 1e-5)
     if node.get("training_mode", 0):
         axes = (0, *range(2, x.ndim))
@@ -29,10 +32,10 @@ def _batch_norm(
         y = y * scale.reshape(shape) + bias.reshape(shape)
         means = mean * keep + now * (1 - keep)
         variances = variance * keep + spread * (1 - keep)
-        return y.astype(x.dtype), means.astype(mean.dtype), variances.astype(variance.dtype)
+        return y.astype(dtype), means.astype(kinds[0]), variances.astype(kinds[1])
     factor = scale / np.sqrt(variance + np.asarray(epsilon, variance.dtype))
     offset = bias - mean * factor
-    return (x * factor.reshape(shape) + offset.reshape(shape)).astype(x.dtype)
+    return (x * factor.reshape(shape) + offset.reshape(shape)).astype(dtype)
 
 
 def _batch_norm_shape(node: Node, limit: int) -> list[Spec2]:
@@ -46,15 +49,16 @@ def _batch_norm_shape(node: Node, limit: int) -> list[Spec2]:
 
 def _instance_norm(node: Node, x: Array, scale: Array, bias: Array) -> Any:
     axes, shape = tuple(range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
-    mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-    y = (x - mean) / np.sqrt(variance + node.get("epsilon", 1e-5))
+    wide = widened(x)
+    mean, variance = wide.mean(axes, keepdims=True), wide.var(axes, keepdims=True)
+    y = (wide - mean) / np.sqrt(variance + node.get("epsilon", 1e-5))
     return (y * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
 
 
 def _layer_norm(node: Node, x: Array, scale: Array, bias: Array | None = None) -> Any:
     axis = int(node.get("axis", -1)) % x.ndim
     axes = tuple(range(axis, x.ndim))
-    wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     mean = wide.mean(axes, keepdims=True)
     inverse = 1 / np.sqrt(wide.var(axes, keepdims=True) + node.get("epsilon", 1e-5))
     y = (wide - mean) * inverse * scale + (0 if bias is None else bias)
@@ -63,7 +67,7 @@ def _layer_norm(node: Node, x: Array, scale: Array, bias: Array | None = None) -
 
 def _root_mean_square(node: Node, x: Array, scale: Array) -> Any:
     axis = int(node.get("axis", -1)) % x.ndim
-    wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     power = np.square(wide).mean(tuple(range(axis, x.ndim)), keepdims=True)
     return (wide / np.sqrt(power + node.get("epsilon", 1e-5)) * scale).astype(x.dtype)
 
@@ -71,7 +75,7 @@ def _root_mean_square(node: Node, x: Array, scale: Array) -> Any:
 def _group_norm(node: Node, x: Array, scale: Array, bias: Array) -> Any:
     """Wu and He, "Group Normalization", arXiv:1803.08494, equation 1."""
     groups, channels = int(node.get("num_groups", 1)), x.shape[1]
-    wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     parts = wide.reshape(x.shape[0], groups, -1)
     mean, variance = parts.mean(2, keepdims=True), parts.var(2, keepdims=True)
     parts = (parts - mean) / np.sqrt(variance + node.get("epsilon", 1e-5))
@@ -96,7 +100,7 @@ def _group_norm_shape(node: Node, limit: int) -> list[Spec2]:
 
 def _mean_variance(node: Node, x: Array) -> Any:
     axes = tuple(int(a) for a in node.get("axes", None) or (0, *range(2, x.ndim)))
-    wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     spread = wide.std(axes, keepdims=True) + wide.dtype.type(1e-9)
     return ((wide - wide.mean(axes, keepdims=True)) / spread).astype(x.dtype)
 
@@ -139,10 +143,12 @@ class LocalResponse(NodeType):
 
 def _lp_normalise(node: Node, x: Array) -> Any:
     p, axis = int(node.get("p", 2)), int(node.get("axis", -1))
-    norm = (
-        np.abs(x).sum(axis, keepdims=True) if p == 1 else np.sqrt((x * x).sum(axis, keepdims=True))
-    )
-    return np.where(norm == 0, 0, x / norm).astype(x.dtype)
+    wide = widened(x)
+    if p == 1:
+        norm = np.abs(wide).sum(axis, keepdims=True)
+    else:
+        norm = np.sqrt((wide * wide).sum(axis, keepdims=True))
+    return np.where(norm == 0, 0, wide / norm).astype(x.dtype)
 
 
 def node_types() -> list[NodeType]:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ...arrays import Spec
+from ...dtypes import is_float
 from ...errors import NoKernel
 from ...ops.elementwise import folded
 from ..activations import standalone_of
@@ -19,7 +20,6 @@ from ..nodetype import Built, NodeType, Setting, Spec2
 
 __all__ = ["Planned"]
 
-_FLOATS = ("float32", "float64", "float16", "bfloat16")
 _OPERATORS = {
     "Add": "add", "Sum": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide",
     "Max": "maximum", "Min": "minimum", "PRelu": "prelu",
@@ -92,7 +92,7 @@ def _worth(node: Node) -> bool:
     if not values or node.outputs[0] is None or all(v.data is not None for v in values):
         return False
     kind = node.output().kind
-    return kind.name in _FLOATS and math.prod(node.output().sizes) >= _FEW
+    return is_float(kind) and math.prod(node.output().sizes) >= _FEW
 
 
 def _joined(node: Node) -> Joined | None:

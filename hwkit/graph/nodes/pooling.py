@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Spec
+from ...dtypes import is_float, widened
 from ...errors import ArgumentError
 from ..ir import Array, Node
 from ..nodetype import Built, Glue, NodeType, Setting, Spec2
@@ -16,8 +17,6 @@ from .convolution import _flat, apart, call_plan, spatial
 from .windows import Window, padded, taps_of, window_of
 
 __all__ = ["node_types"]
-
-_FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 class Pool(NodeType):
@@ -44,7 +43,7 @@ class Pool(NodeType):
         """Plan, or take numpy for what the Ops do not have."""
         window, x = self._window(node), node.input(0)
         only = all(v is None for v in node.outputs[1:])
-        if len(window.taps) <= 2 and x.kind.name in _FLOATS and only and node.type != "LpPool":
+        if len(window.taps) <= 2 and is_float(x.kind) and only and node.type != "LpPool":
             return self._planned(node, setting, window)
 
         def bind(ins: Sequence[Array], outs: Sequence[Array]) -> Callable[[], Any]:
@@ -73,7 +72,7 @@ class Pool(NodeType):
 
 
 def _max(node: Node, window: Window, x: Array, outs: Sequence[Array]) -> None:
-    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    lowest = -np.inf if is_float(x.dtype) else np.iinfo(x.dtype).min
     views = taps_of(padded(x, window, lowest), window)
     best = views[0].copy()
     which = np.zeros(best.shape, np.int64)
@@ -151,7 +150,7 @@ class GlobalPool(NodeType):
 def _global_norm(node: Node, x: Array) -> Any:
     p = int(node.get("p", 2))
     axes = tuple(range(2, x.ndim))
-    return ((np.abs(x) ** p).sum(axes, keepdims=True) ** (1 / p)).astype(x.dtype)
+    return ((np.abs(widened(x)) ** p).sum(axes, keepdims=True) ** (1 / p)).astype(x.dtype)
 
 
 def _unpool(node: Node, x: Array, places: Array, shape: Array | None = None) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays import Spec
+from ...dtypes import is_float, widened
 from ...errors import ArgumentError
 from ...ops import matmul
 from ..ir import Array, Node, Value, check_bytes
@@ -17,8 +18,6 @@ from ..nodetype import Built, Glue, NodeType, Setting, Spec2
 from .convolution import call_plan
 
 __all__ = ["Gemm", "MatMul", "node_types", "product_shape"]
-
-_FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 class Gemm(NodeType):
@@ -55,7 +54,7 @@ class Gemm(NodeType):
         """Plan; pack b and a row c that are known."""
         m, n, k = self._sizes(node)
         a, b = node.input(0), node.input(1)
-        if a.kind.name not in _FLOATS or 0 in (m, n, k):
+        if not is_float(a.kind) or 0 in (m, n, k):
             return Built(partial(_plain, node))
         row = self._row(node, n)
         shapes = self._matrix(node, 0), b.sizes
@@ -87,8 +86,8 @@ class Gemm(NodeType):
             return None
         if c.data.size > 1 and c.sizes[-1] != n:
             return None
-        beta = c.data.dtype.type(node.get("beta", 1.0))
-        return np.ascontiguousarray(np.broadcast_to(c.data.reshape(-1) * beta, (n,)))
+        scaled = c.data.reshape(-1).astype(np.float64) * node.get("beta", 1.0)
+        return np.ascontiguousarray(np.broadcast_to(scaled.astype(c.data.dtype), (n,)))
 
     def _added(
         self, node: Node, plan: Any, ins: Sequence[Array], outs: Sequence[Array]
@@ -135,7 +134,7 @@ class MatMul(NodeType):
     def build(self, node: Node, setting: Setting) -> Built:
         """Plan one gemm where b is a matrix, else leave it to the public function."""
         a, b = node.input(0), node.input(1)
-        if a.kind.name not in _FLOATS or 0 in (*a.sizes, *b.sizes):
+        if not is_float(a.kind) or 0 in (*a.sizes, *b.sizes):
             return Built(lambda ins, outs: partial(np.matmul, *ins, out=outs[0]))
         if len(b.sizes) == 2 and len(a.sizes) >= 2:
             rows = math.prod(a.sizes[:-1])
@@ -171,9 +170,9 @@ def product_shape(a: Value, b: Value) -> tuple[int, ...]:
 def _einsum(node: Node, *arrays: Array) -> Any:
     equation = str(node.get("equation", "")).replace(" ", "")
     kind = arrays[0].dtype
-    if kind.kind == "V":  # bfloat16, which numpy does not sum
-        arrays = tuple(a.astype(np.float32) for a in arrays)
-    return np.einsum(equation, *arrays, optimize=True).astype(kind, copy=False)
+    # numpy has no sums of bfloat16 here.
+    wide = [widened(a) for a in arrays]
+    return np.einsum(equation, *wide, optimize=True).astype(kind, copy=False)
 
 
 def node_types() -> list[NodeType]:

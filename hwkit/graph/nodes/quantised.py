@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import is_float
 from ...errors import ArgumentError
 from ...ops import qconv2d, qmatmul
 from ..ir import Array, Node, Value, check_bytes
@@ -116,7 +117,7 @@ def _rows_or_columns(zero: Array | None, rows: bool) -> Any:
 def _number(parameter: Array) -> Array:
     """Return a scale or zero point of one element as a scalar, scales as float32."""
     found = parameter.reshape(()) if parameter.size == 1 else parameter
-    return found.astype(np.float32) if found.dtype.kind == "f" else found
+    return found.astype(np.float32) if is_float(found.dtype) else found
 
 
 def _by_kernel(a: Array, b: Array, *parameters: Array | None) -> bool:

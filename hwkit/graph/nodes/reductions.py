@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import widened
 from ..ir import Array, Node
 from ..nodetype import Glue, NodeType
 from .axes import axes_of
@@ -57,7 +58,7 @@ def _reduction(name: str) -> Glue:
                     return np.array(x)
             else:
                 axes = tuple(range(x.ndim))
-        found = np.asarray(_REDUCTIONS[name](x, axes)).astype(x.dtype, copy=False)
+        found = np.asarray(_REDUCTIONS[name](widened(x), axes)).astype(x.dtype, copy=False)
         if node.get("keepdims", 1):
             return found
         return found.reshape([s for i, s in enumerate(x.shape) if i not in axes])
@@ -93,13 +94,14 @@ def _rows(node: Node, x: Array) -> tuple[Array, int]:
 
 def softmax(node: Node, x: Array) -> Any:
     """Return exponentials along the axis of a node, their sum being 1."""
-    rows, axis = _rows(node, x)
+    rows, axis = _rows(node, widened(x))
     last = axis % rows.ndim == rows.ndim - 1 if rows.ndim else False
-    if rows.size and last and rows.shape[-1] <= _NARROW and rows.itemsize >= 4:
-        return _narrow_softmax(rows.reshape(-1, rows.shape[-1])).reshape(x.shape)
+    if rows.size and last and rows.shape[-1] <= _NARROW:
+        short = _narrow_softmax(rows.reshape(-1, rows.shape[-1]))
+        return short.reshape(x.shape).astype(x.dtype, copy=False)
     e = np.exp(rows - rows.max(axis, keepdims=True, initial=-np.inf))
     e /= e.sum(axis, keepdims=True)
-    return e.reshape(x.shape)
+    return e.reshape(x.shape).astype(x.dtype, copy=False)
 
 
 def _narrow_softmax(rows: Array) -> Array:
@@ -115,9 +117,10 @@ def _narrow_softmax(rows: Array) -> Array:
 
 
 def _log_softmax(node: Node, x: Array) -> Any:
-    rows, axis = _rows(node, x)
+    rows, axis = _rows(node, widened(x))
     moved = rows - rows.max(axis, keepdims=True, initial=-np.inf)
-    return (moved - np.log(np.exp(moved).sum(axis, keepdims=True))).reshape(x.shape)
+    found = moved - np.log(np.exp(moved).sum(axis, keepdims=True))
+    return found.reshape(x.shape).astype(x.dtype, copy=False)
 
 
 def _hardmax(node: Node, x: Array) -> Any:
@@ -130,11 +133,12 @@ def _hardmax(node: Node, x: Array) -> Any:
 
 def _cumulative(node: Node, x: Array, axis: Array) -> Any:
     place = int(np.asarray(axis).reshape(-1)[0])
-    x = np.flip(x, place) if node.get("reverse", 0) else x
-    total = np.cumsum(x, place, dtype=x.dtype)
+    wide = widened(np.flip(x, place) if node.get("reverse", 0) else x)
+    total = np.cumsum(wide, place, dtype=wide.dtype)
     if node.get("exclusive", 0):
-        total = total - x
-    return np.flip(total, place) if node.get("reverse", 0) else total
+        total = total - wide
+    total = np.flip(total, place) if node.get("reverse", 0) else total
+    return total.astype(x.dtype, copy=False)
 
 
 def node_types() -> list[NodeType]:

@@ -3,6 +3,7 @@ product can do."""
 
 from __future__ import annotations
 
+from ...dtypes import is_float
 from ..ir import Graph, Node
 from ..nodetype import Setting
 
@@ -94,7 +95,7 @@ def _products(graph: Graph) -> None:
     for node in graph.nodes:
         if node.type not in ("Gemm", "MatMul") or len(node.input(1).sizes) != 2:
             continue
-        if len(node.input(0).sizes) != 2 or node.input(0).kind.kind != "f":
+        if len(node.input(0).sizes) != 2 or not is_float(node.input(0).kind):
             continue
         for index, flag in ((0, "transA"), (1, "transB")):
             source = makers.get(node.input(index))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...dtypes import is_float
 from ..ir import Array, Graph, Node, Value
 from ..nodetype import Setting
 
@@ -25,8 +26,12 @@ def run(graph: Graph, setting: Setting) -> None:
 
 
 def _fold_all(graph: Graph) -> None:
-    """Fold what can be folded; nodes come in order, so that a chain of them goes into its first."""
+    """Fold what can be folded; nodes come in order, so that a chain of them goes into its first.
+
+    A chain is joined to one factor and one offset before anything is rounded.
+    """
     makers, users = graph.makers(), graph.users()
+    joined: dict[Node, tuple[Array, Array]] = {}
     gone = []
     for node in graph.nodes:
         found = _channels(node, makers)
@@ -36,10 +41,16 @@ def _fold_all(graph: Graph) -> None:
         before = makers.get(source)
         if before is None or before.type not in _LINEAR:
             continue
-        if graph.only_user(source, users) is node and _fold(before, factor, offset):
+        if graph.only_user(source, users) is node and _takes(before):
+            old = joined.get(before)
+            joined[before] = (
+                (factor, offset) if old is None else (old[0] * factor, old[1] * factor + offset)
+            )
             before.outputs[0] = node.output()
             makers[node.output()] = before
             gone.append(node)
+    for node, (factor, offset) in joined.items():
+        _fold(node, factor, offset)
     graph.remove(gone)
 
 
@@ -75,7 +86,7 @@ def _by_channel(node: Node, data: Array, shape: tuple[int, ...]) -> Array | None
     full = (1,) * (len(shape) - data.ndim) + data.shape
     if len(full) != len(shape) or any(s != 1 for i, s in enumerate(full) if i != 1):
         return None
-    if data.dtype.kind != "f" or full[1] not in (1, shape[1]):
+    if not is_float(data.dtype) or full[1] not in (1, shape[1]):
         return None
     return np.broadcast_to(data.reshape(-1), (shape[1],)).astype(np.float64)
 
@@ -91,29 +102,36 @@ def _normalisation(node: Node) -> tuple[Value, Array, Array] | None:
     return node.input(0), factor, bias - mean * factor
 
 
-def _fold(node: Node, factor: Array, offset: Array) -> bool:
-    """Multiply the weights of a node and change its bias, in float64, with one rounding."""
+def _takes(node: Node) -> bool:
+    """Whether weights and bias of a node are known, and nothing comes after them in it."""
     weights = node.input(1).data
-    held = node.input(2).data if node.has(2) else None
-    if weights is None or (node.has(2) and held is None) or node.has(3):
+    if weights is None or not is_float(weights.dtype) or node.has(3):
         return False
-    if weights.dtype.kind != "f" or node.get("activation", None) is not None:
-        return False
+    return node.get("activation", None) is None and _bias(node) is not None
+
+
+def _fold(node: Node, factor: Array, offset: Array) -> None:
+    """Multiply the weights of a node and change its bias, in float64, with one rounding."""
+    weights, base = node.input(1).data, _bias(node)
+    assert weights is not None
+    assert base is not None
     scaled = _scaled(node, weights, factor)
-    count = node.output().sizes[1]
-    base = np.zeros(count) if held is None else _bias(node, held, count)
-    if base is None:
-        return False
     name = node.output().name
     node.inputs[1] = Value.constant(f"{name}:weights", scaled)
     bias = Value.constant(f"{name}:bias", (base * factor + offset).astype(weights.dtype))
     node.inputs = [*node.inputs[:2], bias]
     if node.type == "Gemm":
         node.attributes["beta"] = 1.0
-    return True
 
 
-def _bias(node: Node, held: Array, count: int) -> Array | None:
+def _bias(node: Node) -> Array | None:
+    """Return the bias of each channel in float64, or ``None`` if it is not known as such."""
+    count = node.output().sizes[1]
+    if not node.has(2):
+        return np.zeros(count)
+    held = node.input(2).data
+    if held is None:
+        return None
     if held.size not in (1, count) or (held.size > 1 and held.shape[-1] != count):
         return None
     beta = node.get("beta", 1.0) if node.type == "Gemm" else 1.0
@@ -142,7 +160,7 @@ def _times(weights: Array, factor: Array) -> Array:
 
 def _alone(graph: Graph, node: Node) -> None:
     found = _normalisation(node) if node.type == "BatchNormalization" else None
-    if found is None or len(node.input(0).sizes) != 4 or node.input(0).kind.name != "float32":
+    if found is None or len(node.input(0).sizes) != 4 or not is_float(node.input(0).kind):
         return
     source, factor, offset = found
     name, dtype = node.output().name, source.kind

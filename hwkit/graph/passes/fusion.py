@@ -6,6 +6,7 @@ activation is fused after that, by a pass of its own.
 
 from __future__ import annotations
 
+from ...dtypes import is_float
 from ..activations import activation_of
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
@@ -47,7 +48,7 @@ def _source(graph: Graph, node: Node, value: Value, makers: Makers, users: Users
     maker = makers.get(value)
     if maker is None or maker.type not in _FUSABLE or maker.get("activation", None) is not None:
         return None
-    if maker.input(0).kind.kind != "f" or maker.input(1).data is None:
+    if not is_float(maker.input(0).kind) or maker.input(1).data is None:
         return None
     if maker.type == "Conv" and len(maker.input(0).sizes) not in (3, 4):
         return None
@@ -65,7 +66,7 @@ def _bias(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
     if maker is None or maker.type != "MatMul" or right.data is None:
         return False
     shapes = [v.sizes for v in maker.inputs if v is not None]
-    plain = [len(s) for s in shapes] == [2, 2] and left.kind.kind == "f"
+    plain = [len(s) for s in shapes] == [2, 2] and is_float(left.kind)
     if not plain or graph.only_user(left, users) is not node:
         return False
     if node.output().sizes != left.sizes or right.data.size not in (1, left.sizes[1]):

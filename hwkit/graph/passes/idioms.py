@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from ...dtypes import is_float
 from ..activations import bounds_of
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
@@ -16,6 +17,8 @@ from .fusion import Makers, Users
 
 __all__ = ["run"]
 
+# How near a number of an idiom is as such a dtype has it.
+_NEAR = {"float16": 1e-3, "bfloat16": 2.0**-8}
 _POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
 
 
@@ -51,7 +54,7 @@ def _sweep(graph: Graph, find: Callable[[_Known, Node], Found | None]) -> None:
     known = _Known(graph)
     gone: list[Node] = []
     for node in list(graph.nodes):
-        if not node.outputs or node.output().kind.kind != "f":
+        if not node.outputs or not is_float(node.output().kind):
             continue
         found = find(known, node)
         if found is None or found[1].sizes != node.output().sizes:
@@ -81,7 +84,7 @@ def _by(node: Node | None, operation: str, number: float) -> Value | None:
             given = 1 / given
         elif node.type != operation:
             continue
-        if math.isclose(given, number, rel_tol=1e-3 if other.kind.itemsize < 4 else 1e-6):
+        if math.isclose(given, number, rel_tol=_NEAR.get(other.kind.name, 1e-6)):
             return value
     return None
 
@@ -154,7 +157,7 @@ def _pool(graph: Graph, node: Node) -> None:
     if axes is None or sorted(int(a) % 4 for a in axes) != [2, 3]:
         return
     x, kind = node.input(0), node.input(0).kind
-    if kind.kind != "f" or 0 in x.sizes:
+    if not is_float(kind) or 0 in x.sizes:
         return
     if not node.get("keepdims", 1):
         pooled = Value(f"{node.output().name}:pooled", (*x.sizes[:2], 1, 1), x.dtype)

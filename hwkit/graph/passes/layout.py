@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from ...dtypes import is_float
 from ..ir import Graph, Node, Value
 from ..nodes.phases import in_phases, plain_weights
 from ..nodes.tiles import fits
@@ -32,7 +33,6 @@ _AXES = ("Concat", "Split", "LRN")
 _BLOCKS = ("DepthToSpace", "SpaceToDepth")
 _LAST = (0, 2, 3, 1)
 _FIRST = (0, 3, 1, 2)
-_FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 def run(graph: Graph, setting: Setting) -> None:
@@ -59,7 +59,7 @@ def _is_image(node: Node, twins: dict[Value, Value]) -> bool:
     if node.type in _EITHER and value not in twins:
         return False
     single = all(v is None for v in node.outputs[1:])
-    kind = value.kind.name in _FLOATS and len(value.sizes) == 4 and single
+    kind = is_float(value.kind) and len(value.sizes) == 4 and single
     return kind and (node.type != "Conv" or node.input(1).data is not None)
 
 
@@ -105,7 +105,7 @@ def _is_tiles(node: Node, twins: dict[Value, Value]) -> bool:
     if node.type != "ConvTranspose" or node.domain:
         return False
     value = node.input(0)
-    return value in twins and value.data is None and value.kind.name in _FLOATS and fits(node)
+    return value in twins and value.data is None and is_float(value.kind) and fits(node)
 
 
 def _tiles(node: Node, twins: dict[Value, Value]) -> Node:
@@ -120,7 +120,7 @@ def _tiles(node: Node, twins: dict[Value, Value]) -> Node:
 
 def _is_phases(node: Node) -> bool:
     value = node.input(0)
-    return value.data is None and value.kind.name in _FLOATS and in_phases(node) is not None
+    return value.data is None and is_float(value.kind) and in_phases(node) is not None
 
 
 def _phases(node: Node, twins: dict[Value, Value]) -> list[Node]:
@@ -152,7 +152,7 @@ def _follows(node: Node, twins: dict[Value, Value]) -> bool:
     if node.type in ("Resize", "Upsample"):
         return _scales(node)
     if node.type in _BLOCKS:
-        return values[0].kind.name in _FLOATS
+        return is_float(values[0].kind)
     if node.type == "Pad":
         return node.version >= 11 and not node.has(3) and node.input(1).data is not None
     if node.type not in _AXES:
@@ -168,7 +168,7 @@ def _spread(value: Value) -> bool:
 def _small(value: Value, result: Value) -> bool:
     """Whether a value is soon transposed beside the work that is to be done with it."""
     few = math.prod(value.sizes) * 8 <= math.prod(result.sizes)
-    return len(value.sizes) == 4 and few and value.kind.name in _FLOATS
+    return len(value.sizes) == 4 and few and is_float(value.kind)
 
 
 def _scales(node: Node) -> bool:
