@@ -37,6 +37,7 @@ def tune_network(
     from ..graph import load
     from ..graph.profile import require_clock
     from ..graph.tuning import tune_model
+    from ..records.folder_lock import sharing
     from ..tuner import parse_budget
     from .commands import INTERRUPTED, OK
     from .database import opened
@@ -49,12 +50,17 @@ def tune_network(
     model = load(path, device, tolerance=tolerance)
     inputs = model.random_inputs()
     model.prepared(inputs)
-    records = _records(opened(db), device, [str(problem) for problem in model.problems()])
-    sessions = _Sessions(
-        device, quiet=as_json, database=records.tried, tolerance=tolerance, **options
-    )
-    result = tune_model(model, inputs, seconds, sessions.tune, records)
-    _close(records.tried, keep=sessions.interrupted)
+    kept = opened(db)
+    tried = _file_of_trials(kept, device, [str(problem) for problem in model.problems()])
+    with sharing(tried) as alone:
+        records = _records(kept, tried)
+        sessions = _Sessions(
+            device, quiet=as_json, database=records.tried, tolerance=tolerance, **options
+        )
+        result = tune_model(model, inputs, seconds, sessions.tune, records)
+        records.tried.close()
+        if alone() and not sessions.interrupted:
+            _remove(records.tried)
     payload = _payload(model.name, device, result, sessions, records.kept.path)
     if not deliver("tune", payload, as_json):
         _show(model.name, device, result, sessions.trials)
@@ -127,31 +133,33 @@ def _noise(race: Paired) -> str:
     return f" ({race.low:.2f}..{race.high:.2f}, {race.pairs} pairs)"
 
 
-def _records(kept: Database, device: str, problems: list[str]) -> Records:
-    """Return where trials go until the network has been measured.
+def _file_of_trials(kept: Database, device: str, problems: list[str]) -> Path | None:
+    """Return the file beside the database where trials go until the network has been measured.
 
-    It is a file beside the database: what was tried is there for the same command if this process
-    is interrupted or killed.
+    What was tried is there for the same command if this process is interrupted or killed.
     """
+    if kept.path is None:
+        return None
+    name = hashlib.sha256("\n".join([device, *problems]).encode()).hexdigest()[:12]
+    return kept.path.with_name(f"{kept.path.name}.network-{name}")
+
+
+def _records(kept: Database, file: Path | None) -> Records:
+    """Return where trials go: those of this run, those that are kept, and those on trial."""
     from ..graph.tuning import Records
     from ..records import Database
     from ..registry import registry
 
     shipped = registry().record_files()
-    tried = None
-    if kept.path is not None:
-        name = hashlib.sha256("\n".join([device, *problems]).encode()).hexdigest()[:12]
-        tried = Database(kept.path.with_name(f"{kept.path.name}.network-{name}"), shipped)
-    tried = tried or Database(None, shipped)
+    tried = Database(file, shipped)
     trial = Database(None, shipped)
     for records in (tried, trial):
         records.add_all(kept.records("user"))
     return Records(tried, kept, trial)
 
 
-def _close(tried: Database, *, keep: bool) -> None:
-    """Close it, and take its file away if what it holds is in the database now, or of no use."""
-    tried.close()
-    if tried.path is not None and not keep:
+def _remove(tried: Database) -> None:
+    """Take its file away: what it holds is in the database now, or of no use."""
+    if tried.path is not None:
         for end in ("", "-wal", "-shm", "-journal"):
             tried.path.with_name(tried.path.name + end).unlink(missing_ok=True)

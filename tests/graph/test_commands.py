@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hwkit.errors import ArgumentError
 from hwkit.graph.tuning import Records, compare, shares, tune_model
 from hwkit.op import relative_error
 from hwkit.records import Database
+from hwkit.records.folder_lock import sharing
 from hwkit.runoff import Paired
 from hwkit.testing import unavailable
 from hwkit.tuner import tune as tune_problems
@@ -387,6 +389,27 @@ def test_an_interrupt_keeps_what_was_tried(
     assert list(held.records("user"))
     held.close()
     monkeypatch.setattr(tuning, "run", run)
+    assert main(words) == 0
+    assert not list(path.parent.glob("db.network-*"))
+
+
+def test_two_runs_on_one_network(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials of a run that goes on stay where another, on the same network, has ended."""
+    run, other = tuning.run, ExitStack()
+
+    def joined(*given: Any, **options: Any) -> tuning.Session:
+        monkeypatch.setattr(tuning, "run", run)
+        other.enter_context(sharing(options["database"].path))
+        return run(*given, **options)
+
+    words = ["tune", str(path), "--budget", "3s", "--trials", "2", "--db", str(path.parent / "db")]
+    monkeypatch.setattr(tuning, "run", joined)
+    with other:
+        assert main(words) == 0
+        left = {file.suffix for file in path.parent.glob("db.network-*")}
+        assert {file.split("-")[0] for file in left} >= {".network", ".lock"}
     assert main(words) == 0
     assert not list(path.parent.glob("db.network-*"))
 
