@@ -189,9 +189,18 @@ def _say_elsewhere(problem: Problem, name: str, wanted: str, error: HwkitError) 
 def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: str | None) -> Plan:
     start = time.perf_counter()
     device = registry().device(device_name)
-    failed: set[str] = set()
+    failed: dict[str, str] = {}
     while True:
-        chosen = selection(problem, device_name, tolerance, without=failed, storage=storage)
+        try:
+            chosen = selection(problem, device_name, tolerance, without={*failed}, storage=storage)
+        except NoKernel as error:
+            if not failed:
+                raise
+            reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
+            raise NoKernel(
+                f"what {device} has for '{problem}' fails to build ({reasons}), and nothing else "
+                f"takes it: choose another device or tolerance"
+            ) from error
         try:
             made = Plan(
                 problem, device, chosen.kernel, chosen.config,
@@ -199,7 +208,7 @@ def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: 
                 replan=partial(plan_problem, device=device_name, tolerance=tolerance),
             )  # fmt: skip
         except KernelFailure as error:
-            failed.add(chosen.kernel.name)
+            failed[chosen.kernel.name] = str(error)
             warnings.warn(
                 f"kernel {chosen.kernel.name} of {device} is left out for '{problem}', it failed "
                 f"to build ({error.failure}): {error}",

@@ -177,6 +177,18 @@ def test_a_build_that_raises_anything(monkeypatch: pytest.MonkeyPatch, error: Ex
         np.testing.assert_array_equal(ops.gemm(A, B), A @ B)
 
 
+def test_nothing_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no kernel is left, the error has why each failed, not that there is none."""
+    bad = ToyKernel(name="bad", build=KernelFailure("compile", "no compiler"))
+    world = Registry([("ops", ops), ("toy", ToyPlugin(bad))], entry_points=False)
+    monkeypatch.setattr(dispatch, "registry", lambda: world)
+    with (
+        pytest.warns(HwkitWarning, match="bad of toy:0 is left out"),
+        pytest.raises(NoKernel, match=r"toy:0 has for 'gemm .*' fails to build \(bad: no compiler"),
+    ):
+        ops.gemm(A, B)
+
+
 def test_a_build_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel whose build returns nothing is left out in the same way."""
     bad = ToyKernel(name="bad", rank=9)
