@@ -103,7 +103,8 @@ def tune(
 
     Returns:
         One result for each Problem, those first that are expected to take most of the time. What a
-        candidate does raises nothing. Ctrl-C ends the run, and what is there is returned.
+        candidate does raises nothing. Ctrl-C in a search ends the run, and what is there is
+        returned; before the first search it is a KeyboardInterrupt.
 
     Raises:
         ArgumentError: an argument is not legal.

@@ -79,16 +79,16 @@ def activation_word(activation: Activation) -> str:
         parts = (name, *filter(None, text.split(",")))
     else:
         parts = tuple(activation) if isinstance(activation, (tuple, list)) else ()
-    if not parts or parts[0] not in ALONE:
+    if not parts or not isinstance(parts[0], str) or parts[0] not in ALONE:
         raise ArgumentError(
             f"activation={activation!r} is not known: choose one of {', '.join(ALONE)}"
         )
-    name = str(parts[0])
+    name = parts[0]
     defaults = ALONE[name].defaults
     given = parts[1:] or defaults
     try:
         numbers = [math.nan if p is None else float(p) for p in given]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     # Bounds may be infinite; a slope or a factor may not.
     good = all(not math.isnan(p) if name == "clip" else math.isfinite(p) for p in numbers)

@@ -63,7 +63,7 @@ def _activation_words(activation: Activation) -> tuple[str, ...]:
         parameters = (LEAKY_SLOPE,)
     try:
         text = ",".join(repr(float(p)) for p in parameters)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ArgumentError(f"activation={activation!r} must have numbers as parameters") from None
     return (name + (f":{text}" if text else ""),)
 

@@ -105,14 +105,15 @@ def _output(
 
 
 def _parameter(name: str, value: Any, dtype: str, may_be_vector: bool) -> Array:
-    array = np.asarray(0 if value is None else value)
+    array = host_view(0 if value is None else value)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise ArgumentError(f"{name}={value!r} must be of numbers, not of {array.dtype.name}")
     if array.ndim > may_be_vector and array.size != 1:
         what = "a number, or one for each output channel" if may_be_vector else "a number"
         raise ArgumentError(f"{name} has shape {array.shape}, but must be {what}")
     array = array.reshape(()) if array.size == 1 else array
-    narrow = array.astype(dtype)
+    with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is told below
+        narrow = array.astype(dtype)
     if dtype in BYTES and not np.array_equal(narrow, array):
         raise ArgumentError(f"{name}={value!r} does not fit {dtype}: pass a whole number")
     if name == "y_scale" and not 0 < narrow < np.inf:

@@ -77,6 +77,9 @@ def test_activations_are_written_in_one_way() -> None:
     for wrong in ("clip", "clip:2,1", "elu:x", "elu:nan", "relu:1", ("hard_sigmoid", 1), "cosine"):
         with pytest.raises(ArgumentError, match=r"^activation="):
             activation_word(wrong)
+    for odd in (("clip", 0, 10**400), (["relu"],), {"relu"}):
+        with pytest.raises(ArgumentError, match=r"^activation="):
+            activation_word(odd)  # type: ignore[arg-type]
 
 
 def test_mistakes_are_one_sentence() -> None:

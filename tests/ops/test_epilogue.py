@@ -95,6 +95,7 @@ def test_bias_and_residual_come_first() -> None:
         ((0, 6), r"activation=\(0, 6\) must be a name"),
         (("clip", "a", 6), "must have numbers as parameters"),
         (("clip", None, 6), "must have numbers as parameters"),
+        (("clip", 0, 10**400), "must have numbers as parameters"),
         (("clip", 1), r"activation 'clip:1\.0' is not known: .*clip:<number>,<number>"),
         (("relu", 1), r"activation 'relu:1\.0' is not known"),
         (("clip", 6, 0), "lower bound first"),

@@ -164,6 +164,12 @@ def test_a_plan_takes_scales_and_zero_points_as_operands(rng: np.random.Generato
         ({"y_scale": 1.0}, ArgumentError, "x_scale is missing"),
         ({"x_zero": 256}, ArgumentError, "x_zero=256 does not fit uint8"),
         ({"w_zero": 0.5}, ArgumentError, "w_zero=0.5 does not fit int8"),
+        ({"x_zero": float("nan")}, ArgumentError, "x_zero=nan does not fit uint8"),
+        (
+            {"x_scale": [[1], [1, 2]], "w_scale": 1},
+            ArgumentError,
+            "list cannot be read as an array",
+        ),
         ({"x_zero": [1, 2]}, ArgumentError, r"x_zero has shape \(2,\), but must be a number"),
         ({"w_zero": [1, 2]}, ArgumentError, r"w_zero has shape \(2,\), but must have \(4,\)"),
         ({"w_zero": [[1, 2]]}, ArgumentError, "must be a number, or one for each output channel"),
