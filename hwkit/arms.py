@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
 from .answers import Tolerance, by_rank, misfit
 from .backend import Device, Kernel
 from .config import Config
+from .errors import PluginError
 from .op import Problem
 from .records import Database
 from .records.ranking import stage, standings
@@ -32,8 +34,24 @@ _RIVALS = 8
 # Configs to take from the tables of other devices, before their winners.
 _FROM_TABLES = 5
 
+# A strategy that has asked so often for more than there is to know has nothing new to ask.
+_REPEATS = 1000
+
 # Spaces with more partial Configs than this are not counted.
 _MOST_COUNTED = 20_000
+
+
+@contextmanager
+def _naming(strategy: Strategy | type[Strategy]) -> Iterator[None]:
+    """Name the strategy, which may be a stranger's, in what its own code raises."""
+    try:
+        yield
+    except Exception as error:
+        kind = strategy if isinstance(strategy, type) else type(strategy)
+        raise PluginError(
+            f"strategy {kind.__name__} of {kind.__module__} failed with {type(error).__name__}: "
+            f"{error}; choose another one, or mend it"
+        ) from error
 
 
 @dataclass
@@ -66,17 +84,25 @@ class Arm:
     proven: frozenset[Config] = frozenset()
 
     def ask(self) -> Config | None:
-        """Return the next Config that was not tried, in this run or before."""
-        while (config := self.strategy.ask()) is not None:
-            if config not in self.known:
-                return config
-            self.strategy.tell(config, self.known[config])
+        """Return the next Config that was not tried, in this run or before.
+
+        Raises:
+            PluginError: the strategy fails.
+        """
+        # One that asks with replacement would otherwise never end, once everything is known.
+        for _ in range(len(self.known) + _REPEATS):
+            with _naming(self.strategy):
+                config = self.strategy.ask()
+                if config is None or config not in self.known:
+                    return config
+                self.strategy.tell(config, self.known[config])
         return None
 
     def tell(self, config: Config, seconds: float) -> None:
         """Take the time of a Config; infinity if it failed or may not win."""
         self.known[config] = seconds
-        self.strategy.tell(config, seconds)
+        with _naming(self.strategy):
+            self.strategy.tell(config, seconds)
         self.best = min(self.best, seconds)
 
 
@@ -126,9 +152,10 @@ class Arms:
             r.config: r.measurement.seconds if self._fits(kernel, r) else math.inf for r in before
         }
         tables = self._tables(kernel)
-        strategy = self._strategy(space, rng, tables=tables)
-        for config, seconds in known.items():
-            strategy.tell(config, seconds)
+        with _naming(self._strategy):
+            strategy = self._strategy(space, rng, tables=tables)
+            for config, seconds in known.items():
+                strategy.tell(config, seconds)
         proven = frozenset(r.config for r in standings(before) if r.race and r.race.proven)
         default = kernel.default(self.problem)
         return Arm(kernel, space, default, strategy, known, tables, proven=proven)

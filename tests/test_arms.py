@@ -11,6 +11,7 @@ import pytest
 from hwkit import answers
 from hwkit.arms import Arm, Arms
 from hwkit.config import Config
+from hwkit.errors import PluginError
 from hwkit.measure import Measurement
 from hwkit.op import Problem
 from hwkit.records import Database
@@ -198,3 +199,38 @@ def test_tables_of_other_devices_reach_the_strategy(
     database.add(record(device, good, 1e-3))
     arm: Arm = next(a for a in arms(problem, device, database).all if a.kernel.name == "fake")
     assert arm.strategy.tables == ({good: 2e-3, bad: math.inf},)
+
+
+class Repeating(Random):
+    """Random choice with replacement, which never ends."""
+
+    def ask(self) -> Config | None:
+        return self.space.sample(self.rng)
+
+
+class Broken(Random):
+    """A stranger's strategy with a bug."""
+
+    def ask(self) -> Config | None:
+        raise RuntimeError("boom")
+
+
+def test_a_strategy_that_never_ends(
+    problem: Problem, device: FakeDevice, database: Database
+) -> None:
+    """One that asks for what is known, again and again, is done when everything is known."""
+    kernels = [FakeKernel("gemm", device)]
+    arm = Arms(problem, device, kernels, database, Repeating, 0, None).all[0]
+    while (config := arm.ask()) is not None:
+        arm.tell(config, 1.0)
+    assert len(arm.known) > 1
+
+
+def test_a_strategy_that_fails_is_named(
+    problem: Problem, device: FakeDevice, database: Database
+) -> None:
+    """A stranger's bug is one sentence, which the search reports."""
+    kernels = [FakeKernel("gemm", device)]
+    arm = Arms(problem, device, kernels, database, Broken, 0, None).all[0]
+    with pytest.raises(PluginError, match=r"strategy Broken of .* failed with Runt.*: boom"):
+        arm.ask()
