@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
+from .errors import HwkitWarning
 from .op import Problem
 from .records.record import Record
 
-__all__ = ["Event", "Note", "ProblemFinished", "ProblemStarted", "TrialFinished", "TuneResult"]
+__all__ = [
+    "Event",
+    "Note",
+    "ProblemFinished",
+    "ProblemStarted",
+    "TrialFinished",
+    "TuneResult",
+    "warn_of_failures",
+]
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,21 @@ class ProblemFinished:
 
 @dataclass(frozen=True)
 class Note:
-    """Something worth knowing, in one sentence."""
+    """Something worth knowing, in one sentence.
+
+    Attributes:
+        text: the sentence.
+        failed: whether it says why a problem could not be tuned.
+    """
 
     text: str
+    failed: bool = False
 
 
 Event = Union[ProblemStarted, TrialFinished, ProblemFinished, Note]
+
+
+def warn_of_failures(event: Event) -> None:
+    """Take events where nobody else does: why a problem could not be tuned is a warning."""
+    if isinstance(event, Note) and event.failed:
+        warnings.warn(event.text, HwkitWarning, stacklevel=6)

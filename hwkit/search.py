@@ -104,7 +104,7 @@ class Search:
         except KeyboardInterrupt:
             stopped = "interrupted"
         except HwkitError as error:
-            self.emit(Note(f"'{self.problem}' cannot be tuned further: {error}"))
+            self.emit(Note(f"'{self.problem}' cannot be tuned further: {error}", failed=True))
             stopped = "setup"
         return self._result(stopped)
 

@@ -30,6 +30,7 @@ from .events import (
     ProblemStarted,
     TrialFinished,
     TuneResult,
+    warn_of_failures,
 )
 from .op import Problem
 from .preference import preferred
@@ -91,7 +92,8 @@ def tune(
         database: where trials are kept; that of this process if ``None``.
         seed: of all random choices; the same seed asks the same questions.
         kernels: names of the Kernels to try; all that support the Problem if ``None``.
-        on_event: called with what happens, in this thread.
+        on_event: called with what happens, in this thread; if ``None``, a problem that cannot be
+            tuned is an :class:`~hwkit.HwkitWarning`.
         worker: whether candidates run in a child process, which may die. Without it they run here,
             which is for simulated devices only.
         tolerance: which candidates may win, as of a call. All are recorded.
@@ -124,7 +126,7 @@ def tune(
     wanted = _names(kernels)
     able = {problem: _kernels(problem, opened, wanted) for problem in calls}
     store = dispatch.database() if database is None else database
-    emit = on_event or (lambda event: None)
+    emit = on_event or warn_of_failures
     if opened.emulated:
         emit(Note(f"{opened} is emulated: its times are estimates of a model, not measurements"))
     with _runner(opened, worker) as runner:

@@ -477,6 +477,8 @@ def test_setup_that_fails_is_noted(database: Database, monkeypatch: pytest.Monke
     result = tuned(database, on_event=events.append)
     assert (result.best, result.stopped_by) == (None, "setup")
     assert any(isinstance(e, Note) and "no memory" in e.text for e in events)
+    with pytest.warns(HwkitWarning, match="cannot be tuned further: no memory for the reference"):
+        tuned(database)
 
 
 @pytest.mark.usefixtures("fakes")
