@@ -209,3 +209,26 @@ def test_the_command_keeps_what_can_be_launched(
     names = {entry.kernel for entry in found.entries}
     assert names - {"triton_images"} == {"image_pool2d", "window_pool2d"}
     assert all(entry.configs for entry in found.entries)
+
+
+def test_a_kernel_whose_own_code_fails_is_left_out(
+    fake: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A stranger's bug is a warning, and the others are compiled."""
+    good = kernel(fake)
+    bad, worse = _Picky(good), _Picky(good)
+    bad.name, worse.name = "bad", "worse"
+    monkeypatch.setattr(bad, "supports", lambda problem: 1 / 0)
+    monkeypatch.setattr(worse, "default", lambda problem: None)
+    monkeypatch.setattr("hwkit.cli.compile_only._offline", lambda *_: fake)
+    monkeypatch.setattr(type(registry()), "kernels", lambda *_: (bad, good, worse))
+    file = tmp_path / "list"
+    command = ["tune", "--device", "cpu:0", "--compile-only", "--arch", "x", "--problem", GEMM]
+    assert main([*command, "--trials", "3", "--output", str(file)]) == 0
+    said = capsys.readouterr().err
+    assert "kernel bad of gemm is left out, its supports failed" in said
+    assert "kernel worse of gemm is left out, its default failed" in said
+    assert [entry.kernel for entry in Shortlist.read(file).entries] == [good.name]

@@ -100,13 +100,14 @@ def _compile(
     seed: int,
     note: Callable[[Entry], None],
 ) -> None:
+    from ..answers import untunable
     from ..registry import registry
     from ..shortlist import compile_only
 
     able = [
         kernel
         for kernel in registry().kernels(offline, problem.op.name)
-        if kernel.supports(problem) is True and (not names or kernel.name in names)
+        if (not names or kernel.name in names) and untunable(kernel, problem) is None
     ]
     deadline = time.monotonic() + seconds
     compile_only(problem, offline, able, trials=trials, deadline=deadline, seed=seed, progress=note)
