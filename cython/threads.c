@@ -54,6 +54,9 @@ typedef struct {
 
 typedef struct {
     _Alignas(64) bed bed;
+#ifdef __linux__
+    _Atomic int id, cpu; /* of the thread, as the system counts; where it went to sleep */
+#endif
 } worker;
 
 typedef struct {
@@ -315,6 +318,22 @@ static void take_part(uint64_t generation, uint32_t thread)
     }
 }
 
+#ifdef __linux__
+/* A worker that went to sleep where the caller is now is mostly woken behind it, and waits there for
+ * milliseconds while another CPU is idle. So it has to go to another one that the caller may use. */
+static void send_away(const worker *w)
+{
+    cpu_set_t set;
+    const int here = sched_getcpu();
+    if (here < 0 || atomic_load_explicit(&w->cpu, memory_order_relaxed) != here ||
+        sched_getaffinity(0, sizeof set, &set) || !CPU_ISSET_S((size_t)here, sizeof set, &set))
+        return;
+    CPU_CLR_S((size_t)here, sizeof set, &set);
+    if (CPU_COUNT(&set))
+        sched_setaffinity(atomic_load_explicit(&w->id, memory_order_relaxed), sizeof set, &set);
+}
+#endif
+
 /* Thread 0 is the caller, thread k is worker k - 1. */
 static void wake_others(int thread)
 {
@@ -323,6 +342,9 @@ static void wake_others(int thread)
     for (int k = first; k < first + FAN_OUT && k <= admitted; k++) {
         bed *b = &pool.workers[k - 1].bed;
         if (atomic_load(&b->asleep)) {
+#ifdef __linux__
+            send_away(&pool.workers[k - 1]);
+#endif
             atomic_fetch_add(&b->word, 1);
             bed_wake(b);
         }
@@ -330,8 +352,9 @@ static void wake_others(int thread)
 }
 
 /* Wait for a generation other than `seen`: spin for at most `limit` nanoseconds, then sleep. */
-static uint64_t next_job(bed *b, uint64_t seen, int64_t start, int64_t limit)
+static uint64_t next_job(worker *me, uint64_t seen, int64_t start, int64_t limit)
 {
+    bed *b = &me->bed;
     _Atomic uint64_t *place = &pool.ranges[0].word;
     uint64_t generation;
     do {
@@ -344,6 +367,9 @@ static uint64_t next_job(bed *b, uint64_t seen, int64_t start, int64_t limit)
     } while (limit && now_ns() - start < limit);
     for (;;) {
         uint32_t value = atomic_load(&b->word);
+#ifdef __linux__
+        atomic_store_explicit(&me->cpu, sched_getcpu(), memory_order_relaxed);
+#endif
         atomic_store(&b->asleep, 1);
         generation = atomic_load(place) >> UNIT_BITS;
         if (generation == seen)
@@ -362,8 +388,11 @@ static void *work(void *argument)
     uint64_t seen = 0;
     int64_t worked = 0; /* more than spun, in nanoseconds */
     int64_t idle = now_ns();
+#ifdef __linux__
+    atomic_store_explicit(&me->id, (int)syscall(SYS_gettid), memory_order_relaxed);
+#endif
     for (;;) {
-        seen = next_job(&me->bed, seen, idle, spin_ns(worked));
+        seen = next_job(me, seen, idle, spin_ns(worked));
         int64_t start = now_ns();
         worked = start - idle < worked ? worked - (start - idle) : 0;
         idle = start;

@@ -132,6 +132,68 @@ static int all_threads_come(int threads, int rounds)
     return 0;
 }
 
+typedef struct {
+    pthread_t caller;
+    _Atomic int came; /* whether a thread but the caller did */
+} company;
+
+static void look_around(void *ctx, int64_t chunk)
+{
+    company *c = ctx;
+    const int64_t start = now_ns();
+    (void)chunk;
+    if (!pthread_equal(pthread_self(), c->caller))
+        atomic_store(&c->came, 1);
+    while (now_ns() - start < 5000)
+        ;
+}
+
+/* One loop is too short to wake anybody, but there is no end of them. */
+static int short_loops_wake_a_thread(void)
+{
+    company c = {.caller = pthread_self()};
+    usleep(SPIN_MOST_NS / 1000 * 2); /* all are asleep */
+    const int64_t start = now_ns();
+    while (!atomic_load(&c.came) && now_ns() - start < INT64_C(1000000000) * MOST_SECONDS)
+        hwkit_parallel_work(4, look_around, &c, 2, 20000);
+    if (!c.came)
+        printf("no thread was woken for short loops\n");
+    return !c.came;
+}
+
+#ifdef __linux__
+/* This thread plays a worker that sleeps where the caller, which it is as well, is running. */
+static int sleepers_are_sent_away(void)
+{
+    cpu_set_t before, after;
+    int bad = sched_getaffinity(0, sizeof before, &before);
+    const int many = CPU_COUNT(&before) > 1;
+    worker w = {.id = (int)syscall(SYS_gettid), .cpu = -1};
+    send_away(&w); /* it sleeps elsewhere */
+    bad += sched_getaffinity(0, sizeof after, &after) || !CPU_EQUAL(&before, &after);
+    for (int i = 0; i < 1000 && CPU_EQUAL(&before, &after) && !bad; i++) {
+        atomic_store(&w.cpu, sched_getcpu()); /* which may change before the call */
+        send_away(&w);
+        bad += sched_getaffinity(0, sizeof after, &after);
+    }
+    const int here = atomic_load(&w.cpu);
+    if (many)
+        bad += CPU_ISSET((size_t)here, &after) || CPU_COUNT(&after) != CPU_COUNT(&before) - 1 ||
+               sched_getcpu() == here;
+    else
+        bad += !CPU_EQUAL(&before, &after);
+    bad += sched_setaffinity(0, sizeof before, &before);
+    if (bad)
+        printf("a thread was not sent away\n");
+    return bad;
+}
+#else
+static int sleepers_are_sent_away(void)
+{
+    return 0;
+}
+#endif
+
 static void count_inside(void *ctx, int64_t chunk)
 {
     holdup *h = ctx;
@@ -308,6 +370,8 @@ int main(int argc, char **argv)
     bad += ranges_hold_each_unit_once();
     bad += who_comes_late_takes_nothing();
     bad += no_more_threads_than_asked();
+    bad += short_loops_wake_a_thread();
+    bad += sleepers_are_sent_away();
     for (int i = 0; i < 10; i++)
         bad += slow_threads_delay_nobody(400 + i, 2 + i % 4);
     for (int chunks = MAX_RANGES - 1; chunks < 2 * MANY; chunks++)
