@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any
 
@@ -35,6 +36,7 @@ class Spec:
         dtype: a dtype or its name.
 
     Raises:
+        ArgumentError: the sizes are no whole numbers.
         DtypeError: there is no such dtype.
         Unavailable: bfloat16 without ``ml_dtypes``.
     """
@@ -42,7 +44,12 @@ class Spec:
     __slots__ = ("dtype", "shape")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any = "float32") -> None:
-        self.shape = tuple(int(size) for size in shape)
+        try:
+            self.shape = tuple(map(operator.index, shape))
+        except TypeError:
+            raise ArgumentError(
+                f"shape {shape!r} must be whole numbers: write it as (2, 3)"
+            ) from None
         try:
             self.dtype = numpy_dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype)
         except TypeError:

@@ -16,7 +16,7 @@ from typing import Any
 from .backend import Device, Kernel
 from .candidate import Candidate
 from .config import Config
-from .errors import ArgumentError, DatabaseError
+from .errors import DatabaseError
 from .op import Problem
 
 __all__ = ["Entry", "Shortlist", "compile_only"]
@@ -93,7 +93,7 @@ class Shortlist:
         try:
             lines = path.read_text("utf-8").splitlines()
             return cls([Entry.of_json(json.loads(line)) for line in lines if line.strip()])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArgumentError) as error:
+        except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DatabaseError(
                 f"{path} is no shortlist ({reason}): make one with 'hwkit tune --compile-only'"

@@ -45,6 +45,9 @@ def test_spec() -> None:
     assert Spec([4], "float64").dtype == np.dtype("f8")
     with pytest.raises(DtypeError, match="dtype 'floating' is not known"):
         Spec((2,), "floating")
+    for shape in (5, (2.5, 3), ("2", 3), None):
+        with pytest.raises(ArgumentError, match=r"shape .* must be whole numbers"):
+            Spec(shape)  # type: ignore[arg-type]
     assert Spec((2,), "bfloat16").dtype.name == pytest.importorskip("ml_dtypes").bfloat16.__name__
 
 

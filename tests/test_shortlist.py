@@ -65,7 +65,10 @@ def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert found.of(parse_problem(GEMM), "sm_80") == []
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"format": 9}', '{"format": 1}'])
+HUGE = '{"format": 1, "problem": "p", "kernel": "k", "version": 1e999}'
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"format": 9}', '{"format": 1}', HUGE])
 def test_another_file_is_one_sentence(text: str, tmp_path: Path) -> None:
     """What is no shortlist is refused with what makes one."""
     (tmp_path / "list").write_text(text)
