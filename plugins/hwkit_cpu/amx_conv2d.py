@@ -124,15 +124,10 @@ class TilesConv2d(amx.TilesKernel):
                 **shared,
             )
             return product
-        top, _, left, _ = problem["pad"]
         run: Run = compiled().conv2d(
             operands,
             output,
-            sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
-            out_size=tiles.out_size(problem),
-            pad=(top, left),
-            stride=problem["stride"],
-            dilation=problem["dilation"],
+            **tiles.window_arguments(problem),
             nhwc=problem.layout == "nhwc",
             pixels=config["pixels"],
             channels=config["channels"],

@@ -59,15 +59,10 @@ class _Conv2d(tiles.ProductKernel):
         double = problem.dtypes.input == "float64"
         rows, vectors = tiles.tile_of(config["tile"], double)
         operands, output = tiles.operand_arguments(problem)
-        top, _, left, _ = problem["pad"]
         run: Run = compiled().conv2d(
             operands,
             output,
-            sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
-            out_size=tiles.out_size(problem),
-            pad=(top, left),
-            stride=problem["stride"],
-            dilation=problem["dilation"],
+            **tiles.window_arguments(problem),
             groups=problem["groups"],
             nhwc=problem.layout == "nhwc",
             is_double=double,

@@ -147,15 +147,10 @@ class PairsConv2d(_PairsKernel):
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the run of the compiled kernel."""
-        top, _, left, _ = problem["pad"]
         return self._direct(
             problem,
             config,
-            sizes=[problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
-            out_size=tiles.out_size(problem),
-            pad=(top, left),
-            stride=problem["stride"],
-            dilation=problem["dilation"],
+            **tiles.window_arguments(problem),
             groups=problem["groups"],
             merge=bool(config["merge"]),
         )

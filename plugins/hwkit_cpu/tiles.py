@@ -34,6 +34,7 @@ __all__ = [
     "threads_for",
     "tile_of",
     "tile_text",
+    "window_arguments",
 ]
 
 # Below this a second thread costs more than it brings: multiply-adds, or bytes of weights to read.
@@ -206,6 +207,18 @@ def out_size(problem: Problem) -> tuple[int, int]:
     """Return rows and columns of the images that a convolution makes."""
     shape = problem.output.shape
     return (shape[2], shape[3]) if problem.layout == "nchw" else (shape[1], shape[2])
+
+
+def window_arguments(problem: Problem) -> dict[str, Any]:
+    """Return the arguments of a compiled convolution that describe its window."""
+    top, _, left, _ = problem["pad"]
+    return {
+        "sizes": [problem[name] for name in ("n", "c", "h", "w", "k", "r", "s")],
+        "out_size": out_size(problem),
+        "pad": (top, left),
+        "stride": problem["stride"],
+        "dilation": problem["dilation"],
+    }
 
 
 def operand_arguments(problem: Problem) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
