@@ -50,6 +50,7 @@ static inline HWKIT_INLINE void pairs_round(uint16_t *p, pairs_vec v, int n)
     else
         _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), halves);
 }
+#define PAIRS_TILE_FUNCTION inline HWKIT_INLINE
 #include "pairs_kernels.inc"
 HWKIT_TARGET_END
 

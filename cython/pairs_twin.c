@@ -93,6 +93,10 @@ static inline HWKIT_INLINE void pairs_round(uint16_t *p, pairs_vec v, int n)
         v.of[i] = pairs_flushed(v.of[i]);
     hwkit_half_round_row(HWKIT_HALF_BF16, v.of, p, n);
 }
+/* small rather than fast */
+#undef HWKIT_UNROLL
+#define HWKIT_UNROLL
+#define PAIRS_TILE_FUNCTION __attribute__((noinline))
 #include "pairs_kernels.inc"
 
 const hwkit_amx_kernels *const hwkit_pairs_twin = &table;
