@@ -122,10 +122,7 @@ static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, in
             continue;
         }
         memset(strip, 0, (size_t)(lead * pixel));
-        if (p->pairs)
-            hwkit_pairs_copy(p, strip + lead * pixel, x + y * c->w * p->pixel, p->pixel, inside);
-        else
-            memcpy(strip + lead * pixel, x + y * c->w * pixel, (size_t)(inside * pixel));
+        hwkit_pairs_copy(p, strip + lead * pixel, x + y * c->w * p->pixel, p->pixel, inside);
         memset(strip + (lead + inside) * pixel, 0, (size_t)((width - lead - inside) * pixel));
     }
 }

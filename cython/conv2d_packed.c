@@ -1,7 +1,6 @@
 /* Convolutions whose rows are output channels: pixels are packed block by block. */
 #include "conv2d_plan.h"
 
-
 /* Output pixels [i0, i0 + count), one panel, of `channels` channels that start at `plane`, as one
  * tap sees them: row by row of the image, all channels of a piece together. Rows of the panel that
  * belong to one tap lie `ld` apart. */

@@ -64,7 +64,7 @@ int64_t hwkit_conv2d_packed_depth(const plan *p);
 /* Kernels of this processor or their twin. */
 const hwkit_tile_fn (*hwkit_pairs_by_row(void))[HWKIT_MAX_ROWS];
 
-/* `count` runs of channels, `bytes` each, to runs of whole pairs. */
+/* `count` runs of channels, `bytes` each, to runs of whole pairs, or of whole elements as they are. */
 void hwkit_pairs_copy(const plan *p, char *to, const char *from, int64_t bytes, int64_t count);
 
 /* One panel of weights of a group; 0 if memory is short. */

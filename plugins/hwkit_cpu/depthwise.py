@@ -67,13 +67,11 @@ class Depthwise(Kernel):
         """Return the blockings that make sense for the sizes."""
         p, _, k = _output(problem)
         nhwc = problem.layout == "nhwc"
-        # Where channels are repeated, a task must have all of them.
-        least = ladder(k)[-1] if nhwc and k != problem["c"] else 16 if nhwc else 1
         rows = [r for r in ladder(p) if _scratch(problem, r) <= _MOST_SCRATCH]
         tunables: dict[str, Sequence[Value]] = {
             "wide": (1, 4, 7) if nhwc else (1, 2, 4),
             "rows": rows,
-            "block": ladder(k, least),
+            "block": ladder(k, self._least_block(problem)),
             "threads": thread_counts(),
         }
         if not nhwc:
@@ -84,13 +82,11 @@ class Depthwise(Kernel):
         """Whole rows of all channels (nhwc) or whole planes (nchw), some tasks for each thread."""
         p, q, k = _output(problem)
         threads = most_threads()
-        transpose = problem.layout == "nchw" and _short_rows(problem, q, k)
+        transpose = problem.layout == "nchw" and self._turned(problem)
         if problem.layout == "nhwc":
-            wide = _wide(problem, q)
             rows, block = min(8, part(p, problem["n"], threads)), ladder(k)[-1]
-            block = max(block, 16) if k == problem["c"] else block
         else:
-            wide, rows = 4, 64
+            rows = 64
             tall = -(-p // rows)
             block = on_ladder(part(k, problem["n"] * tall, threads), k)
             if transpose:  # each pixel has its start, which few channels do not repay
@@ -98,10 +94,31 @@ class Depthwise(Kernel):
         rows = on_ladder(rows, p)
         while rows > 1 and _scratch(problem, rows) > _MOST_SCRATCH:
             rows //= 2
-        values: dict[str, Value] = {"wide": wide, "rows": rows, "block": block, "threads": threads}
+        values: dict[str, Value] = {
+            "wide": self._together(problem, q),
+            "rows": rows,
+            "block": max(block, self._least_block(problem)),
+            "threads": threads,
+        }
         if problem.layout == "nchw":
             values["transpose"] = transpose
         return Config(values)
+
+    def _together(self, problem: Problem, q: int) -> int:
+        """Return how many of ``q`` pixels (nhwc), or how many rows, are computed together."""
+        return _wide(problem, q) if problem.layout == "nhwc" else 4
+
+    def _turned(self, problem: Problem) -> bool:
+        """Whether images of the layout nchw are best turned over."""
+        _, q, k = _output(problem)
+        return _short_rows(problem, q, k)
+
+    def _least_block(self, problem: Problem) -> int:
+        """Return the fewest channels of a task; where they are repeated, a task must have all."""
+        _, _, k = _output(problem)
+        if problem.layout == "nchw":
+            return 1
+        return 16 if k == problem["c"] else ladder(k)[-1]
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the compiled run."""
@@ -162,29 +179,21 @@ class FewChannels(Depthwise):
         tunables: dict[str, Sequence[Value]] = {
             "wide": (1, 4, 7),
             "rows": [r for r in ladder(p) if _scratch(problem, r) <= _MOST_SCRATCH],
-            "block": ladder(k, 16),
+            "block": ladder(k, self._least_block(problem)),
             "threads": thread_counts(),
         }
         if problem.layout == "nchw":
             tunables["transpose"] = (True,)
         return Space(tunables)
 
-    def default(self, problem: Problem) -> Config:
-        """Whole rows of all channels, or of some that are turned over; some tasks for a thread."""
-        p, q, k = _output(problem)
-        threads, turned = most_threads(), problem.layout == "nchw"
-        rows, block = min(8, part(p, problem["n"], threads)), max(ladder(k)[-1], 16)
-        if turned:
-            rows = 64
-            tall = -(-p // rows)
-            found = on_ladder(part(k, problem["n"] * tall, threads), k)
-            block = max(transposed_block(found, k), 16)
-        rows = on_ladder(rows, p)
-        while rows > 1 and _scratch(problem, rows) > _MOST_SCRATCH:
-            rows //= 2
-        wide = 7 if q >= 7 else 4 if q >= 4 else 1
-        values: dict[str, Value] = {"wide": wide, "rows": rows, "block": block, "threads": threads}
-        return Config({**values, "transpose": True} if turned else values)
+    def _together(self, problem: Problem, q: int) -> int:
+        return 7 if q >= 7 else 4 if q >= 4 else 1
+
+    def _turned(self, problem: Problem) -> bool:
+        return True
+
+    def _least_block(self, problem: Problem) -> int:
+        return 16
 
     def rank(self, problem: Problem) -> int:
         """Ahead of matrix products, whose vectors such groups leave nearly empty."""
