@@ -137,9 +137,16 @@ def compile_only(
         rng = random.Random(f"{seed} {problem} {kernel.name}")
         now = time.monotonic()
         end = now + (deadline - now) / (len(able) - number)
-        entry = _entry(problem, device, kernel, _sample(kernel, problem, trials, rng), end)
-        progress(entry)
-        entries.append(entry)
+        fit: list[Config] = []
+        pruned: dict[str, int] = {}
+        try:
+            _compile(kernel, problem, _sample(kernel, problem, trials, rng), end, fit, pruned)
+        finally:
+            # Ctrl-C in the middle of a kernel keeps what was compiled of it.
+            if fit or pruned:
+                facts = problem.text, kernel.name, kernel.version, device.arch
+                entries.append(Entry(*facts, tuple(fit), pruned))
+                progress(entries[-1])
     return entries
 
 
@@ -152,11 +159,15 @@ def _sample(kernel: Kernel, problem: Problem, count: int, rng: random.Random) ->
     return [*found]
 
 
-def _entry(
-    problem: Problem, device: Device, kernel: Kernel, configs: Iterable[Config], deadline: float
-) -> Entry:
-    fit: list[Config] = []
-    pruned: dict[str, int] = {}
+def _compile(
+    kernel: Kernel,
+    problem: Problem,
+    configs: Iterable[Config],
+    deadline: float,
+    fit: list[Config],
+    pruned: dict[str, int],
+) -> None:
+    """Compile Configs into those that fit, and the counts of why others do not."""
     for config in configs:
         if time.monotonic() > deadline and fit:
             break
@@ -165,4 +176,3 @@ def _entry(
             fit.append(config)
         else:
             pruned[reason] = pruned.get(reason, 0) + 1
-    return Entry(problem.text, kernel.name, kernel.version, device.arch, tuple(fit), pruned)

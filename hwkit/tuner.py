@@ -46,15 +46,9 @@ from .trial import Bench
 from .worker import Worker
 
 __all__ = [
-    "Event",
-    "Note",
-    "ProblemFinished",
-    "ProblemStarted",
-    "TrialFinished",
-    "TuneResult",
-    "parse_budget",
-    "tune",
-]
+    "Event", "Note", "ProblemFinished", "ProblemStarted", "TrialFinished", "TuneResult",
+    "parse_budget", "tune",
+]  # fmt: skip
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?\Z")
@@ -105,8 +99,8 @@ def tune(
 
     Returns:
         One result for each Problem, those first that are expected to take most of the time. What a
-        candidate does raises nothing. Ctrl-C in a search ends the run, and what is there is
-        returned; before the first search it is a KeyboardInterrupt.
+        candidate does raises nothing. Ctrl-C ends the run, and what is there is returned; before
+        the first search it is a KeyboardInterrupt.
 
     Raises:
         ArgumentError: an argument is not legal.
@@ -129,7 +123,7 @@ def tune(
     emit = on_event or warn_of_failures
     if opened.emulated:
         emit(Note(f"{opened} is emulated: its times are estimates of a model, not measurements"))
-    with _runner(opened, worker) as runner:
+    with _runner(opened, worker, store) as runner:
         ceilings = runner.ceilings()
         ordered = _ordered(calls, ceilings, opened)
         # Made one by one; setting up counts for the first.
@@ -151,15 +145,20 @@ def _run_all(
     """Run searches in turn, until one is interrupted; plans made before are forgotten."""
     results: list[TuneResult] = []
     limit = budget if math.isfinite(budget) else None
-    for index, search in enumerate(searches, 1):
-        bound = search.roofline.seconds or None
-        space_size = search.arms.space_size
-        emit(ProblemStarted(index, count, search.problem, space_size, bound, limit))
-        results.append(search.run())
-        dispatch.forget()
-        emit(ProblemFinished(results[-1]))
-        if results[-1].stopped_by == "interrupted":
-            break
+    try:
+        for index, search in enumerate(searches, 1):
+            bound = search.roofline.seconds or None
+            space_size = search.arms.space_size
+            emit(ProblemStarted(index, count, search.problem, space_size, bound, limit))
+            results.append(search.run())
+            dispatch.forget()
+            emit(ProblemFinished(results[-1]))
+            if results[-1].stopped_by == "interrupted":
+                break
+    except KeyboardInterrupt:
+        # Between two searches: what the finished ones came to is not lost.
+        if not results:
+            raise
     return results
 
 
@@ -290,9 +289,10 @@ def _ordered(
 
 
 @contextmanager
-def _runner(device: Device, worker: bool) -> Iterator[Runner]:
+def _runner(device: Device, worker: bool, store: Database) -> Iterator[Runner]:
     runner: Runner = Worker(device) if worker else Bench(device)
     try:
         yield runner
     finally:
         runner.close()
+        store.catch_up()

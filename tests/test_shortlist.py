@@ -123,6 +123,27 @@ def test_ctrl_c_keeps_what_was_compiled(
     assert tuple(Shortlist.read(path).entries) == (entry,)
 
 
+def test_ctrl_c_in_the_middle_of_a_kernel(fake: Device) -> None:
+    """What was compiled of it is told, so that a kernel of many slow builds is not lost."""
+
+    class Interrupted(_Picky):
+        built = 0
+
+        def static_check(self, problem: Problem, config: Config) -> str | None:
+            self.built += 1
+            if self.built > 3:
+                raise KeyboardInterrupt
+            return None
+
+    told: list[Entry] = []
+    with pytest.raises(KeyboardInterrupt):
+        compile_only(
+            parse_problem(GEMM), fake, [Interrupted(kernel(fake))], trials=8, deadline=math.inf,
+            progress=told.append,
+        )  # fmt: skip
+    assert [len(entry.configs) for entry in told] == [3]
+
+
 def test_a_list_that_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -450,6 +450,49 @@ def test_interrupt_keeps_everything(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize("kind", [ProblemStarted, ProblemFinished])
+def test_interrupt_between_problems_keeps_the_results(database: Database, kind: type) -> None:
+    """Ctrl-C outside of a search loses no result of those before, and is raised if none is."""
+    seen: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, kind):
+            seen.append(event)
+            if len(seen) == number:
+                raise KeyboardInterrupt
+
+    problems = [TEXT, "gemm float32 nn m=16 n=16 k=16"]
+    options: Any = {"database": database, "worker": False, "trials": 2, "on_event": interrupt}
+    number = 2
+    results = tune(problems, "fake:0", **options)
+    assert len(results) == (1 if kind is ProblemStarted else 2)
+    assert results[0].best is not None
+    seen.clear()
+    number = 1
+    if kind is ProblemStarted:
+        with pytest.raises(KeyboardInterrupt):
+            tune(problems, "fake:0", **options)
+
+
+@pytest.mark.usefixtures("fakes")
+def test_what_is_in_memory_is_written_at_the_end(tmp_path: Path) -> None:
+    """Trials that could not be written are, if they can be when the run ends, also by Ctrl-C."""
+    folder = tmp_path / "folder"
+    folder.write_text("not a folder")
+    database = Database(folder / "tuning.db")
+
+    def mend(event: Event) -> None:
+        if isinstance(event, ProblemFinished):
+            folder.unlink()
+            raise KeyboardInterrupt
+
+    with pytest.warns(HwkitWarning, match="not kept"):
+        tune(TEXT, "fake:0", database=database, worker=False, trials=2, on_event=mend)
+    assert database.counts()["not_kept"] == 0
+    assert Database(folder / "tuning.db").counts()["trials"] >= 2
+
+
+@pytest.mark.usefixtures("fakes")
 def test_interrupt_within_a_trial_takes_it_out_of_quarantine(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ import click
 
 from ..errors import ArgumentError, DatabaseError
 from ..settings import expanded
-from .commands import INTERRUPTED, NOT_FOUND, OK
 from .options import complete_op, database_option, device_option, json_option
 from .output import deliver, line
 from .progress import count
@@ -157,11 +156,9 @@ def revalidate(
             line(f"nothing is stale on {device}")
         return 0
     from .tune import show_summary
-    from .tuning import run
+    from .tuning import ended, run
 
     session = run(problems, device, quiet=as_json, db=path, budget=budget)
     if not deliver("db revalidate", session.to_json(), as_json):
         show_summary(session)
-    if session.interrupted:
-        return INTERRUPTED
-    return OK if session.ok else NOT_FOUND
+    return ended(session.not_kept, session.database, interrupted=session.interrupted, ok=session.ok)

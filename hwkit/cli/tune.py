@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .commands import INTERRUPTED, NOT_FOUND, OK
 from .options import (
     complete_op,
     device_option,
@@ -19,7 +18,7 @@ from .options import (
 )
 from .output import deliver, duration, line, ratio, share, timed
 from .progress import count, failures
-from .tuning import say_interrupted
+from .tuning import ended, say_interrupted
 
 if TYPE_CHECKING:
     from ..events import TuneResult
@@ -182,9 +181,7 @@ def tune(
     )  # fmt: skip
     if not deliver("tune", session.to_json(), as_json):
         show_summary(session)
-    if session.interrupted:
-        return INTERRUPTED
-    return OK if session.ok else NOT_FOUND
+    return ended(session.not_kept, session.database, interrupted=session.interrupted, ok=session.ok)
 
 
 def _check_together(
@@ -269,9 +266,8 @@ def show_summary(session: Session) -> None:
     if len(speedups) > 1:
         line(f"geometric mean {ratio(statistics.geometric_mean(speedups))} default")
     if session.not_kept:
-        line(f"{count(session.not_kept, 'record')} not kept: type 'hwkit doctor'", "bold red")
-    else:
-        line(f"kept in {session.database}" if session.database else "kept in memory only", "dim")
+        return
+    line(f"kept in {session.database}" if session.database else "kept in memory only", "dim")
     if session.interrupted:
         say_interrupted()
 

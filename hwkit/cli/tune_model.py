@@ -39,9 +39,8 @@ def tune_network(
     from ..graph.tuning import tune_model
     from ..records.folder_lock import sharing
     from ..tuner import parse_budget
-    from .commands import INTERRUPTED, OK
     from .database import opened
-    from .tuning import say_interrupted
+    from .tuning import ended, say_interrupted
 
     if budget == "none":
         raise ArgumentError("a network needs a budget: write it as --budget 60s")
@@ -61,12 +60,14 @@ def tune_network(
         records.tried.close()
         if alone() and not sessions.interrupted:
             _remove(records.tried)
-    payload = _payload(model.name, device, result, sessions, records.kept.path)
+    payload = _payload(model.name, device, result, sessions, kept)
+    # Trials that did not help the network need not be kept, unless the next run goes on from them.
+    lost = payload["not_kept"] + (sessions.not_kept if sessions.interrupted else 0)
     if not deliver("tune", payload, as_json):
         _show(model.name, device, result, sessions.trials)
-        if sessions.interrupted:
+        if sessions.interrupted and not lost:
             say_interrupted()
-    return INTERRUPTED if sessions.interrupted else OK
+    return ended(lost, kept.path, interrupted=sessions.interrupted, ok=True)
 
 
 class _Sessions:
@@ -98,9 +99,14 @@ class _Sessions:
         """Whether Ctrl-C ended one."""
         return any(session.interrupted for session in self._done)
 
+    @property
+    def not_kept(self) -> int:
+        """Records that are lost with this process."""
+        return self._done[-1].not_kept if self._done else 0
+
 
 def _payload(
-    name: str, device: str, result: NetworkResult, sessions: _Sessions, kept: Path | None
+    name: str, device: str, result: NetworkResult, sessions: _Sessions, kept: Database
 ) -> dict[str, Any]:
     return {
         "model": name,
@@ -113,7 +119,8 @@ def _payload(
         "interrupted": sessions.interrupted,
         "problems": {str(p): seconds for p, seconds in result.problems.items()},
         "trials": sessions.trials,
-        "database": None if kept is None else str(kept),
+        "not_kept": kept.counts()["not_kept"],
+        "database": None if kept.path is None else str(kept.path),
     }
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .progress import Quiet, State, chosen
+from .commands import DATABASE, INTERRUPTED, NOT_FOUND, OK
+from .progress import Quiet, State, chosen, count
 from .winners import plain
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..op import Problem
     from ..records import Database
 
-__all__ = ["Session", "run", "say_interrupted"]
+__all__ = ["Session", "ended", "run", "say_interrupted"]
 
 
 @dataclass
@@ -132,10 +133,32 @@ def run(
             )
         except KeyboardInterrupt:
             session.interrupted = True
+    # Between two problems there is no result that could say it.
+    session.interrupted |= len(session.done) < session.asked
     session.interrupted |= any(r.stopped_by == "interrupted" for r in session.done)
     session.not_kept = kept.counts()["not_kept"]
     session.seconds = time.monotonic() - began
     return session
+
+
+def ended(not_kept: int, database: object, *, interrupted: bool, ok: bool) -> int:
+    """Return the exit code of a run; say on stderr what will be forgotten.
+
+    Args:
+        not_kept: number of records that the database could not keep.
+        database: its file.
+        interrupted: whether Ctrl-C ended the run.
+        ok: whether it came to what was asked.
+    """
+    if not_kept:
+        click.echo(
+            f"hwkit: {count(not_kept, 'record')} not kept, {database} cannot be written: "
+            "type 'hwkit doctor', or name another database with --db",
+            err=True,
+        )
+        # Before the one of Ctrl-C, which says that all is kept.
+        return DATABASE
+    return INTERRUPTED if interrupted else OK if ok else NOT_FOUND
 
 
 def say_interrupted() -> None:

@@ -55,11 +55,11 @@ class Layered:
         except NotKept as error:
             self._not_kept(error)
             return self._overlay_add(batch)
-        self._catch_up()
+        self.catch_up()
         return added
 
-    def _catch_up(self) -> None:
-        """Write what was kept in memory while the file could not be written."""
+    def catch_up(self) -> None:
+        """Try to write what was kept in memory while the file could not be written."""
         if not self._unkept:
             return
         with self._lock:
@@ -145,7 +145,7 @@ class Layered:
             if record is not None:
                 self._overlay_add([record])
             return
-        self._catch_up()
+        self.catch_up()
 
     def _user_layer(self) -> Layer:
         return Layer("user record", [self._user, self._overlay] if self._overlaid else [self._user])

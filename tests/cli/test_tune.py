@@ -281,8 +281,39 @@ def test_what_cannot_be_kept_is_told(hwkit: Hwkit, fake: None, tmp_path: Path) -
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     answer = hwkit("tune", *_words(GEMM), "--trials", "2", "--db", str(blocked / "tuning.db"))
-    assert answer.code == 0
+    assert answer.code == 4
     assert answer.err.count("hwkit: warning: ") == 1
-    assert re.search(r"^\d+ records not kept: type 'hwkit doctor'$", answer.out, re.MULTILINE)
+    said = re.escape(str(blocked / "tuning.db"))
+    assert re.search(rf"^hwkit: \d+ records not kept, {said} .*'hwkit doctor'", answer.err, re.M)
     assert "kept in" not in answer.out
     assert "Traceback" not in answer.err
+    words = ["tune", *_words(GEMM), "--trials", "2", "--db", str(blocked / "tuning.db"), "--json"]
+    answer = hwkit(*words)
+    assert (answer.code, answer.json["not_kept"] > 0) == (4, True)
+
+
+def test_ctrl_c_where_nothing_can_be_kept(
+    hwkit: Hwkit, fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the exit code nor the last sentence says then that the run goes on from there."""
+
+    def tune(asked: Any, device: str, database: Database, **options: Any) -> list[TuneResult]:
+        database.add(record(GEMM))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuner, "tune", tune)
+    (tmp_path / "file").write_text("not a folder")
+    answer = hwkit("tune", *_words(GEMM), "--db", str(tmp_path / "file" / "tuning.db"))
+    assert answer.code == 4
+    assert "1 record not kept" in answer.err
+    assert "goes on from here" not in answer.err
+
+
+def test_ctrl_c_between_two_problems(
+    hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tuner returns the results that it has; the run counts as interrupted."""
+    monkeypatch.setattr(tuner, "tune", _fake_tune(STARTED, _trial(), ProblemFinished(_result())))
+    answer = hwkit("tune", *_words(GEMM, CONV))
+    assert answer.code == 130
+    assert "1 of 2 problems" in answer.out

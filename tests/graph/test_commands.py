@@ -393,6 +393,26 @@ def test_an_interrupt_keeps_what_was_tried(
     assert not list(path.parent.glob("db.network-*"))
 
 
+def test_a_network_whose_trials_cannot_be_kept(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C nothing is there to go on from, and the command ends with 4."""
+    run = tuning.run
+
+    def interrupted(*given: Any, **options: Any) -> tuning.Session:
+        session = run(*given, **options)
+        session.interrupted = True
+        return session
+
+    (path.parent / "file").write_text("not a folder")
+    db = path.parent / "file" / "tuning.db"
+    monkeypatch.setattr(tuning, "run", interrupted)
+    assert main(["tune", str(path), "--budget", "2s", "--trials", "1", "--db", str(db)]) == 4
+    said = capsys.readouterr().err
+    assert f"not kept, {db} cannot be written" in said
+    assert "goes on from here" not in said
+
+
 def test_two_runs_on_one_network(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
