@@ -91,8 +91,10 @@ def expanded(text: str, name: str) -> Path:
         name: what holds it, for the message.
 
     Raises:
-        ArgumentError: there is no such home folder.
+        ArgumentError: there is no such home folder, or no text.
     """
+    if not text.strip():
+        raise ArgumentError(f"{name} is given as an empty text: write a path")
     try:
         return Path(text).expanduser()
     except RuntimeError:

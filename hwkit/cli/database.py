@@ -71,7 +71,7 @@ def existing(path: str) -> Path:
     Raises:
         DatabaseError: there is none.
     """
-    found = expanded(path, "the file")
+    found = expanded(path, "FILE")
     if not os.path.isfile(found):
         raise DatabaseError(
             f"{path} is not a file: name a file of 'hwkit db export', or another database"

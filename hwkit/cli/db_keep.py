@@ -27,12 +27,14 @@ _SHOWN = 5
 @json_option
 def export(file: str, winners: bool, op_name: str | None, path: str | None, as_json: bool) -> int:
     """Write the user's records to FILE, one JSON line each, to import elsewhere or to ship."""
+    from ..registry import registry
     from .database import opened
 
     named: dict[str, Any] = {} if op_name is None else {"op": op_name}
-    number = opened(path, there=True).export(
-        expanded(file, "the file"), winners=winners, layer="user", **named
-    )
+    kept, target = opened(path, there=True), expanded(file, "FILE")
+    if op_name is not None and next(kept.records("user", op=op_name), None) is None:
+        registry().op(op_name)  # records of an operator whose plugin is not here can be exported
+    number = kept.export(target, winners=winners, layer="user", **named)
     if not deliver("db export", {"file": file, "records": number}, as_json):
         line(f"{count(number, 'record')} written to {file}")
     return 0

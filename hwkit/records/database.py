@@ -226,7 +226,7 @@ class Database(Layered):
         """Write trials, or only winners, as JSON lines, and return how many.
 
         Raises:
-            DatabaseError: the file cannot be written.
+            DatabaseError: the file cannot be written, or is a database.
         """
         chosen = self.winners(**filters) if winners else self.records(**filters)  # type: ignore[arg-type]
         try:

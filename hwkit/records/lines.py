@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 from ..errors import ArgumentError, DatabaseError, HwkitWarning
 from .record import MAX_LINE, Record
@@ -39,7 +40,8 @@ def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]
             too_long = not raw.endswith(b"\n") and len(raw) > MAX_LINE
             while too_long and raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_LINE + 2)
-            line = raw.decode("utf-8", "replace").strip()
+            # A byte order mark is what some editors put before the first line.
+            line = raw.decode("utf-8", "replace").strip("\ufeff \t\r\n")
             if not too_long and (
                 not line or line.startswith("#") or any(w not in line for w in words)
             ):
@@ -83,16 +85,25 @@ def read_any(path: Path, bad: dict[str, str]) -> Iterator[Record]:
 
 
 def write_lines(path: Path, records: Iterable[Record]) -> int:
-    """Write records, one a line, to a file that is there in full or not at all; return how many."""
+    """Write records, one a line, to a file that is there in full or not at all; return how many.
+
+    Raises:
+        DatabaseError: the file is a database.
+        OSError: it cannot be written.
+    """
     import tempfile
 
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A pipe or a device would be replaced by a file of its name.
+        with open(path, "w", encoding="ascii") as file:
+            return _print(file, records)
+    path = Path(os.path.realpath(path))
+    if _is_database(path):
+        raise DatabaseError(f"{path} is a database, which would be lost: name another file")
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        count = 0
         with open(descriptor, "w", encoding="ascii") as file:
-            for record in records:
-                file.write(record.to_json() + "\n")
-                count += 1
+            count = _print(file, records)
             file.flush()
             os.fsync(file.fileno())
         # As open() would have made it; mkstemp makes it for the owner only.
@@ -104,6 +115,22 @@ def write_lines(path: Path, records: Iterable[Record]) -> int:
         os.unlink(name)
         raise
     return count
+
+
+def _print(file: TextIO, records: Iterable[Record]) -> int:
+    count = 0
+    for record in records:
+        file.write(record.to_json() + "\n")
+        count += 1
+    return count
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 class Shipped:

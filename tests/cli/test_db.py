@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,72 @@ def test_export_to_nowhere(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
     answer = hwkit("db", "export", str(tmp_path / "no" / "file"))
     assert answer.code == 4
     assert "cannot be written" in answer.err
+
+
+def test_an_export_replaces_no_database(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """Neither the one that is read nor another: a slip of the tongue would lose what was learnt."""
+    link = tmp_path / "link"
+    link.symlink_to(filled)
+    for name in (filled, link):
+        answer = hwkit("db", "export", str(name))
+        assert answer.code == 4
+        assert "is a database, which would be lost" in answer.err
+    assert hwkit("db", "verify", "--json").json["counts"]["trials"] == 6
+
+
+def test_an_export_to_a_link_or_a_pipe(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """They stay what they are, and what is behind them gets the records."""
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    link.symlink_to(file)
+    assert hwkit("db", "export", str(link)).code == 0
+    assert link.is_symlink()
+    assert len(file.read_text().splitlines()) == 6
+    os.mkfifo(pipe)
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(pipe.read_text().splitlines()))
+    reader.start()
+    assert hwkit("db", "export", str(pipe)).code == 0
+    reader.join(30)
+    assert pipe.is_fifo()
+    assert len(lines) == 6
+
+
+def test_an_export_of_a_misspelt_operator(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """It is a mistake, as for 'ls', and makes no empty file."""
+    answer = hwkit("db", "export", str(tmp_path / "out"), "--op", "gem")
+    assert (answer.code, answer.out) == (2, "")
+    assert "did you mean 'gemm'" in answer.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_import_of_what_an_editor_has_saved(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """A byte order mark and other ends of lines cost no record."""
+    hwkit("db", "export", str(tmp_path / "file"))
+    text = (tmp_path / "file").read_bytes()
+    (tmp_path / "saved").write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    answer = hwkit("db", "import", str(tmp_path / "saved"), "--db", str(tmp_path / "new.db"))
+    assert (answer.out[:13], answer.err) == ("6 new records", "")
+
+
+def test_show_of_an_operator_that_is_not_here(hwkit: Hwkit, filled: Path) -> None:
+    """What 'ls' prints can be shown, whether its plugin is installed or not."""
+    kept = Database(filled)
+    kept.add(record("sort float32 n=8", 1e-3, "tile=8"))
+    kept.close()
+    answer = hwkit("db", "show", "sort", "float32", "n=8")
+    assert answer.code == 0
+    assert "tile=8" in answer.out
+    assert hwkit("db", "show", "sort", "float32", "n=9").code == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["ls", "--db", ""], ["export", ""], ["import", ""], ["merge", ""]]
+)
+def test_an_empty_path(hwkit: Hwkit, filled: Path, words: list[str]) -> None:
+    """It is not the folder that one is in."""
+    answer = hwkit("db", *words)
+    assert answer.code == 2
+    assert "is given as an empty text" in answer.err
 
 
 def test_verify_and_gc(hwkit: Hwkit, filled: Path) -> None:
