@@ -2,11 +2,13 @@
 
 ``TRITON_INTERPRET=1 python triton_interpreted.py`` prints a JSON line for each case: which kernel,
 its error against float64, and what is allowed. Arrays are numpy's; neither torch nor a GPU is used.
+With the argument ``far`` it prints what :func:`far` returns.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import sys
 from typing import Any
@@ -168,7 +170,36 @@ def check(text: str, name: str, changes: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def far() -> float:
+    """Return what lies beyond 2**31 elements in the partial sums, as they are added up.
+
+    The memory is that of zeros nobody wrote: of 9 GB a page is taken.
+    """
+    splits, total, block = 3, 2**30 + 1024, 1024
+    length = splits * total
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    partial = np.frombuffer(mmap.mmap(-1, 4 * length, flags=flags), np.float32)
+    partial[(splits - 1) * total] = 5.0
+    out = np.zeros(block, np.float32)
+    slots = {name: Slot(OUT, "float32") for name in ("c", "bias", "residual", "out")}
+    numbers = {name: Number(1.0) for name in ("alpha", "beta", "low", "high")}
+    sizes: dict[str, Any] = {"total": total, "columns": total}
+    names = ("SCALED", "HAS_C", "HAS_BIAS", "HAS_RESIDUAL")
+    constants = {"SPLITS": splits, "BLOCK": block, "ACTIVATION": "none"}
+    launch = Launch(
+        "epilogue.reduce_splits",
+        (1, 1, 1),
+        {"partial": Slot(PARTIAL, "float32"), **slots, **numbers, **sizes},
+        {**constants, **dict.fromkeys(names, False)},
+    )
+    run(launch, {OUT: Memory(out), PARTIAL: Memory(partial)})
+    return float(out[0])
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["far"]:
+        print(far())
+        sys.exit()
     parts, part = (int(word) for word in sys.argv[1:3]) if len(sys.argv) > 2 else (1, 0)
     for case in CASES[part::parts]:
         print(json.dumps(check(*case)), flush=True)

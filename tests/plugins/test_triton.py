@@ -188,6 +188,44 @@ def test_hopper_multiplies_by_warp_groups(machine_code: list[dict[str, Any]]) ->
     assert checked >= 10
 
 
+@needs_triton
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gemm float16 nn m=1 n=1000 k=2048 +bias",
+        "gemm float32 nn m=1 n=1000 k=2048 +relu",
+        "matmul float16 b=4 m=1 n=1 k=70",
+        "conv2d float16 nhwc n=1 c=64 h=1 w=1 k=64 r=3 s=3 pad=1 stride=1 +bias",
+        "global_avg_pool2d float16 nhwc n=1 c=1 h=1 w=1",
+    ],
+)
+def test_sizes_of_one_compile(text: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size of 1 is compiled in as a plain number; a layer of one image is such a product."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(cache))
+    problem = problem_of(text)
+    taken = [
+        kernel
+        for kernel in catalog.kernels(Target.named(90, 132))
+        if kernel.op == problem.op.name and kernel.supports(problem) is True
+    ]
+    assert taken
+    for kernel in taken:
+        config: Any = kernel.default(problem)
+        for launch in kernel.launches(problem, config):
+            compiled.compile_launch(launch, 90)
+
+
+@needs_triton
+def test_parts_beyond_31_bits_are_added(tmp_path: Path) -> None:
+    """Partial sums of a large result lie further than an int32 reaches."""
+    environment = {
+        **os.environ, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)
+    }  # fmt: skip
+    command = [sys.executable, str(TESTS / "triton_interpreted.py"), "far"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (0, "5.0\n"), done.stderr
+
+
 # Problem, the kernel and tile that sm_90 runs without records, and whether to look at its code,
 # which takes seconds.
 CHOSEN = (

@@ -109,7 +109,8 @@ def conv2d_implicit(
     channels = (group * k + columns)[None, :]
     places = rows.to(tl.int64)[:, None] * out_pixel + channels
     if SPLITS > 1:
-        size = m.to(tl.int64) * out_pixel
+        # A size of 1 is compiled in as a number, which only tl.cast takes.
+        size = tl.cast(m, tl.int64) * out_pixel
         tl.store(partial + split * size + places, sums, mask=mask)
     else:
         finish(

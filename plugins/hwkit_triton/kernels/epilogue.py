@@ -127,8 +127,9 @@ def reduce_splits(
     places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = places < total
     sums = tl.load(partial + places, mask=mask, other=0)
-    for split in range(1, SPLITS):
-        sums += tl.load(partial + split * total + places, mask=mask, other=0)
+    for _split in range(1, SPLITS):
+        partial += total  # once more each time: split * total may be beyond 31 bits
+        sums += tl.load(partial + places, mask=mask, other=0)
     finish(
         sums, c, bias, residual, out, places, places % columns, mask, mask, alpha, beta, low, high,
         SCALED, HAS_C, HAS_BIAS, HAS_RESIDUAL, ACTIVATION,

@@ -103,14 +103,15 @@ def gemm_tiles(
         sums = multiply(x, y, sums, PRECISION, INTEGER, UPCAST)
         a_tile += BK * a_column
         b_tile += BK * b_row
-    size = m.to(tl.int64) * n
+    # A size of 1 is compiled in as a number, which only tl.cast takes.
+    size = tl.cast(m, tl.int64) * n
     corner = batch * size + top.to(tl.int64) * n + left
     places = corner + (rows[:, None] * n + columns[None, :])
     in_row = (left + columns < n)[None, :]
     mask = (top + rows < m)[:, None] & in_row
     if SPLITS > 1:
         batches = tl.num_programs(0) // (tiles_m * tiles_n)
-        tl.store(partial + split * batches * size + places, sums, mask=mask)
+        tl.store(partial + split.to(tl.int64) * batches * size + places, sums, mask=mask)
     else:
         finish(
             sums, c, bias, residual, out, places, (left + columns)[None, :], mask, in_row, alpha,
