@@ -20,7 +20,7 @@ from hwkit_triton.compiled import compile_launch, facts
 from hwkit_triton.run import arguments
 from hwkit_triton.target import Target
 
-ARCHS = (80, 90, 100)
+ARCHS = (80, 90, 100, 120)
 
 # Problem, kernel, how many Configs of its Space besides the default
 DEFAULTS: tuple[tuple[str, str, int], ...] = (

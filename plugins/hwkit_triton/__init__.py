@@ -4,9 +4,10 @@ Importing this package costs nothing: Triton is imported when a kernel is built.
 the kernels are there and decline, with what to install.
 
 Tried without a GPU with Triton 3.6, 3.7, 3.8 and 3.9: with each of them every kernel is right in
-the interpreter (3.6 needs numpy before 2.4 for it), and every default compiles to what sm_80, sm_90
-and sm_100 can launch, with instructions for matrices. The formulas of shared memory are 3.9's;
-before, some of sm_100 and of split precisions differ by KiB: the compiler's figure settles it.
+the interpreter (3.6 needs numpy before 2.4 for it), and every default compiles to what sm_80,
+sm_90, sm_100 and sm_120 can launch, with instructions for matrices. The formulas of shared memory
+are 3.9's; before, some of sm_100 and of split precisions differ by KiB: the compiler's figure
+settles it.
 """
 
 from __future__ import annotations

@@ -19,14 +19,26 @@ from .launch import Launch, signature
 
 __all__ = ["Facts", "compile_launch", "facts", "missing", "threads_of"]
 
+_LEAST = (3, 6)
+
 
 @lru_cache(maxsize=1)
 def missing() -> str | None:
     """Return why Triton cannot be used, with what to type, or ``None``."""
     from importlib.util import find_spec
 
-    if find_spec("triton") is None:
+    spec = find_spec("triton")
+    if spec is None or spec.origin is None:  # a folder of that name is no package
         return "Triton is not installed: pip install 'hwkit[triton]'"
+    # Read and not imported, which takes a second, and by the file, as its wheels have many names.
+    text = Path(spec.origin).read_text("utf-8") if spec.has_location else ""
+    found = re.search(r"^__version__ = ['\"](\d+)\.(\d+)", text, re.MULTILINE)
+    if found and (int(found[1]), int(found[2])) < _LEAST:
+        wanted = ".".join(map(str, _LEAST))
+        return (
+            f"Triton {found[1]}.{found[2]} is installed, and {wanted} or newer is needed: "
+            f"pip install -U 'triton>={wanted}'"
+        )
     return None
 
 

@@ -81,6 +81,10 @@ class ImplicitConv2d(ProductKernel):
         """Return the channels of a group times the taps."""
         return int(problem["c"] // problem["groups"] * problem["r"] * problem["s"])
 
+    def rows(self, problem: Problem) -> tuple[int, int]:
+        """Return the channels of a group, which lie side by side, and those of all taps."""
+        return int(problem["c"]) // int(problem["groups"]), self.depth(problem)
+
     def _pixels(self, problem: Problem) -> int:
         return int(problem.output.nbytes // problem.output.dtype.itemsize // problem["k"])
 
@@ -138,8 +142,7 @@ class ImplicitConv2d(ProductKernel):
 
     def shared_memory(self, problem: Problem, config: Config) -> int:
         """Return the bytes of the pipeline's tiles."""
-        channels = int(problem["c"]) // int(problem["groups"])
-        return pipeline(self.target, problem, config, (channels, self.depth(problem)))
+        return pipeline(self.target, problem, config, self.rows(problem))
 
     def launches(self, problem: Problem, config: Config, upcast: bool = False) -> list[Launch]:
         """Return the product, and the sum of its parts."""

@@ -65,6 +65,11 @@ class _Gemm(ProductKernel):
         """Return k."""
         return Product(problem).k
 
+    def rows(self, problem: Problem) -> tuple[int, int]:
+        """Return the longer stride of each factor."""
+        found = Product(problem)
+        return max(found.a_row, found.a_column), max(found.b_row, found.b_column)
+
     def refusal(self, problem: Problem) -> str | None:
         """Return why dtypes or sizes do not fit."""
         reason = self.dtype_refusal(problem)
@@ -128,9 +133,7 @@ class TileGemm(_Gemm):
 
     def shared_memory(self, problem: Problem, config: Config) -> int:
         """Return the bytes of the pipeline's tiles."""
-        found = Product(problem)
-        rows = max(found.a_row, found.a_column), max(found.b_row, found.b_column)
-        return pipeline(self.target, problem, config, rows)
+        return pipeline(self.target, problem, config, self.rows(problem))
 
     def launches(self, problem: Problem, config: Config, upcast: bool = False) -> list[Launch]:
         """Return the product, and the sum of its parts."""
@@ -171,8 +174,7 @@ class DescriptorGemm(_Gemm):
         if reason is not None or problem.dtypes.input == "int8":
             return reason or "it takes no integers"
         found, size = Product(problem), problem.operands[0].dtype.itemsize
-        strides = (max(found.a_row, found.a_column), max(found.b_row, found.b_column), found.n)
-        if any(stride * size % _STRIDE for stride in strides):
+        if any(stride * size % _STRIDE for stride in (*self.rows(problem), found.n)):
             return f"rows of a, b and the result must be multiples of {_STRIDE} bytes"
         if size == 4 and found.layout != "nt":
             return "of float32 it takes depth innermost only (layout nt), as tf32 is multiplied"
@@ -202,7 +204,7 @@ class DescriptorGemm(_Gemm):
         """Return 128x256 or what fits the problem."""
         found = Product(problem)
         wide = problem.dtypes.input == "float32"
-        # Triton 3.6 keeps another tile of float32 in shared memory on sm_100.
+        # Triton 3.6 keeps another tile of float32 in shared memory on sm_100; sm_120 has less.
         most = 128 if wide and self.target.capability >= 100 else 256
         bm, bn = power(found.m, 64, 128), power(found.n, 64, most)
         while ceiling(found.m, bm) * ceiling(found.n, bn) < self.target.units and bn > 64:
@@ -230,8 +232,10 @@ class DescriptorGemm(_Gemm):
         split = SPLIT.get(self.precision(problem, config), 0)
         if split:
             return (stages - 1) * (bm + bn) * bk * size + split * bn * bk + stored
+        # Where factors are read into registers first, one stage less is enough.
+        stages -= not self.target.from_shared
         barriers = stages * _BARRIER
-        if self.target.capability >= 100:
+        if self.target.tensor_memory:
             barriers = ceiling(barriers + BARRIERS, BARRIERS) * BARRIERS
         return stages * (bm + bn) * bk * size + barriers + stored
 

@@ -109,6 +109,10 @@ class ProductKernel(TritonKernel):
             found.append((plain, "without tensor cores, 64 sums for each thread"))
         return found
 
+    def rows(self, problem: Problem) -> tuple[int, int]:
+        """Return the elements of a row of each factor, as they lie in memory."""
+        raise NotImplementedError
+
     def tile(self, problem: Problem, m: int, n: int, batch: int = 1) -> dict[str, Any]:
         """Return a good tile for m rows and n columns, in constant time."""
         if problem.dtypes.input == "float32":
@@ -121,15 +125,21 @@ class ProductKernel(TritonKernel):
             }  # fmt: skip
         # Another array of the result's size needs registers of its own.
         more = bool({"c", "residual"} & {operand.name for operand in problem.operands})
-        bm, bn = power(m, 16, 128), power(n, 32, 128 if more else 256)
-        # Smaller tiles, until there is one for each multiprocessor.
-        while ceiling(m, bm) * ceiling(n, bn) * batch < self.target.units and bm * bn > 64 * 64:
+        # Rows that are not copied asynchronously take a thread's registers on their way.
+        ragged = any(row % _EVEN for row in self.rows(problem))
+        bm, bn = power(m, 16, 128), power(n, 32, 128 if more or ragged else 256)
+        # Smaller tiles, until there is one for each multiprocessor; of few rows or columns as well,
+        # for a thread loads a share of both factors.
+        while ceiling(m, bm) * ceiling(n, bn) * batch < self.target.units and (
+            bm * bn > 64 * 64 or max(bm, bn) > 128
+        ):
             bm, bn = (bm // 2, bn) if bm > bn else (bm, bn // 2)
         while bm * bn < 8 * 32 * 4:
             bm, bn = (2 * bm, bn) if bm <= bn else (bm, 2 * bn)
-        few = 128 * 128 if self.target.warpgroups and not more else 64 * 128
+        few = 128 * 128 if self.target.warpgroups and not (more or ragged) else 64 * 128
         warps = 8 if bm * bn > few else 4
-        return {"bm": bm, "bn": bn, "bk": 64, "group": 8, "stages": 4, "warps": warps}
+        bk = 32 if ragged else 64
+        return {"bm": bm, "bn": bn, "bk": bk, "group": 8, "stages": 4, "warps": warps}
 
     def fitting(self, problem: Problem, values: Mapping[str, Any], spare: int = 0) -> Config:
         """Return the Config, with as many stages as leave ``spare`` bytes of shared memory."""
@@ -236,8 +246,8 @@ def pipeline(target: Target, problem: Problem, config: Config, rows: tuple[int, 
     left, right = bm * bk * size, bn * bk * size
     # Instructions of warp groups read both tiles from shared memory while others are copied there;
     # others have read them into registers by then, and need one stage less.
-    groups = target.capability >= 90 and bm >= 64 and precision != "ieee"
-    extra = BARRIERS if groups and target.capability >= 100 else 0
+    groups = target.from_shared and bm >= 64 and precision != "ieee"
+    extra = BARRIERS if groups and target.tensor_memory else 0
     split = SPLIT.get(precision, 0) if groups else 0
     if split:
         # Parts of the right factor, which are written back to shared memory.

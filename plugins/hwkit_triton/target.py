@@ -54,3 +54,13 @@ class Target:
     def warpgroups(self) -> bool:
         """Whether matrices are multiplied by groups of four warps (wgmma)."""
         return self.capability == 90
+
+    @property
+    def tensor_memory(self) -> bool:
+        """Whether sums of matrices lie in a memory of their own: not on sm_120 and sm_121."""
+        return 100 <= self.capability < 120
+
+    @property
+    def from_shared(self) -> bool:
+        """Whether matrices are multiplied as they lie in shared memory, not from registers."""
+        return self.warpgroups or self.tensor_memory
