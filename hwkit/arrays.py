@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import numpy_dtype
-from .errors import ArgumentError, DtypeError, Unavailable
+from .dtypes import FLOATS, INTEGERS, numpy_dtype
+from .errors import ArgumentError, DtypeError, Unavailable, shown
 from .op import Operand
 
 __all__ = [
@@ -46,14 +46,14 @@ class Spec:
     def __init__(self, shape: tuple[int, ...], dtype: Any = "float32") -> None:
         try:
             self.shape = tuple(map(operator.index, shape))
-        except TypeError:
+        except (TypeError, KeyError):
             raise ArgumentError(
-                f"shape {shape!r} must be whole numbers: write it as (2, 3)"
+                f"shape {shown(shape)} must be whole numbers: write it as (2, 3)"
             ) from None
         try:
             self.dtype = numpy_dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype)
-        except TypeError:
-            raise DtypeError(f"dtype {dtype!r} is not known: write it as 'float32'") from None
+        except (TypeError, ValueError, SyntaxError):
+            raise DtypeError(f"dtype {shown(dtype)} is not known: write it as 'float32'") from None
 
     def __repr__(self) -> str:
         return f"Spec({self.shape}, {self.dtype.name!r})"
@@ -63,7 +63,8 @@ def spec_of(array: Any) -> Any:
     """Return ``array`` or a stand-in with its shape and dtype; ``None`` stays ``None``."""
     if array is None or isinstance(array, (np.ndarray, Spec)):
         return array
-    if hasattr(array, "shape") and hasattr(array, "dtype"):
+    # A class of arrays or numbers has these too, as what its instances will have.
+    if hasattr(array, "shape") and hasattr(array, "dtype") and not isinstance(array, type):
         # Other libraries print their dtypes as torch.float32 or <dtype: 'float32'>.
         name = str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
         return _Named(tuple(array.shape), name)
@@ -80,15 +81,19 @@ class _Named:
         self.dtype = dtype
 
 
-def host_view(array: Any) -> Array:
+def host_view(array: Any, name: str = "an argument") -> Array:
     """Return what ``array`` holds as a numpy array, without a copy where its library allows.
+
+    Args:
+        array: of any library, or what numpy makes one of.
+        name: of the argument, for messages.
 
     Raises:
         ArgumentError: a mask, or data on a device that numpy cannot reach.
         Unavailable: bfloat16 without ``ml_dtypes``.
     """
     if array is None:
-        raise ArgumentError("an argument is None, but must be an array: pass one")
+        raise ArgumentError(f"{name} is None, but must be an array: pass one")
     # Who has a masked array has imported numpy.ma, which takes its time.
     ma = sys.modules.get("numpy.ma")
     if ma is not None and isinstance(array, ma.MaskedArray) and ma.is_masked(array):
@@ -113,7 +118,7 @@ def host_view(array: Any) -> Array:
         raise
     except Exception as error:
         raise ArgumentError(
-            f"an argument of type {type(array).__name__} cannot be read as an array ({error}): "
+            f"{name} of type {type(array).__name__} cannot be read as an array ({error}): "
             "pass a numpy array, one in host memory, or name its device by device="
         ) from None
 
@@ -169,7 +174,7 @@ def as_operand(array: Any, expected: Operand) -> Array:
         ArgumentError: the shape differs from the plan's.
         DtypeError: the dtype does.
     """
-    view = host_view(array)
+    view = host_view(array, expected.name)
     check_buffer(view, expected)
     return np.require(view, expected.dtype, ("C", "A"))
 
@@ -186,7 +191,7 @@ def check_buffer(array: Any, expected: Operand) -> None:
     if name != expected.dtype.name:
         raise DtypeError(
             f"{expected.name} has dtype {name}, but this plan is for {expected.dtype.name}: "
-            f"convert it, or plan for {name}"
+            f"convert it{f', or plan for {name}' if name in FLOATS + INTEGERS else ''}"
         )
     if tuple(array.shape) != expected.shape:
         raise ArgumentError(

@@ -23,6 +23,7 @@ from .errors import (
     KernelFailure,
     NoKernel,
     Unavailable,
+    shown,
 )
 from .op import Op, Problem
 from .plans import Plan
@@ -80,8 +81,10 @@ def plan(
 
     Args:
         op: name of the Op.
-        operands: arrays, or anything with ``shape`` and ``dtype``.
-        device: device name; the default device if ``None``.
+        operands: arrays, or anything with ``shape`` and ``dtype``, of the shapes that the Op has:
+            those of the public function, but for ``matmul`` and ``qmatmul`` stacks ``(batch, m,
+            k)`` (or take ``gemm``), for ``elementwise`` ``(b, n, c, l)`` and ``(b, 1, c, 1)``.
+        device: device name; those of :func:`use`, or the default device, if ``None``.
         tolerance: relative error that the answer may have, ``"strict"`` or ``"deterministic"``.
         stream: of the device, where all work goes, as of :meth:`Plan.on`; if ``None``, where the
             library of the arrays works at each call.
@@ -93,7 +96,7 @@ def plan(
         NoKernel: nothing takes the problem; the message says why.
     """
     if not isinstance(op, (str, Op)):
-        raise ArgumentError(f"op={op!r} must be the name of an operator: type 'hwkit ops'")
+        raise ArgumentError(f"op={shown(op)} must be the name of an operator: type 'hwkit ops'")
     contract = registry().op(op) if isinstance(op, str) else op
     try:
         problem = contract.problem(*map(spec_of, operands), **arguments)

@@ -33,6 +33,12 @@ FAILURE_CLASSES = ("compile", "launch", "wrong", "timeout", "crash", "memory")
 """How a candidate can fail; the class is stored with the failed trial."""
 
 
+def shown(value: object, most: int = 60) -> str:
+    """Return a wrong argument for a message: an array, which prints as many lines, as one."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class HwkitError(Exception):
     """Base class of all errors that hwkit raises on purpose."""
 

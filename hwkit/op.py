@@ -14,7 +14,7 @@ import numpy as np
 
 from .accuracy import BUDGETS, relative_error
 from .dtypes import Dtypes, dtype_name, numpy_dtype
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 from .problem import MAX_BYTES, Array, Operand, Problem
 from .words import (
     ACTIVATIONS,
@@ -156,9 +156,9 @@ class Op(ABC):
         )
 
     def _layout(self, layout: str) -> str:
-        if self.layouts and layout not in self.layouts:
+        if self.layouts and not (isinstance(layout, str) and layout in self.layouts):
             raise ArgumentError(
-                f"layout {layout!r} of {self.name} must be one of {', '.join(self.layouts)}"
+                f"layout {shown(layout)} of {self.name} must be one of {', '.join(self.layouts)}"
             )
         return layout if self.layouts else ""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 from .settings import settings
 
 __all__ = ["FALLBACKS", "in_use", "preferred", "use"]
@@ -41,8 +41,9 @@ def use(*devices: str, fallback: str = "warn") -> Iterator[None]:
     Raises:
         ArgumentError: no device, or an unknown ``fallback``.
     """
-    if not devices or None in devices or fallback not in FALLBACKS:
-        given = ", ".join([*map(repr, devices), f"fallback={fallback!r}"])
+    known = isinstance(fallback, str) and fallback in FALLBACKS
+    if not devices or any(device is None for device in devices) or not known:
+        given = ", ".join([*map(shown, devices), f"fallback={shown(fallback)}"])
         raise ArgumentError(
             f"use({given}) needs a device and a fallback out of {', '.join(FALLBACKS)}"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .backend import Backend, Device, Kernel
-from .errors import ArgumentError, HwkitError, Unavailable
+from .errors import ArgumentError, HwkitError, Unavailable, shown
 from .loading import Plugins
 from .lookup import check_kind, find, unique
 from .op import Op
@@ -83,7 +83,7 @@ class Registry(Plugins):
         """
         match = _DEVICE.match(name)
         if match is None:
-            raise ArgumentError(f"device {name!r} cannot be read: write it as cpu:0")
+            raise ArgumentError(f"device {shown(name)} cannot be read: write it as cpu:0")
         backend = find(self.backends(), match.group(1), "backend", "hwkit devices")
         with self._lock:
             try:

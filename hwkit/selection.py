@@ -9,7 +9,7 @@ from numbers import Real
 from .answers import Tolerance, asked, by_rank, default_of, illegal, misfit
 from .backend import Device, Kernel
 from .config import Config
-from .errors import ArgumentError, NoKernel
+from .errors import ArgumentError, NoKernel, shown
 from .op import Problem
 from .records import Match, Record
 
@@ -56,7 +56,8 @@ def check_tolerance(tolerance: Tolerance) -> Tolerance:
     if isinstance(tolerance, Real) and not isinstance(tolerance, bool) and tolerance > 0:
         return float(tolerance)
     raise ArgumentError(
-        f"tolerance={tolerance!r} must be a relative error above 0, or one of {', '.join(POLICIES)}"
+        f"tolerance={shown(tolerance)} must be a relative error above 0, or one of "
+        + ", ".join(POLICIES)
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Union
 from . import dispatch, strategies
 from .answers import untunable
 from .backend import Device, Kernel
-from .errors import ArgumentError, NoKernel
+from .errors import ArgumentError, NoKernel, shown
 from .events import (
     Event,
     Note,
@@ -176,17 +176,17 @@ def parse_budget(budget: float | str | None) -> float:
     else:
         seconds = float(budget) if isinstance(budget, Real) else math.nan
     if not seconds > 0:
-        raise ArgumentError(f"budget {budget!r} must be a time above 0: write it as 30s or 5m")
+        raise ArgumentError(f"budget {shown(budget)} must be a time above 0: write it as 30s or 5m")
     return seconds
 
 
 def _check_numbers(trials: int | None, timeout: float | None, seed: int) -> None:
     if trials is not None and not (_is_whole(trials) and trials >= 1):
-        raise ArgumentError(f"trials={trials!r} must be a whole number above 0")
+        raise ArgumentError(f"trials={shown(trials)} must be a whole number above 0")
     if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
-        raise ArgumentError(f"timeout={timeout!r} must be seconds above 0")
+        raise ArgumentError(f"timeout={shown(timeout)} must be seconds above 0")
     if not (_is_whole(seed) and seed >= 0):
-        raise ArgumentError(f"seed={seed!r} must be a whole number of at least 0")
+        raise ArgumentError(f"seed={shown(seed)} must be a whole number of at least 0")
 
 
 def _is_whole(value: object) -> bool:
@@ -199,7 +199,7 @@ def _names(kernels: Iterable[str] | None) -> tuple[str, ...] | None:
     if kernels is None:
         return None
     if not isinstance(kernels, Iterable):
-        raise ArgumentError(f"kernels={kernels!r} must be names of kernels: type 'hwkit ops'")
+        raise ArgumentError(f"kernels={shown(kernels)} must be names of kernels: type 'hwkit ops'")
     # A string is iterable too: by its letters.
     return (kernels,) if isinstance(kernels, str) else tuple(kernels)
 
@@ -207,15 +207,15 @@ def _names(kernels: Iterable[str] | None) -> tuple[str, ...] | None:
 def _check_database(database: object) -> None:
     if not isinstance(database, (Database, type(None))):
         raise ArgumentError(
-            f"database={database!r} must be a hwkit.records.Database: write Database(Path(...)), "
-            "or set HWKIT_DB"
+            f"database={shown(database)} must be a hwkit.records.Database: write "
+            "Database(Path(...)), or set HWKIT_DB"
         )
 
 
 def _strategy(name: str) -> type[Strategy]:
     if not isinstance(name, str):
         raise ArgumentError(
-            f"strategy {name!r} must be the name of one: {', '.join(strategies.BUILT_IN)}"
+            f"strategy {shown(name)} must be the name of one: {', '.join(strategies.BUILT_IN)}"
         )
     brought: dict[str, type[Strategy]] = registry().strategies()
     return brought[name] if name in brought else strategies.strategy(name)

@@ -8,7 +8,7 @@ from typing import Any, Union
 
 import numpy as np
 
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 
 Attribute = Union[bool, int, float, str, tuple[int, ...]]
 
@@ -71,12 +71,12 @@ def canonical_attribute(name: str, value: Any, default: Attribute) -> Attribute:
         if len(values) == 1:
             values *= len(default)
         if len(values) != len(default) or not all(_is_int(v) for v in values):
-            raise ArgumentError(f"{name}={value!r} must be one whole number or {len(default)}")
+            raise ArgumentError(f"{name}={shown(value)} must be one whole number or {len(default)}")
         return tuple(int(v) for v in values)
     if isinstance(default, bool):
         return flag(name, value)
     if isinstance(default, int) and not _is_int(value):
-        raise ArgumentError(f"{name}={value!r} must be a whole number")
+        raise ArgumentError(f"{name}={shown(value)} must be a whole number")
     return number(name, value) if isinstance(default, float) else type(default)(value)
 
 
@@ -91,7 +91,7 @@ def number(name: str, value: Any) -> float:
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ArgumentError(f"{name}={value!r} must be a number")
+    raise ArgumentError(f"{name}={shown(value)} must be a number")
 
 
 def flag(name: str, value: Any) -> bool:
@@ -102,7 +102,7 @@ def flag(name: str, value: Any) -> bool:
     """
     if isinstance(value, (bool, np.bool_)) or (_is_int(value) and value in (0, 1)):
         return bool(value)
-    raise ArgumentError(f"{name}={value!r} must be True or False")
+    raise ArgumentError(f"{name}={shown(value)} must be True or False")
 
 
 def _is_int(value: object) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import hwkit
 from hwkit import ArgumentError, DtypeError
 from hwkit.arrays import Spec, as_operand, host_view, like, spec_of, writable_view
+from hwkit.dispatch import parse_problem
 from hwkit.op import Operand
 
 WANTED = Operand("x", (2, 3), np.dtype("f4"))
@@ -43,9 +44,10 @@ def test_spec() -> None:
     """A Spec has a shape and a dtype, and prints as it is written."""
     assert repr(Spec((2, 3))) == "Spec((2, 3), 'float32')"
     assert Spec([4], "float64").dtype == np.dtype("f8")
-    with pytest.raises(DtypeError, match="dtype 'floating' is not known"):
-        Spec((2,), "floating")
-    for shape in (5, (2.5, 3), ("2", 3), None):
+    for dtype in ("floating", "f4,i4:x"):
+        with pytest.raises(DtypeError, match=f"dtype '{dtype}' is not known"):
+            Spec((2,), dtype)
+    for shape in (5, (2.5, 3), ("2", 3), None, parse_problem("gemm float32 nn m=2 n=2 k=2")):
         with pytest.raises(ArgumentError, match=r"shape .* must be whole numbers"):
             Spec(shape)  # type: ignore[arg-type]
     assert Spec((2,), "bfloat16").dtype.name == pytest.importorskip("ml_dtypes").bfloat16.__name__
@@ -57,6 +59,8 @@ def test_spec_of() -> None:
     assert spec_of(None) is None
     assert (spec_of(Foreign(X)).shape, spec_of(Foreign(X)).dtype) == ((2, 3), "float32")
     assert spec_of([[1.0]]).dtype == np.dtype("f8")
+    with pytest.raises(ArgumentError, match="of type type cannot be read as an array"):
+        spec_of(np.float32)
     torch = pytest.importorskip("torch")
     assert spec_of(torch.zeros(2, dtype=torch.bfloat16)).dtype == "bfloat16"
 
@@ -93,6 +97,10 @@ def test_as_operand() -> None:
         as_operand(X.T, WANTED)
     with pytest.raises(DtypeError, match="x has dtype int64"):
         as_operand(X.astype("i8"), WANTED)
+    with pytest.raises(ArgumentError, match="x is None"):
+        as_operand(None, WANTED)
+    with pytest.raises(DtypeError, match=r"has dtype str32, .* float32: convert it$"):
+        as_operand("a", WANTED)
 
 
 def test_writable_view() -> None:

@@ -146,7 +146,11 @@ def test_use_takes_devices() -> None:
 def test_bad_use() -> None:
     """``use`` names what it was given and what it takes."""
     bad: Any
-    for bad, fallback in (((), "warn"), (("toy:0",), "maybe"), ((None,), "warn")):
+    many = np.zeros(2)
+    for bad, fallback in (
+        ((), "warn"), (("toy:0",), "maybe"), ((None,), "warn"), (("toy:0",), many),
+        ((many, None), "warn"),
+    ):  # fmt: skip
         with pytest.raises(ArgumentError, match="fallback"), hwkit.use(*bad, fallback=fallback):
             pass
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shown
 from .epilogue import FORMULAS, LEAKY_SLOPE, Activation
 
 __all__ = ["ALONE", "activation_word", "formula", "read_activation"]
@@ -81,7 +81,7 @@ def activation_word(activation: Activation) -> str:
         parts = tuple(activation) if isinstance(activation, (tuple, list)) else ()
     if not parts or not isinstance(parts[0], str) or parts[0] not in ALONE:
         raise ArgumentError(
-            f"activation={activation!r} is not known: choose one of {', '.join(ALONE)}"
+            f"activation={shown(activation)} is not known: choose one of {', '.join(ALONE)}"
         )
     name = parts[0]
     defaults = ALONE[name].defaults
@@ -94,7 +94,7 @@ def activation_word(activation: Activation) -> str:
     good = all(not math.isnan(p) if name == "clip" else math.isfinite(p) for p in numbers)
     if len(numbers) != len(defaults) or not good or (name == "clip" and numbers[0] > numbers[1]):
         raise ArgumentError(
-            f"activation={activation!r} must be {name}"
+            f"activation={shown(activation)} must be {name}"
             + ":" * bool(defaults)
             + ",".join(["<number>"] * len(defaults))
             + " with its lower bound first" * (name == "clip")

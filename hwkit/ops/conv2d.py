@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..dispatch import call
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shown
 from ..op import Attribute, Op, Operand, Problem, numpy_dtype
 from . import epilogue, window
 from .checks import (
@@ -117,7 +117,7 @@ class Conv2d(Op):
     def _groups(self, groups: Any, c: int, k: int) -> int:
         if not window.is_whole(groups) or groups < 1 or c % groups or k % groups:
             raise ArgumentError(
-                f"groups={groups!r} must be a whole number of at least 1 that divides "
+                f"groups={shown(groups)} must be a whole number of at least 1 that divides "
                 f"the {c} input and {k} output channels"
             )
         return int(groups)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import host_view
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shown
 from ..op import Attribute, Dtypes, Op, Operand, Problem, numpy_dtype
 from .activations import activation_word, formula
 from .checks import check_rank, check_shape, common_dtype
@@ -133,7 +133,7 @@ class Elementwise(Op):
 def _check_operator(operator: Any) -> None:
     if not isinstance(operator, str) or operator not in OPERATORS:
         raise ArgumentError(
-            f"operator={operator!r} is not known: choose one of {', '.join(OPERATORS)}"
+            f"operator={shown(operator)} is not known: choose one of {', '.join(OPERATORS)}"
         )
 
 
@@ -232,9 +232,11 @@ def elementwise(
     array([[0., 4.],
            [4., 0.]], dtype=float32)
     """
-    given, x = x, host_view(x)
+    given, x = x, host_view(x, "x")
     shape = x.shape
-    other = None if other is None else host_view(other)
+    if isinstance(other, str):
+        raise ArgumentError(f"other={other!r} must be an array: for a name write activation=")
+    other = None if other is None else host_view(other, "other")
     sizes = folded(shape, None if other is None else other.shape)
     if sizes is None:
         other = _spread(other, shape)

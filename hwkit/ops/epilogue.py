@@ -11,7 +11,7 @@ from typing import Any, Union
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shown
 from ..op import ACTIVATIONS, Operand, Problem, numpy_dtype
 
 __all__ = [
@@ -51,20 +51,22 @@ def _activation_words(activation: Activation) -> tuple[str, ...]:
     parts = (activation,) if isinstance(activation, str) else activation
     if not isinstance(parts, (tuple, list)) or not parts or not isinstance(parts[0], str):
         raise ArgumentError(
-            f"activation={activation!r} must be a name such as 'relu', a name with parameters such "
-            "as 'clip:0,6' or ('clip', 0, 6), or None"
+            f"activation={shown(activation)} must be a name such as 'relu', a name with parameters "
+            "such as 'clip:0,6' or ('clip', 0, 6), or None"
         )
     name, parameters = parts[0], parts[1:]
     if name.partition(":")[0] not in ACTIVATIONS:
         raise ArgumentError(
-            f"activation={activation!r} is not known: choose one of {', '.join(ACTIVATIONS)}"
+            f"activation={shown(activation)} is not known: choose one of {', '.join(ACTIVATIONS)}"
         )
     if name == "leaky_relu" and not parameters:
         parameters = (LEAKY_SLOPE,)
     try:
         text = ",".join(repr(float(p)) for p in parameters)
     except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"activation={activation!r} must have numbers as parameters") from None
+        raise ArgumentError(
+            f"activation={shown(activation)} must have numbers as parameters"
+        ) from None
     return (name + (f":{text}" if text else ""),)
 
 

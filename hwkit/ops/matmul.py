@@ -178,7 +178,8 @@ def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> An
     if all(not isinstance(x, np.ndarray) and getattr(x, "ndim", 0) == 2 for x in (a, b)):
         # Matrices of another library stay where they are.
         return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
-    a, b = (x if type(x) is np.ndarray else host_view(x) for x in (a, b))
+    a = a if type(a) is np.ndarray else host_view(a, "a")
+    b = b if type(b) is np.ndarray else host_view(b, "b")
     batch, shape = result_shape(a.shape, b.shape)
     if out is not None:
         view = out_view(out, shape, sum_dtype(a.dtype))

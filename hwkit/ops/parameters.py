@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import host_view
-from ..errors import ArgumentError, DtypeError
+from ..errors import ArgumentError, DtypeError, shown
 from ..op import dtype_name
 from .quantised import BYTES, OUTPUTS
 
@@ -94,12 +94,14 @@ def _output(
         natural = str(getattr(y_zero, "dtype", first))
     try:
         wanted = natural if out_dtype is None else str(np.dtype(out_dtype))
-    except TypeError:
-        raise DtypeError(f"out_dtype={out_dtype!r} must be one of {', '.join(OUTPUTS)}") from None
+    except (TypeError, ValueError, SyntaxError):
+        raise DtypeError(
+            f"out_dtype={shown(out_dtype)} must be one of {', '.join(OUTPUTS)}"
+        ) from None
     if wanted != natural and (y_scale is None or wanted not in BYTES):
         raise ArgumentError(
-            f"out_dtype={out_dtype!r} does not go with these parameters, which make {natural}: "
-            "y_scale makes 8 bits, the scales of both operands float32, no scale int32"
+            f"out_dtype={shown(out_dtype)} does not go with these parameters, which make "
+            f"{natural}: y_scale makes 8 bits, the scales of both operands float32, no scale int32"
         )
     return wanted
 
@@ -107,7 +109,7 @@ def _output(
 def _parameter(name: str, value: Any, dtype: str, may_be_vector: bool) -> Array:
     array = host_view(0 if value is None else value)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        raise ArgumentError(f"{name}={value!r} must be of numbers, not of {array.dtype.name}")
+        raise ArgumentError(f"{name}={shown(value)} must be of numbers, not of {array.dtype.name}")
     if array.ndim > may_be_vector and array.size != 1:
         what = "a number, or one for each output channel" if may_be_vector else "a number"
         raise ArgumentError(f"{name} has shape {array.shape}, but must be {what}")
@@ -115,7 +117,7 @@ def _parameter(name: str, value: Any, dtype: str, may_be_vector: bool) -> Array:
     with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is told below
         narrow = array.astype(dtype)
     if dtype in BYTES and not np.array_equal(narrow, array):
-        raise ArgumentError(f"{name}={value!r} does not fit {dtype}: pass a whole number")
+        raise ArgumentError(f"{name}={shown(value)} does not fit {dtype}: pass a whole number")
     if name == "y_scale" and not 0 < narrow < np.inf:
-        raise ArgumentError(f"y_scale={value!r} must be a finite number above 0: it divides")
+        raise ArgumentError(f"y_scale={shown(value)} must be a finite number above 0: it divides")
     return narrow

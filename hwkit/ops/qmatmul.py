@@ -208,7 +208,8 @@ def qmatmul(
            [-24, -24]], dtype=int32)
     """
     given, transpose_b = a, flag("transpose_b", transpose_b)
-    a, b = (x if type(x) is np.ndarray else host_view(x) for x in (a, b))
+    a = a if type(a) is np.ndarray else host_view(a, "a")
+    b = b if type(b) is np.ndarray else host_view(b, "b")
     parameters = Parameters(
         {"a": a, "b": b}, (a_scale, b_scale), (a_zero, b_zero), y_scale, y_zero, out_dtype
     )

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DtypeError
+from ..errors import ArgumentError, DtypeError, shown
 from ..op import Dtypes, Operand, Problem, dtype_name, numpy_dtype
 from .checks import check_shape
 
@@ -68,7 +68,7 @@ def dtypes_of_specs(operands: Mapping[str, Any], output: str | None) -> Dtypes:
     if output is None:
         output = "int32" if operands[f"{left}_scale"] is None else "float32"
     if output not in OUTPUTS:
-        raise DtypeError(f"out_dtype={output!r} must be one of {', '.join(OUTPUTS)}")
+        raise DtypeError(f"out_dtype={shown(output)} must be one of {', '.join(OUTPUTS)}")
     return Dtypes(found[0], found[1], output, "int32")
 
 
@@ -91,7 +91,8 @@ def check_problem(problem: Problem) -> None:
     if activation not in _ACTIVATIONS[dtypes.output]:
         known = ", ".join(filter(None, _ACTIVATIONS[dtypes.output]))
         raise ArgumentError(
-            f"activation {activation!r} of {name} is not for {dtypes.output}: choose one of {known}"
+            f"activation {shown(activation)} of {name} is not for {dtypes.output}: "
+            f"choose one of {known}"
         )
 
 

@@ -135,7 +135,7 @@ def transpose(
            [2., 5.],
            [3., 6.]], dtype=float32)
     """
-    given, x = x, host_view(x)
+    given, x = x, host_view(x, "x")
     if x.ndim < 2:
         raise ArgumentError(f"x has shape {x.shape}, but must have at least 2 dimensions (r, c)")
     *lead, r, c = x.shape

@@ -7,7 +7,7 @@ from typing import Any, Union
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shown
 from ..op import Problem
 
 __all__ = [
@@ -65,7 +65,8 @@ def pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or not all(is_whole(v) and v >= least for v in values):
         raise ArgumentError(
-            f"{name}={value!r} must be a whole number of at least {least}, or a pair (y, x) of them"
+            f"{name}={shown(value)} must be a whole number of at least {least}, "
+            "or a pair (y, x) of them"
         )
     return int(values[0]), int(values[1])
 
@@ -96,7 +97,7 @@ def padding_of(
         return (top, bottom, left, right) if padding == "same" else (bottom, top, right, left)
     parts = _padding_parts(padding)
     if parts is None or not all(is_whole(p) and p >= 0 for p in parts):
-        raise ArgumentError(f"padding={padding!r} must be {_FORMS}, none of them negative")
+        raise ArgumentError(f"padding={shown(padding)} must be {_FORMS}, none of them negative")
     top, bottom, left, right = map(int, parts)
     return top, bottom, left, right
 

@@ -92,7 +92,7 @@ def test_mistakes_are_one_sentence() -> None:
     for none in ("none", None):
         with pytest.raises(ArgumentError, match=f"operator={none!r} is not known"):
             hwkit.ops.elementwise(x, x, operator=none)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="an argument is None, but must be an array"):
+    with pytest.raises(ArgumentError, match="x is None, but must be an array"):
         hwkit.ops.elementwise(None)
     with pytest.raises(ArgumentError, match=r"out has shape \(3, 2\)"):
         hwkit.ops.elementwise(x, out=np.ones((3, 2), np.float32))

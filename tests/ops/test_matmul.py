@@ -256,7 +256,7 @@ def test_arrays_are_left_as_they_were(rng: np.random.Generator) -> None:
 
 def test_nothing_is_no_matrix() -> None:
     """``None`` is not taken for a scalar."""
-    with pytest.raises(ArgumentError, match="an argument is None, but must be an array"):
+    with pytest.raises(ArgumentError, match="a is None, but must be an array"):
         hwkit.ops.matmul(None, np.ones(3))
 
 

@@ -424,6 +424,38 @@ def test_options_may_be_lists() -> None:
     assert np.array_equal(hwkit.ops.conv2d(x, w, stride=[2, 1], padding=[1, 0]), want)
 
 
+IMAGE, FILTERS = np.ones((1, 2, 4, 4), np.float32), np.ones((3, 2, 3, 3), np.float32)
+BYTES = np.ones((2, 2), np.int8)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, layout=np.ones(2)), "layout array([1., 1.])"),  # type: ignore[arg-type]
+        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, np.float32), "of type type cannot be read"),
+        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, tolerance=IMAGE), "must be a relative error"),  # type: ignore[arg-type]
+        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, stride=IMAGE), "stride=array([[[[1., 1., 1., 1"),  # type: ignore[arg-type]
+        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, device=str(IMAGE)), "write it as cpu:0"),
+        (lambda: hwkit.ops.matmul(None, IMAGE), "a is None"),
+        (lambda: hwkit.ops.matmul(IMAGE, None), "b is None"),
+        (lambda: hwkit.ops.transpose(None), "x is None"),
+        (lambda: hwkit.ops.qmatmul(BYTES, None), "b is None"),
+        (lambda: hwkit.ops.qmatmul(BYTES, BYTES, out_dtype="a,b:c"), "out_dtype='a,b:c'"),
+        (lambda: hwkit.ops.elementwise(IMAGE, "relu"), "other='relu' must be an array"),
+        (lambda: hwkit.plan(IMAGE, FILTERS), "must be the name of an operator"),  # type: ignore[arg-type]
+        (lambda: hwkit.plan("gemm", FILTERS[0, 0], np.float32), "of type type cannot be read"),
+    ],
+)
+def test_mistakes_are_one_line(call: Callable[[], Any], said: str) -> None:
+    """Whatever was passed, the message is short, names the argument, and is hwkit's own."""
+    with pytest.raises(HwkitError) as caught:
+        call()
+    text = str(caught.value)
+    assert said in text
+    assert "\n" not in text
+    assert len(text) < 300
+
+
 def test_beta_of_zero_does_not_read_c() -> None:
     """NaN in c, or a c of another shape, does not matter then."""
     a = np.eye(3, dtype=np.float32)
