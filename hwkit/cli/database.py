@@ -83,13 +83,14 @@ def facts(path: str | None = None) -> dict[str, Any]:
     """Return where the database is, whether it can be written, what it holds, what is wrong."""
     kept = opened(path, there=True)
     file = kept.path
-    exists = file is not None and os.path.exists(file)
+    # What is damaged is set aside, and need not leave a file behind.
     wrong = kept.verify()
+    exists = file is not None and os.path.exists(file)
     return {
         "path": None if file is None else str(file),
         "exists": exists,
         "bytes": file.stat().st_size if exists and file is not None else 0,
-        "writable": file is None or ("file" not in wrong and _writable(file)),
+        "writable": file is None or (kept.may_write and _writable(file)),
         "wrong": wrong,
         "counts": kept.counts(),
     }

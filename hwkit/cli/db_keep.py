@@ -34,6 +34,8 @@ def export(file: str, winners: bool, op_name: str | None, path: str | None, as_j
     kept, target = opened(path, there=True), expanded(file, "FILE")
     if op_name is not None and next(kept.records("user", op=op_name), None) is None:
         registry().op(op_name)  # records of an operator whose plugin is not here can be exported
+    if kept.refusal is not None:
+        raise DatabaseError(f"{kept.path} cannot be exported, {kept.refusal}: type 'hwkit doctor'")
     number = kept.export(target, winners=winners, layer="user", **named)
     if not deliver("db export", {"file": file, "records": number}, as_json):
         line(f"{count(number, 'record')} written to {file}")
@@ -88,7 +90,14 @@ def verify(path: str | None, as_json: bool) -> int:
         counts = found["counts"]
         where = found["path"] or "memory"
         line(f"{count(counts['trials'], 'record')} in {where}, {counts['shipped']} shipped")
-        _wrong(found["wrong"], "wrong: type 'hwkit db gc --bad' to drop what cannot be read")
+        # What is wrong with the file as a whole no removal of rows mends.
+        rows = "'hwkit db gc --bad' to drop what cannot be read"
+        _wrong(
+            found["wrong"],
+            f"wrong: type {'hwkit doctor'!r}"
+            if "file" in found["wrong"]
+            else f"wrong: type {rows}",
+        )
         if not found["wrong"]:
             line("all are sound", "green")
     return 1 if found["wrong"] else 0

@@ -38,6 +38,17 @@ class Layered:
     def __repr__(self) -> str:
         return f"Database({str(self.path) if self.path else None!r})"
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the file is not used at all, if so; it is opened to see."""
+        self._user.read(lambda connection: None, None)
+        return self._user.refusal
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the file is of a version that can be written; it is opened to see."""
+        return self.refusal is None and self._user.read_only == self.read_only
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         self._user.close()

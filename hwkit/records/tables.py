@@ -49,7 +49,7 @@ def check(connection: sqlite3.Connection, *, read_only: bool = False) -> int:
 
     Args:
         connection: to the file.
-        read_only: whether tables of a later version will do, if those to be read are there.
+        read_only: whether tables of a later version will do, if all that is read is there.
 
     Raises:
         Damaged, Stranger, Later: it is something else.
@@ -69,6 +69,7 @@ def check(connection: sqlite3.Connection, *, read_only: bool = False) -> int:
     if application != schema.APPLICATION and not known:
         raise Stranger("it is a database of another program")
     if application == schema.APPLICATION and version > schema.SCHEMA:
+        known = known and _has_our_columns(connection)
         if read_only and known:
             return version
         raise Later(known)
@@ -77,6 +78,20 @@ def check(connection: sqlite3.Connection, *, read_only: bool = False) -> int:
     if not exact or application != schema.APPLICATION:
         raise Damaged("its tables are not those of a tuning database")
     return version
+
+
+def _has_our_columns(connection: sqlite3.Connection) -> bool:
+    """Whether what this hwkit reads is there under the names that it knows."""
+    columns = schema.COLUMNS, "device_key, arch, identity, environment"
+    more = "token, problem_key, line, host, pid, started"
+    try:
+        for names, table in zip((*columns, more), ("trials", "devices", "pending"), strict=True):
+            connection.execute(f"SELECT {names} FROM {table} LIMIT 0")
+    except sqlite3.OperationalError as error:
+        if is_damage(error):
+            return False
+        raise
+    return True
 
 
 def _definitions(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:

@@ -15,6 +15,7 @@ import pytest
 from hwkit import HwkitWarning
 from hwkit.cli.database import facts
 from hwkit.cli.options import require_writable
+from hwkit.dispatch import database
 from hwkit.records import Database
 
 from .conftest import Hwkit, record
@@ -300,6 +301,40 @@ def test_an_empty_path(hwkit: Hwkit, filled: Path, words: list[str]) -> None:
     answer = hwkit("db", *words)
     assert answer.code == 2
     assert "is given as an empty text" in answer.err
+
+
+def test_a_database_of_a_later_hwkit(hwkit: Hwkit, filled: Path, tmp_path: Path) -> None:
+    """Doctor says that nothing can be kept there; an export that would be empty is none."""
+    copy, out = tmp_path / "copy.db", tmp_path / "out"
+    assert hwkit("db", "merge", str(filled), "--db", str(copy)).code == 0
+    out.write_text("an earlier export")
+    for statement, code in (
+        ("CREATE TABLE news (x)", 0),
+        ("ALTER TABLE trials RENAME COLUMN kernel TO algorithm", 4),
+    ):
+        connection = sqlite3.connect(filled)
+        connection.executescript(f"PRAGMA user_version = 9; {statement}")
+        connection.close()
+        database.cache_clear()
+        checks = hwkit("doctor", "--json").json["checks"]
+        (found,) = [c for c in checks if (c["area"], c["name"]) == ("database", "writable")]
+        assert found["state"] == "broken"
+        answer = hwkit("db", "export", str(out), "--db", str(filled))
+        assert answer.code == code
+    assert "cannot be exported, it was made by a later hwkit" in answer.err
+    assert len(out.read_text().splitlines()) == 6
+    answer = hwkit("db", "verify", "--db", str(filled))
+    assert answer.code == 1
+    assert "gc --bad" not in answer.out
+
+
+def test_verify_of_a_file_without_a_trial(hwkit: Hwkit, db: Path) -> None:
+    """A damaged file is set aside, and where nothing can be read there is no new one."""
+    db.write_bytes(b"SQLite format 3\0" + b"x" * 999)
+    answer = hwkit("db", "verify", "--json")
+    assert (answer.json["exists"], answer.json["bytes"]) == (False, 0)
+    assert "was damaged" in answer.err
+    assert list(db.parent.glob("tuning.db.damaged-*"))
 
 
 def test_verify_and_gc(hwkit: Hwkit, filled: Path) -> None:
