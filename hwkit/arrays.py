@@ -18,6 +18,7 @@ __all__ = [
     "check_buffer",
     "check_out",
     "host_view",
+    "is_elsewhere",
     "like",
     "spec_of",
     "writable_view",
@@ -26,6 +27,8 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 _OBJECTS = ("object", str(object))
+# DLPack's numbers of memory that the host reads: its own, and what CUDA and ROCm pin there.
+_HOST_MEMORY = (1, 3, 11)
 
 
 class Spec:
@@ -121,6 +124,16 @@ def host_view(array: Any, name: str = "an argument") -> Array:
             f"{name} of type {type(array).__name__} cannot be read as an array ({error}): "
             "pass a numpy array, one in host memory, or name its device by device="
         ) from None
+
+
+def is_elsewhere(array: Any) -> bool:
+    """Whether an array of another library lies on a device, where numpy does not reach it."""
+    if isinstance(array, np.ndarray) or not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        return False
+    place = getattr(array, "__dlpack_device__", None)
+    if place is not None:
+        return int(place()[0]) not in _HOST_MEMORY
+    return not (hasattr(array, "__array__") or hasattr(array, "__array_interface__"))
 
 
 def _read(array: Any) -> Array:

@@ -131,6 +131,14 @@ def libraries(a: Any, b: Any, y: Any) -> None:
     show("interface legacy", lambda: plan(Array(a, 1), Array(b, None), out=Array(y, 1)))
     show("on operand", lambda: plan(a, b, out=b))
     show("on torch's", lambda: plan(ta, tb, out=ta))
+    stack = DEVICE.put(np.ones((4, 160, 160), np.float32))
+    show("stack", lambda: result.append(hwkit.ops.matmul(stack, stack, device="cuda:0")))
+    assert result[-1].shape == (4, 160, 160)
+    both = Tensor(stack), Tensor(stack)
+    show("stack of torch", lambda: result.append(hwkit.ops.matmul(*both, device="cuda:0")))
+    assert isinstance(result[-1], Tensor)
+    show("folded", lambda: result.append(hwkit.ops.matmul(stack, b, device="cuda:0")))
+    assert result[-1].shape == (4, 160, 160)
     show("two", lambda: plan(Array(a, 7), Array(b, 8), out=Array(y, 7)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import host_view, like
+from ..arrays import host_view, is_elsewhere, like
 from ..calls import plain_matrices
 from ..dispatch import call
 from ..errors import ArgumentError
@@ -16,8 +16,9 @@ from ..op import Attribute, Op, Operand, Problem, numpy_dtype
 from .checks import check_rank, out_view, product_dtypes, sum_dtype
 from .epilogue import compute_dtype, result_dtype
 from .gemm import GEMM
+from .stacks import batch_message, depth_message, result_shape, stack_of
 
-__all__ = ["MATMUL", "Matmul", "matmul", "result_shape", "stack_of"]
+__all__ = ["MATMUL", "Matmul", "matmul"]
 
 Array = np.ndarray[Any, Any]
 
@@ -61,9 +62,9 @@ class Matmul(Op):
         batch, m, k = check_rank("a", a, ("batch", "m", "k"))
         other, depth, n = check_rank("b", b, ("batch", "k", "n"))
         if depth != k:
-            raise ArgumentError(_depth_message(tuple(a.shape), tuple(b.shape)))
+            raise ArgumentError(depth_message(tuple(a.shape), tuple(b.shape)))
         if batch != other and 1 not in (batch, other):
-            raise ArgumentError(_batch_message(tuple(a.shape), tuple(b.shape)))
+            raise ArgumentError(batch_message(tuple(a.shape), tuple(b.shape)))
         shared = "none" if batch == other else "a" if batch == 1 else "b"
         sizes = {"b": other if batch == 1 else batch, "m": m, "n": n, "k": k}
         return self.make(dtypes, "", sizes, {"shared": shared})
@@ -145,7 +146,7 @@ def matmul(
     Notes
     -----
     Two matrices run as ``gemm``, transposed views without a copy, and so does a stack times one
-    matrix or vector. All else runs in the Op ``matmul``.
+    matrix or vector. All else runs in the Op ``matmul``. Arrays on a device stay there.
 
     Examples
     --------
@@ -166,7 +167,7 @@ def matmul(
 def _matrices(a: Array, b: Array, out: Any, device: str | None, tolerance: Any) -> Any:
     """Multiply two matrices; those in Fortran order go in as their transposes, without a copy."""
     if a.shape[1] != b.shape[0]:
-        raise ArgumentError(_depth_message(a.shape, b.shape))
+        raise ArgumentError(depth_message(a.shape, b.shape))
     ta = a.flags.f_contiguous and not a.flags.c_contiguous
     tb = b.flags.f_contiguous and not b.flags.c_contiguous
     operands = (a.T if ta else a, b.T if tb else b, None, None, None)
@@ -175,6 +176,8 @@ def _matrices(a: Array, b: Array, out: Any, device: str | None, tolerance: Any) 
 
 def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> Any:
     given = a
+    if is_elsewhere(a) or is_elsewhere(b):
+        return _elsewhere(a, b, out, device, tolerance)
     if all(not isinstance(x, np.ndarray) and getattr(x, "ndim", 0) == 2 for x in (a, b)):
         # Matrices of another library stay where they are.
         return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
@@ -195,6 +198,27 @@ def _general(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> An
     return like(given, result)
 
 
+def _elsewhere(a: Any, b: Any, out: Any, device: str | None, tolerance: Any) -> Any:
+    """Multiply arrays where they are, on a device; their library folds leading sizes."""
+    batch, shape = result_shape(tuple(a.shape), tuple(b.shape))
+    ranks = len(a.shape), len(b.shape)
+    if ranks == (2, 2):
+        return call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
+    if ranks == (3, 3) and (a.shape[0] == b.shape[0] or b.shape[0] != 1):
+        return call(MATMUL, (a, b), (), out, device, tolerance)
+    for array, wanted in ((a, "reshape"), (b, "reshape"), (out, "__setitem__")):
+        if array is not None and not hasattr(array, wanted):
+            raise ArgumentError(
+                f"an array of type {type(array).__name__} on a device has no {wanted}, by which "
+                "leading sizes are folded: pass matrices, or stacks (b, m, k) and (b, k, n)"
+            )
+    result = _fold(a, b, batch, None, device, tolerance).reshape(shape)
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
 def _fold(
     a: Array,
     b: Array,
@@ -204,17 +228,21 @@ def _fold(
     tolerance: Any,
 ) -> Array:
     """Return the product of arrays that fit, with its sizes still folded; into ``out`` if given."""
-    a = a.reshape(1, -1) if a.ndim == 1 else a
-    b = b.reshape(-1, 1) if b.ndim == 1 else b
+    a = a.reshape(1, a.shape[0]) if len(a.shape) == 1 else a
+    b = b.reshape(b.shape[0], 1) if len(b.shape) == 1 else b
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     result: Array
     if math.prod(b.shape[:-2]) == 1:
         rows = math.prod(a.shape[:-1])
         out = None if out is None else out.reshape(rows, n)
-        a = a if a.ndim == 2 else a.reshape(rows, k)
-        if n == 1:
-            return _column(a, b, out, device, tolerance)
-        result = _matrices(a, b.reshape(k, n) if b.ndim > 2 else b, out, device, tolerance)
+        a = a if len(a.shape) == 2 else a.reshape(rows, k)
+        b = b if len(b.shape) == 2 else b.reshape(k, n)
+        if not isinstance(a, np.ndarray):
+            result = call(GEMM, (a, b, None, None, None), _NN, out, device, tolerance)
+        elif n == 1:
+            result = _column(a, b, out, device, tolerance)
+        else:
+            result = _matrices(a, b, out, device, tolerance)
         return result
     stack = (stack_of(a, batch), stack_of(b, batch))
     out = None if out is None else out.reshape(math.prod(batch), m, n)
@@ -232,43 +260,3 @@ def _column(a: Array, b: Array, out: Array | None, device: str | None, tolerance
     operands = (row, a.T if fortran else a, None, None, None)
     result: Array = call(GEMM, operands, _GEMM[False, not fortran], out, device, tolerance)
     return result
-
-
-def stack_of(array: Array, batch: tuple[int, ...]) -> Array:
-    """Return ``array`` with one leading size: 1 if all share it, otherwise the whole batch."""
-    sizes = array.shape[-2:]
-    if math.prod(array.shape[:-2]) == 1:
-        return array.reshape(1, *sizes)
-    if array.shape[:-2] != batch:
-        array = np.broadcast_to(array, (*batch, *sizes))
-    return array.reshape(math.prod(batch), *sizes)
-
-
-def result_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the leading sizes of the result, and its whole shape."""
-    for name, shape in (("a", a), ("b", b)):
-        if not shape:
-            raise ArgumentError(
-                f"{name} is a scalar, but matmul needs at least one dimension: multiply with *"
-            )
-    if a[-1] != b[-2 if len(b) > 1 else 0]:
-        raise ArgumentError(_depth_message(a, b))
-    batch = a[:-2]
-    # numpy's own rule costs more than the products of small matrices.
-    if len(b) > 2 and b[:-2] != batch:
-        try:
-            batch = np.broadcast_shapes(batch, b[:-2]) if batch else b[:-2]
-        except ValueError:
-            raise ArgumentError(_batch_message(a, b)) from None
-    return batch, (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
-
-
-def _depth_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
-    which = "last but one" if len(b) > 1 else "only"
-    return (
-        f"b has shape {b}, but its {which} size must be {a[-1]}, the last of a, which has shape {a}"
-    )
-
-
-def _batch_message(a: tuple[int, ...], b: tuple[int, ...]) -> str:
-    return f"b has shape {b}, whose leading sizes do not broadcast with those of a, of shape {a}"

@@ -16,8 +16,9 @@ from ..words import flag
 from . import quantised
 from .checks import check_rank, check_shape, out_view
 from .epilogue import Activation, epilogue_text
-from .matmul import Matmul, result_shape, stack_of
+from .matmul import Matmul
 from .parameters import Parameters
+from .stacks import result_shape, stack_of
 
 __all__ = ["QMATMUL", "QMatmul", "qmatmul"]
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hwkit import ArgumentError
+
 from .streams import DEFAULT, current, of_interface
 
 __all__ = ["CudaArray", "assign", "borrowed", "contiguous", "index_of", "new_like"]
@@ -57,6 +59,22 @@ class CudaArray:
     def nbytes(self) -> int:
         """Bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def ndim(self) -> int:
+        """Number of sizes."""
+        return len(self.shape)
+
+    def reshape(self, *shape: Any) -> CudaArray:
+        """Return the same memory with other sizes, as many elements.
+
+        Raises:
+            ArgumentError: there are more or fewer.
+        """
+        sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+        if math.prod(sizes) != math.prod(self.shape):
+            raise ArgumentError(f"an array of shape {self.shape} has not the size of {sizes}")
+        return CudaArray(self.pointer, sizes, self.dtype, self.device, self, self.stream)
 
     @property
     def base_data(self) -> CudaArray:
@@ -170,18 +188,28 @@ def assign(array: Any, values: Any) -> None:
         array[...] = values
 
 
-def new_like(array: Any, shape: tuple[int, ...]) -> Any:
-    """Return a new array of the same library, dtype and device; ``None`` if it has no such way."""
+def new_like(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Return a new array of the same library and device; ``None`` if it has no such way.
+
+    Args:
+        array: of the library.
+        shape: sizes.
+        dtype: numpy's; integers have sums that are wider than they are.
+    """
+    same = str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2] == dtype.name
     if hasattr(array, "new_empty"):
-        return array.new_empty(shape)
+        if same:
+            return array.new_empty(shape)
+        return array.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype.name))
     library = sys.modules.get(type(array).__module__.partition(".")[0])
-    make = getattr(library, "empty_like", None)
-    return None if make is None else _empty(library, array, shape)
+    if not hasattr(library, "empty_like"):
+        return None
+    return _empty(library, array, shape, array.dtype if same else dtype)
 
 
-def _empty(library: Any, array: Any, shape: tuple[int, ...]) -> Any:
+def _empty(library: Any, array: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     with getattr(array, "device", None) or nullcontext():  # CuPy makes it on its current GPU
-        return library.empty(shape, dtype=array.dtype)
+        return library.empty(shape, dtype=dtype)
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: Any, step: int) -> bool:

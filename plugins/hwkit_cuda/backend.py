@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hwkit import Backend, Device
+from hwkit import Backend, Device, Unavailable
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -27,10 +27,21 @@ class CudaBackend(Backend):
         return self._driver.count()
 
     def open(self, index: int | str) -> Device:
-        """Return GPU number ``index``."""
-        from .device import CudaDevice
+        """Return GPU number ``index``.
 
-        return CudaDevice(self._driver(int(index)), int(index))
+        Raises:
+            Unavailable: it gives this process no context, as where another has it to itself.
+        """
+        from .device import CudaDevice
+        from .driver import DriverError
+
+        try:
+            driver = self._driver(int(index))
+        except DriverError as error:
+            raise Unavailable(
+                f"cuda:{index} cannot be opened ({error}): type 'nvidia-smi' to see who uses it"
+            ) from error
+        return CudaDevice(driver, int(index))
 
     def offline(self, arch: str) -> Device:
         """Return an architecture without a GPU, as ``"sm_90"``."""

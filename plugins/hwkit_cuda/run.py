@@ -235,7 +235,7 @@ class CudaRun:
 
     def _new(self, template: Any) -> Any:
         if not isinstance(template, CudaArray):
-            found = new_like(template, self.output.shape)
+            found = new_like(template, self.output.shape, self.output.dtype)
             if found is not None:
                 return found
         return self.device.empty(self.output.shape, self.output.dtype)

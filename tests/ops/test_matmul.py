@@ -187,6 +187,73 @@ def test_transposed_views_are_not_copied(calls: _Calls) -> None:
     assert np.shares_memory(calls.operands[0], vector)
 
 
+class _Remote:
+    """An array on a device, whose library is this module: numpy does not reach it."""
+
+    def __init__(self, array: Array) -> None:
+        self.inner = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def reshape(self, *shape: Any) -> _Remote:
+        return _Remote(self.inner.reshape(*shape))
+
+    def __setitem__(self, place: Any, values: _Remote) -> None:
+        self.inner[place] = values.inner
+
+
+def broadcast_to(array: _Remote, shape: tuple[int, ...]) -> _Remote:
+    """Broadcast, as the library of that array."""
+    return _Remote(np.broadcast_to(array.inner, shape))
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The problems of products of arrays on a device, computed there."""
+    import sys
+
+    asked: list[str] = []
+
+    def call(op: Any, operands: Any, arguments: Any, out: Any, device: Any, tolerance: Any) -> Any:
+        problem = op.problem(*operands, **dict(zip(op.arguments, arguments, strict=True)))
+        asked.append(str(problem))
+        y = problem.reference(*[a.inner for a in operands if a is not None])
+        if out is None:
+            return _Remote(y)
+        out.inner[...] = y
+        return out
+
+    monkeypatch.setattr(sys.modules["hwkit.ops.matmul"], "call", call)
+    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], sys.modules[__name__])
+    return asked
+
+
+@pytest.mark.parametrize(("a", "b"), SHAPES)
+def test_arrays_on_a_device_stay_there(
+    rng: np.random.Generator, remote: list[str], a: Any, b: Any
+) -> None:
+    """Matrices, vectors and stacks of any shape, into a new array and into one that is given."""
+    x, y = (rng.standard_normal(shape).astype(np.float32) for shape in (a, b))
+    result = hwkit.ops.matmul(_Remote(x), _Remote(y))
+    np.testing.assert_allclose(result.inner, x @ y, rtol=1e-5)
+    out = _Remote(np.zeros((x @ y).shape, np.float32))
+    assert hwkit.ops.matmul(_Remote(x), _Remote(y), out=out) is out
+    np.testing.assert_array_equal(out.inner, result.inner)
+    assert remote[0] == remote[1]
+
+
+def test_arrays_on_a_device_that_cannot_be_folded(remote: list[str]) -> None:
+    """Where the library has no way to, the message says which shapes it takes."""
+
+    class Bare:
+        def __init__(self, *shape: int) -> None:
+            self.shape, self.dtype = shape, np.dtype(np.float32)
+
+    with pytest.raises(ArgumentError, match=r"type Bare on a device has no reshape.*pass matrices"):
+        hwkit.ops.matmul(Bare(2, 3, 4), Bare(4, 5))
+    with pytest.raises(ArgumentError, match="leading sizes do not broadcast"):
+        hwkit.ops.matmul(Bare(2, 3, 4), Bare(3, 4, 5))
+
+
 @pytest.mark.parametrize(("a", "b"), [s for s in SHAPES if len(s[0]) + len(s[1]) > 2])
 def test_out_is_filled_and_returned(rng: np.random.Generator, a: Any, b: Any) -> None:
     """Contiguous or not, of the result's dtype or one that it can be cast to."""

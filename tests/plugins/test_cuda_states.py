@@ -10,6 +10,7 @@ import pytest
 from cuda_mock import LIBRARIES, build, child, installed, needs_library, real_driver
 
 from hwkit.errors import KernelFailure, Unavailable
+from hwkit_cuda.backend import CudaBackend
 from hwkit_cuda.driver import TEXTS, DriverError, choose, code_of, no_device
 from hwkit_cuda.failures import STICKY, translated
 
@@ -84,6 +85,18 @@ def test_an_unknown_driver_library_is_one_sentence(monkeypatch: pytest.MonkeyPat
 def test_a_driver_that_does_not_start_says_what_to_do(code: int) -> None:
     """Each reason has one sentence with an advice."""
     assert ": " in str(no_device(code, "unknown error"))
+
+
+def test_a_gpu_that_gives_no_context_is_one_sentence() -> None:
+    """A GPU that another process has to itself, or whose memory is full, is not a traceback."""
+
+    def driver(index: int) -> Any:
+        raise DriverError(46, "CUDA-capable device(s) is/are busy or unavailable")
+
+    backend: Any = CudaBackend()
+    backend._driver = driver
+    with pytest.raises(Unavailable, match=r"cuda:0 cannot be opened \(CUDA.*type 'nvidia-smi'"):
+        backend.open(0)
 
 
 def test_errors_are_known_by_their_text() -> None:

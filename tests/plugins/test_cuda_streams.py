@@ -33,6 +33,9 @@ interface: 7after0 launch@7 launch@7
 interface legacy: launch@0 launch@0
 on operand: launch@0 launch@0 copy@0
 on torch's: 6after0 launch@6 launch@6 copy@6 0after6
+stack: launch@0 launch@0
+stack of torch: 6after0 launch@6 launch@6
+folded: launch@0 launch@0
 two: 7after8 launch@7 launch@7 8after7
 stream=: 9after7 9after0 launch@9 launch@9 7after9
 stream= own: 9after0 launch@9 launch@9 0after9

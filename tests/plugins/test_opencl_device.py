@@ -56,6 +56,19 @@ def test_pyopencl_arrays_stay_on_the_device() -> None:
 
 
 @needs_opencl
+def test_stacks_stay_on_the_device() -> None:
+    """matmul of stacks, and of a stack and a matrix, takes no way through the host."""
+    device = opened()
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal((3, 7, 5), dtype=np.float32)
+    b = rng.standard_normal((3, 5, 4), dtype=np.float32)
+    for right in (b, b[0], b[0, :, 0]):
+        y = hwkit.ops.matmul(device.put(a), device.put(right), device="opencl:0")
+        assert device.owns(y)
+        np.testing.assert_allclose(device.get(y), a @ right, rtol=1e-4, atol=1e-5)
+
+
+@needs_opencl
 def test_arrays_on_the_device_are_checked() -> None:
     """Another shape or dtype is refused: the kernel would read and write beyond the memory."""
     import pyopencl.array as cl_array
