@@ -31,6 +31,8 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "cython" / "README.md",
     ROOT / "asv_bench" / "README.md",
+    ROOT / "tuning_db" / "README.md",
+    ROOT / "hwkit" / "cli" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 KINDS = {
