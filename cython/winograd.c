@@ -13,6 +13,7 @@ enum { X, W, BIAS, RESIDUAL, KINDS };
 enum { RUN_PIXELS = 32 };     /* nchw: columns of results that are transposed together */
 enum { RUN_CHANNELS = 64 };   /* nchw: channels of them */
 enum { CHUNKS_PER_THREAD = 4 }; /* enough for one that comes late */
+enum { FAR_BYTES = 8 << 20 };
 
 typedef struct {
     hwkit_plan base;
@@ -29,6 +30,7 @@ typedef struct {
     int64_t every;          /* tiles of all images */
     int64_t v_step, m_step; /* elements from position to position of V and M */
     int64_t u_step;         /* the same of the weights */
+    int far;                /* images lie in memory, not in a cache */
     char *zeros;            /* what pixels in the padding point to */
     hwkit_operands operands;
     char *packed;           /* transformed weights, if W is held */
@@ -287,6 +289,35 @@ static int find_space(job *x, space *s, block *b)
 
 /* ---- blocks ------------------------------------------------------------------------------------ */
 
+/* Part `position` of what comes after the products of a block and lies in memory: the pixels that
+ * its results go to, and those that the next block sees, but for the columns it shares with the tile
+ * before. */
+static void fetch(const job *x, const block *b, int64_t position)
+{
+    const plan *p = x->p;
+    const hwkit_winograd *c = &p->c;
+    const int64_t count = b->to - b->from, to = count * (position + 1) / p->positions;
+    const void *pixels[HWKIT_WINOGRAD_MOST];
+    for (int64_t i = count * position / p->positions; i < to; i++) {
+        const int64_t tile = b->from + i, image = tile / p->across / p->down;
+        const int64_t y0 = tile / p->across % p->down * c->m, x0 = tile % p->across * c->m;
+        for (int64_t y = y0; y < hwkit_min(y0 + c->m, c->p); y++)
+            for (int64_t at = x0; at < hwkit_min(x0 + c->m, c->q); at++) {
+                const int64_t pixel = image * p->out_area + y * c->q + at;
+                const char *out = x->out + (pixel * x->row + b->group * p->kg) * p->size;
+                for (int64_t byte = 0; byte < p->kg * p->size; byte += 64)
+                    __builtin_prefetch(out + byte, 1, 2);
+            }
+        if (b->to + i >= p->every)
+            continue;
+        point(p, x->x, b->to + i, b->group, pixels);
+        for (int64_t at = 0; at < p->positions; at++)
+            for (int64_t byte = at % p->side < 2 ? p->cg * p->size : 0; byte < p->cg * p->size;
+                 byte += 64)
+                __builtin_prefetch((const char *)pixels[at] + byte, 0, 2);
+    }
+}
+
 /* A block by one thread. */
 static void block_chunk(void *ctx, int64_t chunk)
 {
@@ -299,8 +330,11 @@ static void block_chunk(void *ctx, int64_t chunk)
     if (!find_space(x, &s, &b))
         return;
     transform(x, &b, b.from, b.to);
-    for (int64_t i = 0; i < p->positions; i++)
+    for (int64_t i = 0; i < p->positions; i++) {
+        if (p->far)
+            fetch(x, &b, i);
         multiply(x, &b, i, 0, p->kg);
+    }
     finish(x, &b, &s, b.from, b.to);
 }
 
@@ -467,6 +501,7 @@ static void set_sizes(plan *p)
     p->across = hwkit_parts(c->q, c->m);
     p->down = hwkit_parts(c->p, c->m);
     p->every = c->n * p->across * p->down;
+    p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > FAR_BYTES;
     c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
     p->v_step = odd_lines(p->cg, p->size);
     p->m_step = odd_lines(p->kg, p->size);
