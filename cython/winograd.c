@@ -128,14 +128,14 @@ static void multiply(const job *x, const block *b, int64_t position, int64_t n0,
     char *m = b->m + position * p->m_step * p->size;
     const void *rows[HWKIT_MAX_ROWS];
     hwkit_tile t = {.rows = rows, .segments = 1, .ldc = p->positions * p->m_step};
-    for (int64_t k0 = 0; k0 < p->cg; k0 += deep) {
-        t.depth = hwkit_min(deep, p->cg - k0);
-        t.accumulate = k0 > 0;
-        t.skip = position * p->v_step + k0;
-        for (int64_t j = n0; j < n1; j += p->width) {
-            t.columns = (int)hwkit_min(p->width, n1 - j);
-            const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
-            t.ldb = vectors * p->kernels->vl;
+    for (int64_t j = n0; j < n1; j += p->width) {
+        t.columns = (int)hwkit_min(p->width, n1 - j);
+        const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
+        t.ldb = vectors * p->kernels->vl;
+        for (int64_t k0 = 0; k0 < p->cg; k0 += deep) {
+            t.depth = hwkit_min(deep, p->cg - k0);
+            t.accumulate = k0 > 0;
+            t.skip = position * p->v_step + k0;
             t.b = u + (j * p->cg + k0 * t.ldb) * p->size;
             int some;
             for (int64_t i = 0; i < count; i += some) {

@@ -26,7 +26,7 @@ _MOST_BYTES = 1 << 26
 
 # The default sums so many channels in one go; with more, deep layers would use up the error budget:
 # the default one with F(4), 1e-5 with F(6).
-_DEFAULT_KC = {2: 256, 4: 128, 6: 128}
+_DEFAULT_KC = {2: 256, 4: 192, 6: 128}
 
 # Bounds of errors of float32, measured on random and badly scaled operands: of one channel, and for
 # the root of the number of channels. Those of F(6) lie above the default budget with one channel.
