@@ -198,6 +198,26 @@ def test_pads_and_transpositions_are_absorbed() -> None:
     assert left == ["Transpose", "MatMul"]
 
 
+@pytest.mark.parametrize("kind", ["Conv", "AveragePool", "MaxPool"])
+def test_a_pad_before_windows_without_padding_is_absorbed(kind: str) -> None:
+    """TensorFlow writes a stride of 2 as a Pad and auto_pad=VALID, which is no padding at all."""
+    fill = np.float32(-np.inf if kind == "MaxPool" else 0)
+    constants = [
+        onnx.numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 0, 1, 1], np.int64), "pads"),
+        onnx.numpy_helper.from_array(fill, "fill"),
+        weights((4, 3, 3, 3), "w"),
+    ]
+    inputs = ["padded", "w"] if kind == "Conv" else ["padded"]
+    attributes = {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "VALID"}
+    nodes = [
+        helper.make_node("Pad", ["x", "pads", "fill"], ["padded"]),
+        helper.make_node(kind, inputs, ["y"], **attributes),
+    ]
+    absorbed, left = compare(model_of(nodes, (1, 3, 8, 8), constants), "absorb")
+    assert "Pad" not in absorbed
+    assert "Pad" in left
+
+
 def test_a_pad_of_another_value_stays() -> None:
     """A convolution pads by zeros only."""
     nodes = [helper.make_node("Pad", ["x", "p", "f"], ["v"]), conv("v", "y")]

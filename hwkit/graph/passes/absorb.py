@@ -28,7 +28,9 @@ def _pads(graph: Graph) -> None:
         alone = graph.only_user(pad.output(), users) is node
         if alone and _takes(node, pad) and (amounts := _amounts(node, pad)) is not None:
             rank = len(amounts) // 2
-            old = node.get("pads", None) or [0] * 2 * rank
+            # VALID means no padding, whatever is said beside it.
+            valid = node.attributes.pop("auto_pad", "") == "VALID"
+            old = [0] * 2 * rank if valid else node.get("pads", None) or [0] * 2 * rank
             node.attributes["pads"] = [a + b for a, b in zip(old, amounts, strict=True)]
             if node.type == "AveragePool":
                 node.attributes["count_include_pad"] = 1
