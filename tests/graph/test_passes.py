@@ -150,6 +150,23 @@ def test_silu_is_fused() -> None:
     assert [t for t in fused if t != "Transpose"] == ["Conv"]
 
 
+def test_silu_of_a_sum_is_fused() -> None:
+    """Behind the sum that ends a block, or of what others take, it is one activation as well."""
+    nodes = [
+        conv("x", "a", pads=[1] * 4),
+        conv("a", "b", pads=[1] * 4),
+        helper.make_node("Add", ["b", "a"], ["c"]),
+        helper.make_node("Sigmoid", ["c"], ["s"]),
+        helper.make_node("Mul", ["c", "s"], ["d"]),
+        helper.make_node("Sigmoid", ["a"], ["t"]),
+        helper.make_node("Mul", ["t", "a"], ["e"]),
+        helper.make_node("Sub", ["d", "e"], ["y"]),
+    ]
+    proto = model_of(nodes, (1, 4, 9, 9), [weights((4, 4, 3, 3), "w")])
+    fused, _ = compare(proto, "idioms")
+    assert [t for t in fused if t != "Transpose"] == ["Conv", "Conv", "Swish", "Sub"]
+
+
 def test_residuals_are_fused_but_not_into_what_others_need() -> None:
     """The sum of two images goes into the later convolution; a value that is used twice stays."""
     nodes = [
@@ -337,10 +354,10 @@ def test_what_others_take_is_not_lifted() -> None:
     nodes, constants = heads("Conv", "Conv")
     more = [
         helper.make_node("Sigmoid", ["joined"], ["s"]),
-        helper.make_node("Mul", ["s", "joined"], ["y"]),
+        helper.make_node("Sub", ["s", "joined"], ["y"]),
     ]
     kept, _ = compare(model_of([*nodes, *more], (1, 4, 6, 6), constants), "lift")
-    assert kept[-2:] == ["Sigmoid", "Mul"]
+    assert kept[-2:] == ["Sigmoid", "Sub"]
     nodes[-1] = helper.make_node("Concat", ["r0", "r1", "r1"], ["joined"], axis=1)
     more = [
         helper.make_node("Sigmoid", ["joined"], ["s"]),
@@ -540,6 +557,7 @@ IDIOMS: list[tuple[str, list[tuple[str, ...]]]] = [
     ("HardSwish", [*GATE, ("Mul", "c", "a", "d"), ("Div", "d", "six", "y")]),
     ("HardSwish", [*GATE, ("Mul", "a", "c", "d"), ("Mul", "sixth", "d", "y")]),
     ("HardSwish", [*GATE, ("Mul", "c", "sixth", "d"), ("Mul", "a", "d", "y")]),
+    ("Swish", [("Sigmoid", "a", "b"), ("Mul", "b", "a", "y")]),
     ("Mish", [("Softplus", "a", "b"), ("Tanh", "b", "c"), ("Mul", "a", "c", "y")]),
     (
         "Gelu",

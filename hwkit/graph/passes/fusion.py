@@ -19,7 +19,6 @@ _FUSABLE = ("Conv", "Gemm", *_TRANSPOSED)
 
 def run(graph: Graph, setting: Setting) -> None:
     """Fuse: biases first, then sums of two images, then activations."""
-    _silu(graph)
     for fuse in (_bias, _residual, _activation):
         while _one(graph, fuse):
             pass
@@ -132,21 +131,3 @@ def _takes(maker: Node) -> bool:
     c = maker.input(2)
     n = maker.output().sizes[1]
     return c.data is not None and (c.data.size == 1 or c.sizes[-1] == n == c.data.size)
-
-
-def _silu(graph: Graph) -> None:
-    """Let ``x * sigmoid(x)`` behind a convolution be one node, which fuses like the others."""
-    makers, users = graph.makers(), graph.users()
-    for node in list(graph.nodes):
-        if node.type != "Mul" or len(node.inputs) != 2:
-            continue
-        for x, gate in ((node.input(0), node.input(1)), (node.input(1), node.input(0))):
-            sigmoid = makers.get(gate)
-            source = makers.get(x)
-            if sigmoid is None or sigmoid.type != "Sigmoid" or sigmoid.input(0) is not x:
-                continue
-            alone = graph.only_user(gate, users) is node and x not in graph.outputs
-            if alone and len(users[x]) == 2 and source is not None and source.type in _FUSABLE:
-                node.type, node.inputs, node.attributes = "Swish", [x], {}
-                graph.remove([sigmoid])
-                break

@@ -1,6 +1,6 @@
 """Idioms: activations and means that exporters write as several nodes become the one they are.
 
-PyTorch writes hard-swish as ``x * clip(x + 3, 0, 6) / 6``, mish and gelu in parts as well, and
+PyTorch writes hard-swish as ``x * clip(x + 3, 0, 6) / 6``, silu, mish and gelu in parts too, and
 Keras has its global pooling as ReduceMean. One node is one pass over memory, and epilogues take it.
 """
 
@@ -26,7 +26,7 @@ def run(graph: Graph, setting: Setting) -> None:
     """Rewrite the innermost first: a hard-swish may contain a hard-sigmoid."""
     for node in list(graph.nodes):
         _pool(graph, node)
-    for find in (_hard_sigmoid, _hard_swish, _mish, _gelu):
+    for find in (_hard_sigmoid, _hard_swish, _silu, _mish, _gelu):
         _sweep(graph, find)
 
 
@@ -121,6 +121,14 @@ def _hard_swish(known: _Known, node: Node) -> Found | None:
             continue
         if abs(gate.get("alpha", 0.2) - 1 / 6) < 1e-6 and gate.get("beta", 0.5) == 0.5:
             return "HardSwish", x, {}, [gate]
+    return None
+
+
+def _silu(known: _Known, node: Node) -> Found | None:
+    for x, value in _pairs(node) if node.type == "Mul" else ():
+        gate = known.before(node, value, "Sigmoid")
+        if gate is not None and gate.input(0) is x:
+            return "Swish", x, {}, [gate]
     return None
 
 
