@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Union
 
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 
 __all__ = ["Config", "Value", "checked_value", "value_text"]
 
@@ -25,7 +25,12 @@ class Config(Mapping[str, Value]):
     __slots__ = ("_hash", "_items")
 
     def __init__(self, values: Mapping[str, Value] | Iterable[tuple[str, Value]] = ()) -> None:
-        given = sorted(dict(values).items())
+        try:
+            given = sorted(dict(values).items())
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                f"a config {shown(values)} must be values by name: write it as {{'tile': 8}}"
+            ) from None
         self._items: dict[str, Value] = {name: checked_value(name, value) for name, value in given}
         # type() keeps apart what == does not: True, 1 and 1.0.
         self._hash = hash(tuple((n, type(v), v) for n, v in self._items.items()))
@@ -69,6 +74,8 @@ class Config(Mapping[str, Value]):
         Raises:
             ArgumentError: the text is not ``name=value name=value ...``.
         """
+        if not isinstance(text, str):
+            raise ArgumentError(f"config {shown(text)} must be a text, as 'tile=8'")
         values: dict[str, Value] = {}
         for word in text.split():
             name, equals, value = word.partition("=")

@@ -81,7 +81,7 @@ class Registry(Plugins):
             ArgumentError: no backend or device of that name.
             Unavailable: the device is known but cannot be opened; the message says what to do.
         """
-        match = _DEVICE.match(name)
+        match = _DEVICE.match(name) if isinstance(name, str) else None
         if match is None:
             raise ArgumentError(f"device {shown(name)} cannot be read: write it as cpu:0")
         backend = find(self.backends(), match.group(1), "backend", "hwkit devices")

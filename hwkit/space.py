@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .config import Config, Value, checked_value, value_text
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 
 __all__ = ["Constraint", "Space"]
 
@@ -44,8 +44,14 @@ class Space:
         values: Mapping[str, Sequence[Value]],
         constraints: Iterable[Callable[..., bool] | tuple[Callable[..., bool], str]] = (),
     ) -> None:
+        if not isinstance(values, Mapping):
+            raise ArgumentError(
+                f"a space {shown(values)} must be values by name: write it as {{'tile': (8, 16)}}"
+            )
+        if not isinstance(constraints, Iterable):
+            raise ArgumentError(f"constraints {shown(constraints)} must be a list of functions")
         self.values: dict[str, tuple[Value, ...]] = {
-            name: tuple(checked_value(name, value) for value in choices)
+            name: tuple(checked_value(name, value) for value in _choices(name, choices))
             for name, choices in values.items()
         }
         for name, choices in self.values.items():
@@ -57,7 +63,12 @@ class Space:
     def _constraint(
         self, given: Callable[..., bool] | tuple[Callable[..., bool], str]
     ) -> Constraint:
-        test, reason = given if isinstance(given, tuple) else (given, "")
+        test, reason = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
+        if not callable(test):
+            raise ArgumentError(
+                f"a constraint {shown(given)} must be a function of tunables, or a pair of one and "
+                "the sentence that says why"
+            )
         names = tuple(inspect.signature(test).parameters)
         unknown = [name for name in names if name not in self.values]
         if unknown:
@@ -231,3 +242,12 @@ class Space:
 
     def __repr__(self) -> str:
         return f"Space({self.values!r}, {len(self.constraints)} constraints)"
+
+
+def _choices(name: str, choices: object) -> Iterable[Value]:
+    # A text would be taken for its letters.
+    if isinstance(choices, str) or not isinstance(choices, Iterable):
+        raise ArgumentError(
+            f"tunable {name} has the values {shown(choices)}: write them as a tuple, also one alone"
+        )
+    return choices

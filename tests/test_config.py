@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,16 @@ def test_config_keeps_types_apart() -> None:
 def test_equal_configs_print_alike() -> None:
     """Minus zero equals zero, so it prints as zero."""
     assert str(Config({"a": -0.0})) == str(Config({"a": 0.0}))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "tile", [1, 2], (8,)])
+def test_config_of_something_else(wrong: Any) -> None:
+    """It is one sentence, not a complaint of ``dict``."""
+    with pytest.raises(ArgumentError, match=r"must be values by name: write it as \{'tile': 8\}"):
+        Config(wrong)
+    if not isinstance(wrong, str):
+        with pytest.raises(ArgumentError, match="must be a text"):
+            Config.parse(wrong)
 
 
 def test_config_replace_leaves_the_original() -> None:

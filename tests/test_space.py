@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -150,6 +151,23 @@ def test_space_refuses_mistakes_of_its_author() -> None:
         Space({"a": ("1",)})
     with pytest.raises(ArgumentError, match="is not a value of the space"):
         Space({"a": (1, 2)}).neighbours(Config({"a": 3}))
+
+
+@pytest.mark.parametrize(
+    ("values", "constraints", "message"),
+    [
+        (("tile", 8), (), "must be values by name"),
+        ({"order": "ij"}, (), "order has the values 'ij': write them as a tuple"),
+        ({"tile": 8}, (), "tile has the values 8: write them as a tuple"),
+        ({"tile": (8, 16)}, lambda tile: tile > 8, "must be a list of functions"),
+        ({"tile": (8, 16)}, ["tile > 8"], "constraint 'tile > 8' must be a function"),
+        ({"tile": (8, 16)}, [(lambda tile: tile > 8,)], "must be a function"),
+    ],
+)
+def test_space_of_something_else(values: Any, constraints: Any, message: str) -> None:
+    """A text is not taken for its letters; what is no space is one sentence."""
+    with pytest.raises(ArgumentError, match=message):
+        Space(values, constraints)
 
 
 def test_constraints_are_tested_as_early_as_they_can_be() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import host_view
-from ..errors import ArgumentError, DtypeError
+from ..errors import ArgumentError, DtypeError, shown
 from .ir import Array, Value
 
-__all__ = ["by_name", "checked", "random_arrays"]
+__all__ = ["by_name", "checked", "random_arrays", "shapes_of"]
 
 
 def by_name(
@@ -41,7 +42,7 @@ def checked(value: Value, array: Any) -> Array:
         ArgumentError: it has another shape than the model takes.
         DtypeError: it has another dtype.
     """
-    view = host_view(array)
+    view = host_view(array, f"input {value.name!r}")
     given = view.dtype if view.dtype.isnative else view.dtype.newbyteorder("=")
     if given != value.dtype:
         # numpy knows names of its own dtypes only.
@@ -50,18 +51,45 @@ def checked(value: Value, array: Any) -> Array:
             f"input {value.name!r} has dtype {view.dtype.name}, but the model takes "
             f"{value.kind.name}: convert it, as in x.astype({wanted})"
         )
+    _check_shape(value, view.shape)
+    found: Array = np.require(view, value.dtype, ("C", "A")).reshape(view.shape)
+    return found
+
+
+def _check_shape(value: Value, shape: tuple[int, ...]) -> None:
     fits = value.shape is None or (
-        len(value.shape) == view.ndim
+        len(value.shape) == len(shape)
         and all(
             not isinstance(want, int) or want == got
-            for want, got in zip(value.shape, view.shape, strict=True)
+            for want, got in zip(value.shape, shape, strict=True)
         )
     )
     if not fits:
         raise ArgumentError(
-            f"input {value.name!r} has shape {view.shape}, but the model takes {value.shape}"
+            f"input {value.name!r} has shape {shape}, but the model takes {value.shape}"
         )
-    found: Array = np.require(view, value.dtype, ("C", "A")).reshape(view.shape)
+
+
+def shapes_of(values: Sequence[Value], shapes: Any) -> tuple[tuple[int, ...], ...] | None:
+    """Return input shapes as tuples; ``None`` stays ``None``.
+
+    Raises:
+        ArgumentError: they are not one for each input, or not as the model takes them.
+    """
+    if shapes is None:
+        return None
+    try:
+        found = tuple(tuple(map(operator.index, shape)) for shape in shapes)
+    except TypeError:
+        found = ()
+    if len(found) != len(values) or min((n for shape in found for n in shape), default=0) < 0:
+        names = ", ".join(value.name for value in values)
+        raise ArgumentError(
+            f"shapes {shown(shapes)} must be a tuple of sizes for each input ({names}): "
+            "write them as ((1, 3, 224, 224),)"
+        )
+    for value, shape in zip(values, found, strict=True):
+        _check_shape(value, shape)
     return found
 
 

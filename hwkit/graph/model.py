@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Union
 
 from ..arrays import like
-from ..errors import ArgumentError, HwkitError
+from ..errors import ArgumentError, HwkitError, shown
 from ..op import Problem
 from ..registry import registry
 from ..settings import settings
 from .inference import MOST_DECIDING, deciding_inputs, infer
-from .inputs import by_name, checked, random_arrays
+from .inputs import by_name, checked, random_arrays, shapes_of
 from .ir import Array, Graph, one_line
 from .passes import Pass
 from .program import Memory, Program
@@ -44,7 +46,7 @@ def load(
             the file's own folder only.
         device: device name; the default device if ``None``.
         tolerance: relative error that each operator may have, as of a call.
-        without: names of passes to leave out, as ``"layout"``.
+        without: names of passes to leave out, as ``("layout",)``; one alone may be a text.
         memory: most bytes for constants, and for what lies between nodes; half of the machine's
             memory if ``None``.
         records: whether what tuning learnt counts; else every kernel has its default config.
@@ -55,16 +57,18 @@ def load(
         NoKernel: nodes are of types that are not supported; the message lists all of them.
         Unavailable: the package ``onnx`` is missing, or the device.
     """
+    if memory is not None and not (isinstance(memory, Real) and 1 <= memory < math.inf):
+        raise ArgumentError(f"memory={shown(memory)} must be a number of bytes above 0")
     limit = default_limit() if memory is None else int(memory)
-    if limit < 1:
-        raise ArgumentError(f"memory={memory!r} must be a number of bytes above 0")
-    known = registry().passes()
+    known, without = registry().passes(), (without,) if isinstance(without, str) else without
+    if not isinstance(without, Collection):
+        raise ArgumentError(f"without={shown(without)} must be names of passes: write ('layout',)")
     unknown = [name for name in without if name not in known]
     if unknown:
         raise ArgumentError(
             f"there is no pass {unknown[0]!r} to leave out: there are {', '.join(known)}"
         )
-    name = device or settings().device
+    name = settings().device if device is None else device
     registry().device(name)
     chosen = [p for p in known.values() if p.name not in without]
     return Model(read(model, limit), Setting(name, tolerance, limit, records), chosen)
@@ -126,6 +130,8 @@ class Model:
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run on inputs by name, and return all outputs by name."""
+        if not isinstance(inputs, Mapping):
+            raise ArgumentError(f"inputs {shown(inputs)} must be arrays by name: a dictionary")
         arrays, program = self.prepared(inputs)
         return dict(zip(self.outputs, program(arrays), strict=True))
 
@@ -217,14 +223,14 @@ class Model:
     def problems(self, shapes: tuple[Shape, ...] | None = None) -> dict[Problem, int]:
         """Return the distinct Problems of a run, and how often each is called."""
         counts: dict[Problem, int] = {}
-        for step in self.program(shapes).steps:
+        for step in self.program(shapes_of(self._inputs, shapes)).steps:
             for plan in step.plans:
                 counts[plan.problem] = counts.get(plan.problem, 0) + 1
         return counts
 
     def explain(self, shapes: tuple[Shape, ...] | None = None) -> str:
         """Return what runs, a line for each step: node, kernel, config and source."""
-        program = self.program(shapes)
+        program = self.program(shapes_of(self._inputs, shapes))
         lines = [
             f"{self.name} on {self.device}, {len(program.steps)} steps, {_memory(program.memory)}"
         ]

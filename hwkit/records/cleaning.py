@@ -6,8 +6,10 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from numbers import Real
 from typing import Any
 
+from ..errors import ArgumentError, shown
 from . import quarantine as unfinished
 from . import rows
 from .access import insert
@@ -123,12 +125,15 @@ def clean(
     """Remove trials from a Store; see :meth:`hwkit.records.Database.gc`.
 
     Raises:
+        ArgumentError: ``days`` is not a number from 0 on.
         NotKept: the file cannot be written.
     """
+    if days is not None and not (isinstance(days, Real) and days >= 0):
+        raise ArgumentError(f"days={shown(days)} must be a number of at least 0, as 90")
     removed = {"superseded": 0, "failed": 0, "quarantine": 0, "bad": 0}
     doomed: list[Record] = []
     if days is not None:
-        limit = datetime.now(timezone.utc) - timedelta(days=min(days, _OLDEST_DAYS))
+        limit = datetime.now(timezone.utc) - timedelta(days=min(float(days), _OLDEST_DAYS))
         before = limit.isoformat(timespec="microseconds")
         for problem, device in store.groups():
             old = [r for r in superseded(store.of(problem, device)) if r.created < before]

@@ -287,8 +287,6 @@ class Database(Layered):
             ArgumentError: ``days`` is not a number from 0 on.
             DatabaseError: the file cannot be written.
         """
-        if days is not None and not days >= 0:
-            raise ArgumentError(f"days={days} must be a number of at least 0, as 90")
         try:
             return clean(self._user, days, quarantine=quarantine, bad=bad)
         except NotKept as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..backend import Fingerprint
 from ..config import Config
+from ..errors import ArgumentError, shown
 from ..measure import Measurement
 from ..op import Problem
 from . import quarantine
@@ -25,6 +27,8 @@ class Layered:
     """The writing half of :class:`hwkit.records.Database`, and the layers that lookups read."""
 
     def __init__(self, path: Path | None, shipped: Sequence[Path], read_only: bool) -> None:
+        if not isinstance(path, (str, os.PathLike, type(None))):
+            raise ArgumentError(f"path {shown(path)} must be that of a file, or None for memory")
         self.path = None if path is None else Path(path)
         self.read_only = read_only
         self._user = Store(self.path, read_only=read_only)

@@ -242,6 +242,35 @@ def test_a_call_says_what_is_wrong_with_its_inputs() -> None:
         hwkit.load(model_of([add("x", "x", "y")]), without=("nothing",))
 
 
+def test_mistakes_in_options_are_one_sentence() -> None:
+    """Options of ``load``, and shapes asked about, that are not what they must be."""
+    model = model_of([add("x", "x", "y")])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    wrong: Any
+    for name, wrong, match in (
+        ("device", 5, "device 5 cannot be read"),
+        ("device", "", "device '' cannot be read"),
+        ("memory", "lots", "memory='lots' must be a number of bytes"),
+        ("memory", float("nan"), "must be a number of bytes"),
+        ("without", 7, "without=7 must be names of passes"),
+        ("without", "no such pass", "there is no pass 'no such pass' to leave out"),
+    ):
+        refused(model, match, **{name: wrong})
+    loaded = hwkit.load(model, without="layout", memory=1e6)  # type: ignore[arg-type]
+    assert len(loaded.problems([[2, 3]])) == len(loaded.problems(((2, 3),)))  # type: ignore[arg-type]
+    assert loaded.explain([(4, 3)])  # type: ignore[arg-type]
+    shapes: Any
+    for shapes in (5, "x", (2, 3), ((2, 3), (2, 3)), (("a", 3),), ((-1, 3),)):
+        with pytest.raises(ArgumentError, match=r"must be a tuple of sizes for each input \(x\)"):
+            loaded.explain(shapes)
+    with pytest.raises(ArgumentError, match=r"input 'x' has shape \(2, 4\), but the model takes"):
+        loaded.problems(((2, 4),))
+    with pytest.raises(ArgumentError, match="must be arrays by name"):
+        loaded.run(np.ones((2, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="input 'x' is None"):
+        loaded(None)
+
+
 def test_other_libraries_go_in_and_come_out() -> None:
     """A tensor of torch comes back as one."""
     torch = pytest.importorskip("torch", reason="torch is not installed")

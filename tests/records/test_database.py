@@ -8,6 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hwkit import ArgumentError, Config, DatabaseError, HwkitWarning
@@ -305,6 +306,15 @@ def test_a_file_that_is_read_only(path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(DatabaseError, match="cannot be cleaned"):
         reader.gc(0, quarantine=True)
+
+
+def test_wrong_arguments_of_a_database(tmp_path: Path) -> None:
+    """A path that is none, and an age that is no number, are one sentence."""
+    with pytest.raises(ArgumentError, match="path 5 must be that of a file"):
+        Database(5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="days='old' must be a number"):
+        Database(None).gc("old")  # type: ignore[arg-type]
+    assert Database(str(tmp_path / "a.db")).gc(np.int64(90))["failed"] == 0  # type: ignore[arg-type]
 
 
 def test_a_file_of_a_later_hwkit(path: Path) -> None:
