@@ -69,7 +69,7 @@ class Ending:
         return min(_RUNOFF_SHARE * (self.deadline - self.began), seconds)
 
     def final(self, tried: int) -> None:
-        """Run the last stage of the race, and keep what it measures.
+        """Run the last stage of the race, and keep what it measures, also if Ctrl-C ends it.
 
         Args:
             tried: number of candidates tried in the search.
@@ -83,7 +83,13 @@ class Ending:
         alone = tried == 1 and keys == [field.incumbent]
         if not keys or field.round(keys) > left or alone:
             return
-        self._taken = field.race.final(keys, always, lambda: time.monotonic() > end)
+        try:
+            field.race.final(keys, always, lambda: time.monotonic() > end)
+        finally:
+            self._keep_final()
+
+    def _keep_final(self) -> None:
+        field, self._taken = self.field, self.field.race.taken
         self._levels = level(self._taken)
         for key, samples in self._taken.items():
             candidate = field.candidates[key]

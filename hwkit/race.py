@@ -58,11 +58,13 @@ class Race(Generic[K]):
 
     Attributes:
         samples: all that was taken before the final, by key.
+        taken: what :meth:`final` returns, or has so far, should Ctrl-C end it.
     """
 
     def __init__(self, sample: Sampler[K]) -> None:
         self._sample = sample
         self.samples: dict[K, list[Sample]] = {}
+        self.taken: dict[K, list[Sample]] = {}
         self._level: dict[K, float] = {}
 
     def __contains__(self, key: K) -> bool:
@@ -162,6 +164,7 @@ class Race(Generic[K]):
         Returns:
             The samples of those who took 31, and of those who were there at the end.
         """
+        self.taken = {}
         settled: dict[K, list[Sample]] = {}
         taken: dict[K, list[Sample]] = {key: [] for key in field}
         for number in range(rounds):
@@ -178,9 +181,10 @@ class Race(Generic[K]):
                     taken |= {k: before[k] for k in always if k in before}
                 else:
                     settled = {k: s for k, s in before.items() if k not in taken}
+            self.taken = {key: [*samples] for key, samples in (settled | taken).items()}
             if stop() or (number + 1 >= ROUNDS[2] and len(taken) < 2):
                 break
-        return {**settled, **taken}
+        return self.taken
 
 
 def _least(taken: Sequence[Sample]) -> float:

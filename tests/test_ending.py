@@ -150,6 +150,30 @@ def interrupted(found: Search, after: int) -> Search:
     return found
 
 
+@pytest.mark.parametrize("after", [0, 12])
+def test_an_interrupted_final_keeps_its_samples(after: int) -> None:
+    """Ctrl-C in the final: the whole rounds of it are records, as if the time had ended it."""
+    found = search(Database(None), 2, 0.9)
+    race, bench = found.field.race, found.runner
+    final, sample = race.final, bench.sample
+
+    def begin(*given: Any) -> Any:
+        rounds = iter(range(after))
+
+        def press(keys: Sequence[int]) -> list[Sample]:
+            if next(rounds, None) is None:
+                raise KeyboardInterrupt
+            return sample(keys)
+
+        bench.sample = press  # type: ignore[method-assign]
+        return final(*given)
+
+    race.final = begin  # type: ignore[method-assign]
+    assert found.run().stopped_by == "interrupted"
+    rounds = {len(r.measurement.samples) for r in found.database.records()}
+    assert max(rounds) == max(after, 5)
+
+
 def test_an_interrupted_run_off_is_held_again() -> None:
     """Ctrl-C loses no trial, what was said by then is kept, and the same call goes on."""
     database = Database(None)
