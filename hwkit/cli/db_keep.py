@@ -67,8 +67,8 @@ def _add(command: str, file: str, path: str | None, as_json: bool) -> int:
     number = kept.import_(existing(file))
     if kept.counts()["not_kept"]:
         raise DatabaseError(
-            f"{file} was not taken over, {kept.path} cannot be written: name another database "
-            "with --db"
+            f"{file} was not taken over into {kept.path}, {kept.unwritten}: mend that, or name "
+            "another database with --db"
         )
     if not deliver(command, {"file": file, "records": number}, as_json):
         line(f"{count(number, 'new record')} from {file}")
@@ -172,4 +172,7 @@ def revalidate(
     session = run(problems, device, quiet=as_json, db=path, budget=budget)
     if not deliver("db revalidate", session.to_json(), as_json):
         show_summary(session)
-    return ended(session.not_kept, session.database, interrupted=session.interrupted, ok=session.ok)
+    return ended(
+        session.not_kept, session.database, session.why,
+        interrupted=session.interrupted, ok=session.ok,
+    )  # fmt: skip

@@ -181,7 +181,10 @@ def tune(
     )  # fmt: skip
     if not deliver("tune", session.to_json(), as_json):
         show_summary(session)
-    return ended(session.not_kept, session.database, interrupted=session.interrupted, ok=session.ok)
+    return ended(
+        session.not_kept, session.database, session.why,
+        interrupted=session.interrupted, ok=session.ok,
+    )  # fmt: skip
 
 
 def _check_together(

@@ -67,7 +67,8 @@ def tune_network(
         _show(model.name, device, result, sessions.trials)
         if sessions.interrupted and not lost:
             say_interrupted()
-    return ended(lost, kept.path, interrupted=sessions.interrupted, ok=True)
+    why = kept.unwritten or records.tried.unwritten
+    return ended(lost, kept.path, why, interrupted=sessions.interrupted, ok=True)
 
 
 class _Sessions:

@@ -35,6 +35,7 @@ class Session:
         notes: what the tuner thought worth knowing.
         interrupted: whether Ctrl-C ended it.
         not_kept: records that the database could not keep.
+        why: why it could not.
         seconds: wall time.
     """
 
@@ -46,6 +47,7 @@ class Session:
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
     not_kept: int = 0
+    why: str = ""
     seconds: float = 0.0
 
     @property
@@ -136,24 +138,25 @@ def run(
     # Between two problems there is no result that could say it.
     session.interrupted |= len(session.done) < session.asked
     session.interrupted |= any(r.stopped_by == "interrupted" for r in session.done)
-    session.not_kept = kept.counts()["not_kept"]
+    session.not_kept, session.why = kept.counts()["not_kept"], kept.unwritten
     session.seconds = time.monotonic() - began
     return session
 
 
-def ended(not_kept: int, database: object, *, interrupted: bool, ok: bool) -> int:
+def ended(not_kept: int, database: object, why: str, *, interrupted: bool, ok: bool) -> int:
     """Return the exit code of a run; say on stderr what will be forgotten.
 
     Args:
         not_kept: number of records that the database could not keep.
         database: its file.
+        why: why it could not.
         interrupted: whether Ctrl-C ended the run.
         ok: whether it came to what was asked.
     """
     if not_kept:
         click.echo(
-            f"hwkit: {count(not_kept, 'record')} not kept, {database} cannot be written: "
-            "type 'hwkit doctor', or name another database with --db",
+            f"hwkit: {count(not_kept, 'record')} not kept in {database}, {why}: "
+            "mend that, or name another database with --db",
             err=True,
         )
         # Before the one of Ctrl-C, which says that all is kept.

@@ -24,13 +24,20 @@ __all__ = ["Layered"]
 
 
 class Layered:
-    """The writing half of :class:`hwkit.records.Database`, and the layers that lookups read."""
+    """The writing half of :class:`hwkit.records.Database`, and the layers that lookups read.
+
+    Attributes:
+        path: file of the user's trials, ``None`` for memory.
+        read_only: whether that file is never written.
+        unwritten: why the file could not be written the last time that it could not.
+    """
 
     def __init__(self, path: Path | None, shipped: Sequence[Path], read_only: bool) -> None:
         if not isinstance(path, (str, os.PathLike, type(None))):
             raise ArgumentError(f"path {shown(path)} must be that of a file, or None for memory")
         self.path = None if path is None else Path(path)
         self.read_only = read_only
+        self.unwritten = ""
         self._user = Store(self.path, read_only=read_only)
         self._overlay = Store(None)
         self._shipped = Shipped(shipped)
@@ -92,6 +99,7 @@ class Layered:
             return added
 
     def _not_kept(self, error: NotKept) -> None:
+        self.unwritten = str(error)
         if not self.read_only:
             self._user.warn(
                 f"new trials are not kept in {self.path}, {error}; they are forgotten when this "

@@ -284,7 +284,9 @@ def test_what_cannot_be_kept_is_told(hwkit: Hwkit, fake: None, tmp_path: Path) -
     assert answer.code == 4
     assert answer.err.count("hwkit: warning: ") == 1
     said = re.escape(str(blocked / "tuning.db"))
-    assert re.search(rf"^hwkit: \d+ records not kept, {said} .*'hwkit doctor'", answer.err, re.M)
+    assert re.search(
+        rf"^hwkit: \d+ records not kept in {said}, its folder is a file: ", answer.err, re.M
+    )
     assert "kept in" not in answer.out
     assert "Traceback" not in answer.err
     words = ["tune", *_words(GEMM), "--trials", "2", "--db", str(blocked / "tuning.db"), "--json"]
@@ -305,7 +307,7 @@ def test_ctrl_c_where_nothing_can_be_kept(
     (tmp_path / "file").write_text("not a folder")
     answer = hwkit("tune", *_words(GEMM), "--db", str(tmp_path / "file" / "tuning.db"))
     assert answer.code == 4
-    assert "1 record not kept" in answer.err
+    assert "1 record not kept in" in answer.err
     assert "goes on from here" not in answer.err
 
 

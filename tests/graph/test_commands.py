@@ -409,7 +409,7 @@ def test_a_network_whose_trials_cannot_be_kept(
     monkeypatch.setattr(tuning, "run", interrupted)
     assert main(["tune", str(path), "--budget", "2s", "--trials", "1", "--db", str(db)]) == 4
     said = capsys.readouterr().err
-    assert f"not kept, {db} cannot be written" in said
+    assert f"not kept in {db}, its folder is a file" in said
     assert "goes on from here" not in said
 
 
