@@ -94,6 +94,7 @@ def plan(
         ArgumentError: an argument is not legal.
         DtypeError: a dtype is not.
         NoKernel: nothing takes the problem; the message says why.
+        Unavailable: the device cannot be opened.
     """
     if not isinstance(op, (str, Op)):
         raise ArgumentError(f"op={shown(op)} must be the name of an operator: type 'hwkit ops'")

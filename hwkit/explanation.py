@@ -188,8 +188,9 @@ def explain(
         tolerance: as of the call.
 
     Raises:
-        ArgumentError: the text cannot be read.
+        ArgumentError: the text or an option cannot be read.
         NoKernel: nothing takes the problem; the message says why.
+        Unavailable: the device cannot be opened.
     """
     if isinstance(problem, Plan):
         device = device or repr(problem.device)

@@ -110,7 +110,7 @@ def tune(
     began = time.monotonic()
     seconds = parse_budget(budget)
     _check_numbers(trials, timeout, seed)
-    _check_database(database)
+    _check_given(database, shortlist)
     check_tolerance(tolerance)
     chosen, seed = _strategy(strategy), int(seed)
     opened = registry().device(preferred(device)[0][0])
@@ -204,7 +204,9 @@ def _names(kernels: Iterable[str] | None) -> tuple[str, ...] | None:
     return (kernels,) if isinstance(kernels, str) else tuple(kernels)
 
 
-def _check_database(database: object) -> None:
+def _check_given(database: object, shortlist: object) -> None:
+    if not isinstance(shortlist, (Shortlist, type(None))):
+        raise ArgumentError(f"shortlist={shown(shortlist)} must be one: write Shortlist.read(Path)")
     if not isinstance(database, (Database, type(None))):
         raise ArgumentError(
             f"database={shown(database)} must be a hwkit.records.Database: write "

@@ -195,6 +195,8 @@ def test_a_database_is_no_path() -> None:
     """The path of a file is not taken for a Database; the sentence has what to write."""
     with pytest.raises(ArgumentError, match=r"database='x\.db' must be a hwkit\.records\.Database"):
         tune(TEXT, database="x.db")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"shortlist='x' must be one: write Shortlist\.read"):
+        tune(TEXT, shortlist="x")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("fakes")
