@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from hwkit import KernelFailure, Unavailable
-from hwkit_opencl.programs import source
+from hwkit_opencl.programs import keep, source
 
 from .compilers import Usage, compiler, usage_of
 
@@ -149,13 +147,7 @@ def _read(file: Path) -> Cubin | None:
 def _keep(file: Path, cubin: Cubin) -> None:
     usage = {name: asdict(values) for name, values in cubin.usage.items()}
     head = json.dumps({"usage": usage, "checksum": _checksum(cubin.data)})
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            part.write(head.encode() + b"\n" + cubin.data)
-        os.replace(part.name, file)
-    except OSError:
-        return  # a full disk or a read-only home makes the next start slower, not wrong
+    keep(file, head.encode() + b"\n" + cubin.data)
 
 
 def _checksum(data: bytes) -> str:

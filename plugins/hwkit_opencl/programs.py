@@ -7,6 +7,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
@@ -18,7 +19,7 @@ from .failures import translated
 if TYPE_CHECKING:
     from .device import OpenclDevice
 
-__all__ = ["DTYPES", "build", "source"]
+__all__ = ["DTYPES", "build", "keep", "source"]
 
 DTYPES = {"float32": 32, "float64": 64, "float16": 16, "bfloat16": 17}
 """How the dialect header names the dtypes of elements."""
@@ -70,12 +71,14 @@ def _load(device: OpenclDevice, text: str, options: str) -> Any:
     if file is not None and file.exists():
         try:
             return cl.Program(device.context, [device.found], [file.read_bytes()]).build(options)
-        except cl.Error:
-            file.unlink(missing_ok=True)  # a driver that has changed without a new version
+        except (cl.Error, OSError):
+            # A driver that has changed without a new version, or a file of another user.
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
     # pyopencl's own cache would keep a second copy of each.
     program = cl.Program(device.context, text).build(options, cache_dir=False)  # type: ignore[arg-type,unused-ignore]
     if file is not None:
-        _keep(file, program.binaries[0])
+        keep(file, program.binaries[0])
     return program
 
 
@@ -93,11 +96,19 @@ def _file(device: OpenclDevice, text: str, options: str) -> Path | None:
     return Path(platformdirs.user_cache_dir("hwkit", appauthor=False), "opencl", f"{name}.bin")
 
 
-def _keep(file: Path, binary: bytes) -> None:
-    try:
+def keep(file: Path, data: bytes) -> None:
+    """Write a file of a cache, whole or not at all.
+
+    A full disk or a read-only home makes the next start slower, not wrong.
+    """
+    part = ""
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            part.write(binary)
-        os.replace(part.name, file)
-    except OSError:
-        return  # a full disk or a read-only home makes the next start slower, not wrong
+        descriptor, part = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(data)
+        os.replace(part, file)
+        return
+    # What a full disk cut short would lie there for ever, under a name that nobody looks for.
+    with suppress(OSError):
+        os.unlink(part)

@@ -257,6 +257,23 @@ def test_a_kept_binary_is_used_and_a_damaged_one_replaced(
     assert file.read_bytes() != b"damaged"
 
 
+def test_what_a_full_disk_cuts_short_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file of the cache is there whole or not at all, and nothing else beside it."""
+    file = tmp_path / "deep" / "kernel.bin"
+    programs.keep(file, b"whole")
+    assert file.read_bytes() == b"whole"
+
+    def full(*names: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    programs.keep(file, b"other")
+    assert [f.read_bytes() for f in file.parent.iterdir()] == [b"whole"]
+    programs.keep(file / "below", b"a file is no folder")
+
+
 def test_binaries_are_named_by_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Text, options, device and driver make the name; PoCL keeps its kernels itself."""
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda *args, **kwargs: str(tmp_path))
