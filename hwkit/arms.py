@@ -141,6 +141,11 @@ class Arms:
         self._rng = random.Random(f"{seed} {problem}")
         self._before: dict[str, list[Record]] = {}
         self.all = [self._arm(kernel) for kernel in by_rank(kernels, problem, {})]
+        # What a call runs without any record comes first, whatever the budget.
+        fit = {
+            a.kernel.name: misfit(a.kernel, problem, a.default, None, tolerance) for a in self.all
+        }
+        self.all.sort(key=lambda arm: fit[arm.kernel.name] is not None)
 
     def _arm(self, kernel: Kernel) -> Arm:
         space = kernel.space(self.problem)

@@ -79,6 +79,16 @@ def test_defaults_come_first(problem: Problem, device: FakeDevice, database: Dat
     assert not found.plain
 
 
+def test_the_default_of_a_call_comes_first(
+    problem: Problem, device: FakeDevice, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel of higher rank that the tolerance does not admit waits: no call would run it."""
+    monkeypatch.setattr(FakeKernel, "rank", lambda kernel, problem: 5 * kernel._loose)
+    for tolerance, names in ((None, ["fake", "fake_loose"]), (1e-2, ["fake_loose", "fake"])):
+        found = first(arms(problem, device, database, tolerance))
+        assert [name for name, _, _ in found] == names
+
+
 def test_incumbent_comes_before_the_defaults(
     problem: Problem, device: FakeDevice, database: Database
 ) -> None:
