@@ -95,6 +95,7 @@ class Shortlist:
             return cls([Entry.of_json(json.loads(line)) for line in lines if line.strip()])
         except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = getattr(error, "strerror", None) or error
+            reason = f"a line lacks {error}" if isinstance(error, KeyError) else reason
             raise DatabaseError(
                 f"{path} is no shortlist ({reason}): make one with 'hwkit tune --compile-only'"
             ) from error

@@ -72,8 +72,9 @@ HUGE = '{"format": 1, "problem": "p", "kernel": "k", "version": 1e999}'
 def test_another_file_is_one_sentence(text: str, tmp_path: Path) -> None:
     """What is no shortlist is refused with what makes one."""
     (tmp_path / "list").write_text(text)
-    with pytest.raises(DatabaseError, match="--compile-only"):
+    with pytest.raises(DatabaseError, match="--compile-only") as caught:
         Shortlist.read(tmp_path / "list")
+    assert ("(a line lacks 'problem')" in str(caught.value)) == (text == '{"format": 1}')
 
 
 def test_what_a_compiler_refuses_is_dropped_and_counted(fake: Device) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import HwkitError, Unavailable
 from ..settings import VARIABLES, Settings, settings
 from .output import nbytes
+from .progress import count
 
 __all__ = ["Check", "checkup"]
 
@@ -172,7 +173,7 @@ def _device(name: str) -> Check:
     except Exception as error:
         return _unusable(name, error)
     state = "ok" if kernels else "broken"
-    return Check("devices", name, state, f"{device.arch}, {kernels} kernels")
+    return Check("devices", name, state, f"{device.arch}, {count(kernels, 'kernel')}")
 
 
 def _unusable(name: str, error: Exception) -> Check:
@@ -198,14 +199,15 @@ def _database() -> Iterator[Check]:
         text = "no, new records will be lost: set HWKIT_DB to a file that can be written"
         yield Check("database", "writable", "broken", text)
     counts = found["counts"]
-    text = f"{counts['trials']} trials of {counts['problems']} problems, {counts['failed']} failed"
+    text = f"{count(counts['trials'], 'trial')} of {count(counts['problems'], 'problem')}"
+    text += f", {counts['failed']} failed"
     yield Check("database", "user", "ok", text)
-    yield Check("database", "shipped", "ok", f"{counts['shipped']} records")
+    yield Check("database", "shipped", "ok", count(counts["shipped"], "record"))
     if counts["quarantined"]:
-        text = f"{counts['quarantined']} unfinished candidates are not tried again"
-        yield Check("database", "quarantine", "note", f"{text}: type 'hwkit db gc --quarantine'")
+        text = f"not tried again: {count(counts['quarantined'], 'unfinished candidate')}"
+        yield Check("database", "quarantine", "note", f"{text}; type 'hwkit db gc --quarantine'")
     if found["wrong"]:
-        text = f"{len(found['wrong'])} records are left out: type 'hwkit db verify'"
+        text = f"left out: {count(len(found['wrong']), 'record')}; type 'hwkit db verify'"
         detail = "\n".join(f"{where}: {why}" for where, why in found["wrong"].items())
         yield Check("database", "damage", "broken", text, detail)
 

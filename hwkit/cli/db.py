@@ -16,6 +16,7 @@ from .options import (
     tolerance_option,
 )
 from .output import age, deliver, line, nbytes, ratio, table, timed
+from .progress import count
 
 if TYPE_CHECKING:
     from .winners import Group as Gathered
@@ -89,12 +90,12 @@ def _list(groups: list[Gathered], wanted: dict[str, str]) -> None:
 def _standing(group: Gathered) -> str:
     winner = group.winner
     if winner is None:
-        return f"no candidate is right ({len(group.records)} trials)"
+        return f"no candidate is right ({count(len(group.records), 'trial')})"
     parts = [
         f"{timed(winner.measurement.seconds, winner.origin):>8}",
         winner.against_default
         or (f"{ratio(group.speedup):>6} default" if group.speedup else " " * 14),
-        f"{len(group.records):>5} trials",
+        f"{count(len(group.records), 'trial'):>12}",
         f"{age(winner.created):>8} old",
         f"{winner.kernel} {winner.config}".strip(),
     ]
@@ -175,7 +176,7 @@ def _show(group: Gathered, top: int) -> None:
         line(f"  and {more} more", "dim")
     loose = len(group.records) - len(group.admitted)
     if loose:
-        line(f"  {loose} trials are outside the tolerance", "dim")
+        line(f"  outside the tolerance: {count(loose, 'trial')}", "dim")
     failed = [r for r in group.records if not r.ok]
     for record in failed[:_FAILURES_SHOWN]:
         measured = record.measurement
