@@ -184,6 +184,7 @@ const box=e=>{const r=e.getBoundingClientRect();return [r.width,r.height]};
 const all=s=>[...document.querySelectorAll(s)];
 document.body.dataset.seen=JSON.stringify({
 rows:all("#steps tbody tr").map(box),bars:all("#steps .bar:not(.old)").map(box),
+longest:Math.max(...all("#steps .bar").map(e=>box(e)[0])),
 colour:getComputedStyle(document.querySelector("#steps .bar")).backgroundColor,
 wide:document.documentElement.scrollWidth>innerWidth,
 loaded:performance.getEntriesByType("resource").length})});</script>"""
@@ -216,7 +217,7 @@ def test_the_page_is_drawn_by_a_browser(path: Path) -> None:
     steps = len(hwkit.load(path).program().steps)
     assert len(seen["rows"]) == len(seen["bars"]) == steps
     assert all(wide > 0 and high > 0 for wide, high in (*seen["rows"], *seen["bars"]))
-    assert max(wide for wide, _ in seen["bars"]) > 100
+    assert seen["longest"] > 100  # of both configs: which of them took longer is chance
     assert seen["colour"] == "rgb(42, 120, 208)"
     assert not seen["wide"]
     assert seen["loaded"] == 0
