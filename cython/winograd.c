@@ -118,7 +118,9 @@ static void transform(const job *x, const block *b, int64_t from, int64_t to)
     }
 }
 
-/* M = V U at one position, all tiles of the block, columns [n0, n1) of the group. */
+/* M = V U at one position, all tiles of the block, columns [n0, n1) of the group. Parts of the depth
+ * follow each other within a panel, as they lie in U: the processor loads ahead what is read in one
+ * run. */
 static void multiply(const job *x, const block *b, int64_t position, int64_t n0, int64_t n1)
 {
     const plan *p = x->p;
