@@ -370,17 +370,20 @@ def test_tune_keeps_records_of_a_network(path: Path, capsys: pytest.CaptureFixtu
     assert main(["tune", str(path), "--problem", "gemm float32 nn m=2 n=2 k=2"]) == 2
 
 
+_RUN = tuning.run
+
+
+def interrupted(*given: Any, **options: Any) -> tuning.Session:
+    """Run as ``hwkit tune`` does, and say that Ctrl-C ended it."""
+    session = _RUN(*given, **options)
+    session.interrupted = True
+    return session
+
+
 def test_an_interrupt_keeps_what_was_tried(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trials that no network has been measured with are there for the same command."""
-    run = tuning.run
-
-    def interrupted(*given: Any, **options: Any) -> tuning.Session:
-        session = run(*given, **options)
-        session.interrupted = True
-        return session
-
     words = ["tune", str(path), "--budget", "3s", "--trials", "2", "--db", str(path.parent / "db")]
     monkeypatch.setattr(tuning, "run", interrupted)
     assert main(words) == 130
@@ -389,7 +392,7 @@ def test_an_interrupt_keeps_what_was_tried(
     held = Database(left)
     assert list(held.records("user"))
     held.close()
-    monkeypatch.setattr(tuning, "run", run)
+    monkeypatch.setattr(tuning, "run", _RUN)
     assert main(words) == 0
     assert not list(path.parent.glob("db.network-*"))
 
@@ -398,13 +401,6 @@ def test_a_network_whose_trials_cannot_be_kept(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After Ctrl-C nothing is there to go on from, and the command ends with 4."""
-    run = tuning.run
-
-    def interrupted(*given: Any, **options: Any) -> tuning.Session:
-        session = run(*given, **options)
-        session.interrupted = True
-        return session
-
     (path.parent / "file").write_text("not a folder")
     db = path.parent / "file" / "tuning.db"
     monkeypatch.setattr(tuning, "run", interrupted)
