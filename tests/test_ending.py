@@ -129,33 +129,11 @@ def test_a_wrong_answer_after_the_run_off_is_no_winner() -> None:
     assert all(r.default for r in found.database.records() if r.race is not None)
 
 
-def interrupted(found: Search, after: int) -> Search:
-    """Let Ctrl-C be pressed after so many rounds of the run-off."""
-    run_off, bench = found._ending.run_off, found.runner
+def interrupted(stage: Any, name: str, found: Search, after: int) -> Search:
+    """Let Ctrl-C be pressed after so many rounds of what the method ``name`` of ``stage`` holds."""
+    held, bench = getattr(stage, name), found.runner
     assert isinstance(bench, Bench)
     sample: Callable[[Sequence[int]], list[Sample]] = bench.sample
-
-    def begin() -> None:
-        rounds = iter(range(after))
-
-        def press(keys: Sequence[int]) -> list[Sample]:
-            if next(rounds, None) is None:
-                raise KeyboardInterrupt
-            return sample(keys)
-
-        bench.sample = press  # type: ignore[method-assign]
-        run_off()
-
-    found._ending.run_off = begin  # type: ignore[method-assign]
-    return found
-
-
-@pytest.mark.parametrize("after", [0, 12])
-def test_an_interrupted_final_keeps_its_samples(after: int) -> None:
-    """Ctrl-C in the final: the whole rounds of it are records, as if the time had ended it."""
-    found = search(Database(None), 2, 0.9)
-    race, bench = found.field.race, found.runner
-    final, sample = race.final, bench.sample
 
     def begin(*given: Any) -> Any:
         rounds = iter(range(after))
@@ -166,9 +144,23 @@ def test_an_interrupted_final_keeps_its_samples(after: int) -> None:
             return sample(keys)
 
         bench.sample = press  # type: ignore[method-assign]
-        return final(*given)
+        return held(*given)
 
-    race.final = begin  # type: ignore[method-assign]
+    setattr(stage, name, begin)
+    return found
+
+
+def without_its_run_off(database: Database, after: int) -> Search:
+    """Return a search whose run-off is interrupted after so many rounds."""
+    found = search(database, 2, 0.9)
+    return interrupted(found._ending, "run_off", found, after)
+
+
+@pytest.mark.parametrize("after", [0, 12])
+def test_an_interrupted_final_keeps_its_samples(after: int) -> None:
+    """Ctrl-C in the final: the whole rounds of it are records, as if the time had ended it."""
+    found = search(Database(None), 2, 0.9)
+    interrupted(found.field.race, "final", found, after)
     assert found.run().stopped_by == "interrupted"
     rounds = {len(r.measurement.samples) for r in found.database.records()}
     assert max(rounds) == max(after, 5)
@@ -177,11 +169,11 @@ def test_an_interrupted_final_keeps_its_samples(after: int) -> None:
 def test_an_interrupted_run_off_is_held_again() -> None:
     """Ctrl-C loses no trial, what was said by then is kept, and the same call goes on."""
     database = Database(None)
-    first = interrupted(search(database, 2, 0.9), 2).run()
+    first = without_its_run_off(database, 2).run()
     assert first.stopped_by == "interrupted"
     trials = set(database.records())
     assert all(r.race is None for r in trials)
-    assert interrupted(search(database, 2, 0.9), 7).run().stopped_by == "interrupted"
+    assert without_its_run_off(database, 7).run().stopped_by == "interrupted"
     assert {r.race.pairs for r in database.records() if r.race is not None} == {7}
     last = search(database, 2, 0.9).run()
     assert trials < set(database.records())
