@@ -91,13 +91,9 @@ def verify(path: str | None, as_json: bool) -> int:
         where = found["path"] or "memory"
         line(f"{count(counts['trials'], 'record')} in {where}, {counts['shipped']} shipped")
         # What is wrong with the file as a whole no removal of rows mends.
-        rows = "'hwkit db gc --bad' to drop what cannot be read"
-        _wrong(
-            found["wrong"],
-            f"wrong: type {'hwkit doctor'!r}"
-            if "file" in found["wrong"]
-            else f"wrong: type {rows}",
-        )
+        whole = "file" in found["wrong"]
+        hint = "'hwkit doctor'" if whole else "'hwkit db gc --bad' to drop what cannot be read"
+        _wrong(found["wrong"], f"wrong: type {hint}")
         if not found["wrong"]:
             line("all are sound", "green")
     return 1 if found["wrong"] else 0
