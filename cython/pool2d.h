@@ -5,6 +5,7 @@
 
 #include "half.h"
 #include "run.h"
+#include "sizes.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,13 @@
-/* Arithmetic of sizes and blocks; none of them is negative. */
+/* Sizes, and the arithmetic of sizes and blocks; none of them is negative. */
 #ifndef HWKIT_SIZES_H
 #define HWKIT_SIZES_H
 
 #include <stdint.h>
+
+/* Images of more bytes are taken to lie in memory: that is more than the caches which a core has for
+ * itself, and from one that it shares they are soon driven out. Kernels ask ahead for what they need
+ * of such images only: where it is in a cache, asking costs instructions and brings nothing. */
+enum { HWKIT_FAR_BYTES = 8 << 20 };
 
 static inline int64_t hwkit_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t hwkit_max(int64_t a, int64_t b) { return a > b ? a : b; }

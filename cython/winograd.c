@@ -13,7 +13,6 @@ enum { X, W, BIAS, RESIDUAL, KINDS };
 enum { RUN_PIXELS = 32 };     /* nchw: columns of results that are transposed together */
 enum { RUN_CHANNELS = 64 };   /* nchw: channels of them */
 enum { CHUNKS_PER_THREAD = 4 }; /* enough for one that comes late */
-enum { FAR_BYTES = 8 << 20 };
 
 typedef struct {
     hwkit_plan base;
@@ -503,7 +502,7 @@ static void set_sizes(plan *p)
     p->across = hwkit_parts(c->q, c->m);
     p->down = hwkit_parts(c->p, c->m);
     p->every = c->n * p->across * p->down;
-    p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > FAR_BYTES;
+    p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > HWKIT_FAR_BYTES;
     c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
     p->v_step = odd_lines(p->cg, p->size);
     p->m_step = odd_lines(p->kg, p->size);
