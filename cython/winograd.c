@@ -90,14 +90,24 @@ static void pack_chunk(void *ctx, int64_t chunk)
 
 /* ---- stages of a block ------------------------------------------------------------------------- */
 
+/* The image that a tile belongs to, and its first row and column there. */
+typedef struct {
+    int64_t image, y, x;
+} place;
+
+static place place_of(const plan *p, int64_t tile)
+{
+    const int64_t line = tile / p->across;
+    return (place){line / p->down, line % p->down * p->c.m, tile % p->across * p->c.m};
+}
+
 /* What tile number `tile` sees of the channels of a group, from (y, x) of its first output on. */
 static void point(const plan *p, const char *x, int64_t tile, int64_t group, const void **pixels)
 {
     const hwkit_winograd *c = &p->c;
-    const int64_t pixel = c->c * p->size;
-    const int64_t y0 = tile / p->across % p->down * c->m - c->top;
-    const int64_t x0 = tile % p->across * c->m - c->left;
-    x += tile / p->across / p->down * p->area * pixel + group * p->cg * p->size;
+    const place first = place_of(p, tile);
+    const int64_t pixel = c->c * p->size, y0 = first.y - c->top, x0 = first.x - c->left;
+    x += first.image * p->area * pixel + group * p->cg * p->size;
     for (int64_t y = y0; y < y0 + p->side; y++) {
         const int outside = y < 0 || y >= c->h;
         const char *line = outside ? p->zeros : x + y * c->w * pixel;
@@ -226,19 +236,20 @@ static void finish_run(const job *x, const block *b, const space *s, int64_t fro
 {
     const plan *p = x->p;
     const hwkit_winograd *c = &p->c;
-    const int64_t image = from / p->across / p->down, channel = b->group * p->kg + n0;
-    const int64_t y0 = from / p->across % p->down * c->m, x0 = from % p->across * c->m;
-    const int64_t tall = hwkit_min(c->m, c->p - y0), wide = hwkit_min((to - from) * c->m, c->q - x0);
+    const place at = place_of(p, from);
+    const int64_t channel = b->group * p->kg + n0, spot = at.y * c->q + at.x;
+    const int64_t tall = hwkit_min(c->m, c->p - at.y);
+    const int64_t wide = hwkit_min((to - from) * c->m, c->q - at.x);
     hwkit_epilogue e = x->epilogue;
     const char *bias = e.bias;
-    /* where pixel (y0, x0) goes, and elements from pixel to pixel and from line to line */
+    /* where pixel `spot` goes, and elements from pixel to pixel and from line to line */
     char *first = s->results;
     int64_t pixel = columns, line = RUN_PIXELS * columns;
-    char *plane = x->out + ((image * c->k + channel) * p->out_area + y0 * c->q + x0) * p->size;
+    char *plane = x->out + ((at.image * c->k + channel) * p->out_area + spot) * p->size;
     if (c->nhwc) {
         pixel = x->row;
         line = c->q * x->row;
-        first = x->out + ((image * p->out_area + y0 * c->q + x0) * x->row + channel) * p->size;
+        first = x->out + ((at.image * p->out_area + spot) * x->row + channel) * p->size;
     } else {
         e.out = s->results;
         if (e.residual) {
@@ -300,11 +311,10 @@ static void fetch(const job *x, const block *b, int64_t position)
     const int64_t count = b->to - b->from, to = count * (position + 1) / p->positions;
     const void *pixels[HWKIT_WINOGRAD_MOST];
     for (int64_t i = count * position / p->positions; i < to; i++) {
-        const int64_t tile = b->from + i, image = tile / p->across / p->down;
-        const int64_t y0 = tile / p->across % p->down * c->m, x0 = tile % p->across * c->m;
-        for (int64_t y = y0; y < hwkit_min(y0 + c->m, c->p); y++)
-            for (int64_t at = x0; at < hwkit_min(x0 + c->m, c->q); at++) {
-                const int64_t pixel = image * p->out_area + y * c->q + at;
+        const place first = place_of(p, b->from + i);
+        for (int64_t y = first.y; y < hwkit_min(first.y + c->m, c->p); y++)
+            for (int64_t at = first.x; at < hwkit_min(first.x + c->m, c->q); at++) {
+                const int64_t pixel = first.image * p->out_area + y * c->q + at;
                 const char *out = x->out + (pixel * x->row + b->group * p->kg) * p->size;
                 for (int64_t byte = 0; byte < p->kg * p->size; byte += 64)
                     __builtin_prefetch(out + byte, 1, 2);
