@@ -54,9 +54,7 @@ typedef struct {
 
 typedef struct {
     _Alignas(64) bed bed;
-#ifdef __linux__
     _Atomic int id, cpu; /* of the thread, as the system counts; where it went to sleep */
-#endif
 } worker;
 
 typedef struct {
@@ -318,9 +316,16 @@ static void take_part(uint64_t generation, uint32_t thread)
     }
 }
 
-#ifdef __linux__
 /* A worker that went to sleep where the caller is now is mostly woken behind it, and waits there for
- * milliseconds while another CPU is idle. So it has to go to another one that the caller may use. */
+ * milliseconds while another CPU is idle. So it says where it goes to sleep, and who wakes it
+ * sends it to another one that the caller may use. Only Linux tells a thread where it is. */
+#ifdef __linux__
+static void say_where(worker *me)
+{
+    atomic_store_explicit(&me->id, (int)syscall(SYS_gettid), memory_order_relaxed);
+    atomic_store_explicit(&me->cpu, sched_getcpu(), memory_order_relaxed);
+}
+
 static void send_away(const worker *w)
 {
     cpu_set_t set;
@@ -332,6 +337,9 @@ static void send_away(const worker *w)
     if (CPU_COUNT(&set))
         sched_setaffinity(atomic_load_explicit(&w->id, memory_order_relaxed), sizeof set, &set);
 }
+#else
+static void say_where(worker *me) { (void)me; }
+static void send_away(const worker *w) { (void)w; }
 #endif
 
 /* Thread 0 is the caller, thread k is worker k - 1. */
@@ -340,13 +348,11 @@ static void wake_others(int thread)
     int admitted = atomic_load_explicit(&pool.admitted, memory_order_acquire);
     int first = thread * FAN_OUT + 1;
     for (int k = first; k < first + FAN_OUT && k <= admitted; k++) {
-        bed *b = &pool.workers[k - 1].bed;
-        if (atomic_load(&b->asleep)) {
-#ifdef __linux__
-            send_away(&pool.workers[k - 1]);
-#endif
-            atomic_fetch_add(&b->word, 1);
-            bed_wake(b);
+        worker *w = &pool.workers[k - 1];
+        if (atomic_load(&w->bed.asleep)) {
+            send_away(w);
+            atomic_fetch_add(&w->bed.word, 1);
+            bed_wake(&w->bed);
         }
     }
 }
@@ -367,9 +373,7 @@ static uint64_t next_job(worker *me, uint64_t seen, int64_t start, int64_t limit
     } while (limit && now_ns() - start < limit);
     for (;;) {
         uint32_t value = atomic_load(&b->word);
-#ifdef __linux__
-        atomic_store_explicit(&me->cpu, sched_getcpu(), memory_order_relaxed);
-#endif
+        say_where(me);
         atomic_store(&b->asleep, 1);
         generation = atomic_load(place) >> UNIT_BITS;
         if (generation == seen)
@@ -388,9 +392,6 @@ static void *work(void *argument)
     uint64_t seen = 0;
     int64_t worked = 0; /* more than spun, in nanoseconds */
     int64_t idle = now_ns();
-#ifdef __linux__
-    atomic_store_explicit(&me->id, (int)syscall(SYS_gettid), memory_order_relaxed);
-#endif
     for (;;) {
         seen = next_job(me, seen, idle, spin_ns(worked));
         int64_t start = now_ns();
