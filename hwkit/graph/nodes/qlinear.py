@@ -19,8 +19,8 @@ from ...errors import ArgumentError
 from ..ir import Array, Node, check_bytes
 from ..nodetype import Glue, NodeType, Spec2
 from .axes import axis_of
-from .quantised import to_range
 from .reductions import softmax
+from .scaling import to_range
 from .windows import Window, padded, taps_of, window_of
 
 __all__ = ["MICROSOFT", "node_types"]
