@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,12 @@ class Tail:
     nodes: list[Node]
     outputs: list[Value]
 
+    def rewrite(self, run: Callable[[Graph, Any], None], setting: Any) -> None:
+        """Run a pass on the nodes; values that a run makes have neither shape nor dtype."""
+        graph = Graph(self.nodes, [], self.outputs)
+        run(graph, setting)
+        self.nodes, self.outputs = graph.nodes, graph.outputs
+
 
 @dataclass(eq=False)
 class Graph:
@@ -183,7 +189,7 @@ class Graph:
         outputs: what a call returns, or what the tail takes.
         name: of the model, for people.
         files: paths it was read from, and what they looked like then; none if it came from memory.
-        tail: what runs afterwards; no pass changes it.
+        tail: what runs afterwards; only passes that need no shape change it.
     """
 
     nodes: list[Node]

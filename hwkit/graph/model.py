@@ -192,6 +192,8 @@ class Model:
         for one in self._passes:
             try:
                 one.run(graph, self._setting)
+                if one.tail and graph.tail is not None:
+                    graph.tail.rewrite(one.run, self._setting)
             except HwkitError:
                 raise
             except Exception as error:

@@ -103,6 +103,76 @@ def test_each_run_finds_what_is_in_its_own_input() -> None:
                 np.testing.assert_array_equal(got[name], one[name])
 
 
+def heads(rng: np.random.Generator) -> tuple[Any, dict[str, Any]]:
+    """Return what a detector does with the places it found: a norm, activations, products."""
+    node = helper.make_node
+    nodes = [
+        node("Compress", ["x", "chosen"], ["rows"], axis=0),
+        node("Conv", ["rows", "w"], ["a"], pads=[1] * 4),
+        node("BatchNormalization", ["a", "scale", "shift", "mean", "variance"], ["b"]),
+        node("Relu", ["b"], ["c"]),
+        node("ConvTranspose", ["c", "t"], ["d"], strides=[2, 2]),
+        node("BatchNormalization", ["d", "scale", "shift", "mean", "variance"], ["e"]),
+        node("GlobalAveragePool", ["e"], ["f"]),
+        node("Flatten", ["f"], ["g"]),
+        node("Gemm", ["g", "u", "v"], ["h"], transB=1),
+        node("BatchNormalization", ["h", "scale", "shift", "mean", "variance"], ["i"]),
+        node("Clip", ["i", "low", "high"], ["j"]),
+        node("Mul", ["b", "scale4"], ["k"]),
+        node("Add", ["j", "i"], ["y"]),
+    ]
+    shapes = {"w": (5, 3, 3, 3), "t": (5, 5, 2, 2), "u": (5, 5), "v": (5,), "mean": (5,)}
+    constants: dict[str, Any] = {
+        n: rng.standard_normal(s).astype(np.float32)
+        for n, s in (shapes | {"shift": (5,), "scale4": (5, 1, 1)}).items()
+    } | {n: rng.uniform(0.5, 2.0, 5).astype(np.float32) for n in ("scale", "variance")}
+    constants |= {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
+    inputs = {"x": rng.standard_normal((6, 3, 9, 8)).astype(np.float32), "chosen": np.arange(6) > 2}
+    return network(nodes, inputs, ["y", "k"], constants), inputs
+
+
+def test_norms_and_activations_go_into_what_is_before_them_in_the_tail() -> None:
+    """Whether they fit, weights say without a shape; what two nodes take stays as it is."""
+    model, inputs = heads(np.random.default_rng(9))
+    loaded = check(model, inputs, 1e-4)
+    tail = ["Conv", "Relu", "ConvTranspose", "GlobalAveragePool", "Flatten", "Gemm", "Clip"]
+    steps = [step.node.type for step in loaded.program().steps]
+    assert steps == ["Compress", *tail, "Mul", "Add"]
+    plain = hwkit.load(model, without=("batch_norm", "fusion"))
+    assert [s.node.type for s in plain.program().steps].count("BatchNormalization") == 3
+    for name, want in plain.run(inputs).items():
+        np.testing.assert_allclose(loaded.run(inputs)[name], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_norm_in_the_tail_that_does_not_fit_is_one_sentence_of_the_run(size: int) -> None:
+    """Nothing is folded where the weights of a norm are of other sizes than the channels."""
+    model, inputs = heads(np.random.default_rng(10))
+    for tensor in model.graph.initializer:
+        if tensor.name in ("scale", "shift", "mean", "variance"):
+            ones = np.ones(size, np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(ones, tensor.name))
+    loaded = hwkit.load(model)
+    with pytest.raises(hwkit.errors.ArgumentError, match="BatchNormalization"):
+        loaded.run(inputs)
+
+
+def test_activations_behind_one_another_in_the_tail() -> None:
+    """One goes into the product before it, the next stays."""
+    node = helper.make_node
+    nodes = [
+        node("Compress", ["x", "chosen"], ["rows"], axis=0),
+        node("Gemm", ["rows", "w"], ["a"]),
+        node("Relu", ["a"], ["b"]),
+        node("Sigmoid", ["b"], ["y"]),
+    ]
+    rng = np.random.default_rng(11)
+    inputs = {"x": rng.standard_normal((6, 4)).astype(np.float32), "chosen": np.arange(6) > 2}
+    model = network(nodes, inputs, ["y"], {"w": rng.standard_normal((4, 3)).astype(np.float32)})
+    steps = [step.node.type for step in check(model, inputs, 1e-5).program().steps]
+    assert steps == ["Compress", "Gemm", "Sigmoid"]
+
+
 def test_answers_of_the_tail_are_the_callers() -> None:
     """They share no memory with one another, with constants or with the next run's."""
     node = helper.make_node

@@ -1,7 +1,8 @@
 """Passes: each rewrites a Graph so that it computes the same in less time.
 
 They come through the hook ``hwkit_passes``, ours as a stranger's, and run in the order of their
-ranks, once for each set of input shapes; every value has its shape by then.
+ranks, once for each set of input shapes; every value has its shape by then, but for those of the
+tail, which a pass sees only if it says so.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ class Pass(NamedTuple):
         rank: the lowest runs first.
         run: called with the Graph, which it changes in place, and the Setting. Values that it adds
             need shape and dtype.
+        tail: whether it is called with the tail as well, as a Graph whose values have no shape and
+            no dtype but for those that come from before it and constants.
     """
 
     name: str
     rank: int
     run: Callable[[Graph, Setting], None]
+    tail: bool = False
 
 
 def own_passes() -> list[Pass]:
@@ -40,8 +44,8 @@ def own_passes() -> list[Pass]:
         Pass("idioms", 25, idioms.run),
         Pass("absorb", 30, absorb.run),
         Pass("shuffle", 35, shuffle.run),
-        Pass("batch_norm", 40, batch_norm.run),
-        Pass("fusion", 50, fusion.run),
+        Pass("batch_norm", 40, batch_norm.run, tail=True),
+        Pass("fusion", 50, fusion.run, tail=True),
         Pass("lift", 55, lift.run),
         Pass("ranges", 57, ranges.run),
         Pass("layout", 60, layout.run),

@@ -1,6 +1,7 @@
 """Batch-norm folding: a factor and an offset for each channel go into weights and bias.
 
 What stands alone becomes a depthwise convolution of one tap, which takes bias and activation along.
+In the tail of a network only norms are folded: whether they fit, weights say without any shape.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 from ...dtypes import is_float
 from ..ir import Array, Graph, Node, Value
 from ..nodetype import Setting
+from .weights import channels_of
 
 __all__ = ["run"]
 
@@ -41,7 +43,8 @@ def _fold_all(graph: Graph) -> None:
         before = makers.get(source)
         if before is None or before.type not in _LINEAR:
             continue
-        if graph.only_user(source, users) is node and _takes(before):
+        fits = _takes(before) and factor.size == channels_of(before)
+        if fits and graph.only_user(source, users) is node:
             old = joined.get(before)
             joined[before] = (
                 (factor, offset) if old is None else (old[0] * factor, old[1] * factor + offset)
@@ -64,8 +67,9 @@ def _channels(node: Node, makers: dict[Value, Node]) -> tuple[Value, Array, Arra
     if left.data is not None and node.type in ("Mul", "Add"):
         left, right = right, left
     before = makers.get(left)
-    rank = len(left.sizes)
-    if right.data is None or before is None or node.output().sizes != left.sizes or rank < 2:
+    if right.data is None or before is None or left.shape is None:
+        return None
+    if node.output().sizes != left.sizes or len(left.sizes) < 2:
         return None
     values = _by_channel(node, right.data, left.sizes)
     if values is None:
@@ -104,8 +108,7 @@ def _normalisation(node: Node) -> tuple[Value, Array, Array] | None:
 
 def _takes(node: Node) -> bool:
     """Whether weights and bias of a node are known, and nothing comes after them in it."""
-    weights = node.input(1).data
-    if weights is None or not is_float(weights.dtype) or node.has(3):
+    if channels_of(node) is None or node.has(3):
         return False
     return node.get("activation", None) is None and _bias(node) is not None
 
@@ -126,7 +129,8 @@ def _fold(node: Node, factor: Array, offset: Array) -> None:
 
 def _bias(node: Node) -> Array | None:
     """Return the bias of each channel in float64, or ``None`` if it is not known as such."""
-    count = node.output().sizes[1]
+    count = channels_of(node)
+    assert count is not None
     if not node.has(2):
         return np.zeros(count)
     held = node.input(2).data
@@ -160,7 +164,8 @@ def _times(weights: Array, factor: Array) -> Array:
 
 def _alone(graph: Graph, node: Node) -> None:
     found = _normalisation(node) if node.type == "BatchNormalization" else None
-    if found is None or len(node.input(0).sizes) != 4 or not is_float(node.input(0).kind):
+    shape = node.input(0).shape
+    if found is None or shape is None or len(shape) != 4 or not is_float(node.input(0).kind):
         return
     source, factor, offset = found
     name, dtype = node.output().name, source.kind

@@ -1,7 +1,8 @@
 """Fusion: bias, residual and activation behind a convolution or product become its epilogue.
 
 A transposed convolution has one only in the forms that the layout pass gives it, so that its
-activation is fused after that, by a pass of its own.
+activation is fused after that, by a pass of its own. In the tail of a network only activations are
+fused: for the rest shapes must be known.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from ...dtypes import is_float
 from ..activations import activation_of
 from ..ir import Graph, Node, Value
 from ..nodetype import Setting
+from .weights import channels_of
 
 __all__ = ["Makers", "Users", "run", "run_transposed", "takes_activation"]
 
@@ -47,9 +49,10 @@ def _source(graph: Graph, node: Node, value: Value, makers: Makers, users: Users
     maker = makers.get(value)
     if maker is None or maker.type not in _FUSABLE or maker.get("activation", None) is not None:
         return None
-    if not is_float(maker.input(0).kind) or maker.input(1).data is None:
+    # Of an image in the tail nothing is known; weights are of its type and rank.
+    if channels_of(maker) is None:
         return None
-    if maker.type == "Conv" and len(maker.input(0).sizes) not in (3, 4):
+    if maker.type == "Conv" and len(maker.input(1).sizes) not in (3, 4):
         return None
     return maker if graph.only_user(value, users) is node else None
 
@@ -62,7 +65,7 @@ def _bias(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
     if left.data is not None:
         left, right = right, left
     maker = makers.get(left)
-    if maker is None or maker.type != "MatMul" or right.data is None:
+    if maker is None or maker.type != "MatMul" or right.data is None or left.shape is None:
         return False
     shapes = [v.sizes for v in maker.inputs if v is not None]
     plain = [len(s) for s in shapes] == [2, 2] and is_float(left.kind)
@@ -84,7 +87,8 @@ def _residual(graph: Graph, node: Node, makers: Makers, users: Users) -> bool:
     if node.type not in ("Add", "Sum") or len(node.inputs) != 2:
         return False
     values = [node.input(0), node.input(1)]
-    if values[0].sizes != values[1].sizes or values[0] is values[1]:
+    unknown = values[0].shape is None or values[1].shape is None
+    if unknown or values[0].sizes != values[1].sizes or values[0] is values[1]:
         return False
     order = {id(n): i for i, n in enumerate(graph.nodes)}
     found = []
@@ -129,5 +133,5 @@ def _takes(maker: Node) -> bool:
     if maker.type != "Gemm" or not maker.has(2):
         return True
     c = maker.input(2)
-    n = maker.output().sizes[1]
+    n = channels_of(maker)
     return c.data is not None and (c.data.size == 1 or c.sizes[-1] == n == c.data.size)
