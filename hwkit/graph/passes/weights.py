@@ -17,6 +17,6 @@ def channels_of(node: Node) -> int | None:
     if weights is None or weights.ndim < 2 or not is_float(weights.dtype):
         return None
     if node.type == "ConvTranspose":
-        return weights.shape[1] * int(node.get("group", 1))
+        return int(weights.shape[1]) * int(node.get("group", 1))
     along = 1 if node.type == "Gemm" and not node.get("transB", 0) else 0
-    return weights.shape[along]
+    return int(weights.shape[along])
