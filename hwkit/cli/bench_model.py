@@ -9,6 +9,7 @@ import click
 
 from ..errors import ArgumentError
 from .bench_table import say_busy
+from .model_inputs import arrays_for, inputs_options
 from .options import (
     device_option,
     json_option,
@@ -29,10 +30,7 @@ __all__ = ["bench_model"]
 
 @click.command(name="bench", short_help="A network, step by step.")
 @click.argument("model", type=click.Path(), metavar="MODEL")
-@click.option(
-    "--input", "inputs", multiple=True, metavar="NAME=FILE",
-    help="An input, from a .npy file; random numbers for those not given. Repeatable.",
-)  # fmt: skip
+@inputs_options
 @click.option(
     "--rounds", type=click.IntRange(1), default=15, metavar="N", help="Turns; 15 by default."
 )
@@ -54,6 +52,7 @@ __all__ = ["bench_model"]
 def bench_model(
     model: str,
     inputs: tuple[str, ...],
+    shapes: tuple[str, ...],
     rounds: int,
     peers: str | None,
     threads: int | None,
@@ -71,14 +70,13 @@ def bench_model(
     from ..bench.networks import compare_network
     from ..graph import load
     from ..graph.profile import profile, require_clock
-    from .run import arrays_for
 
     for path in filter(None, (report, trace)):
         require_writable(path)
     wanted = read_tolerance(tolerance)
     loaded = load(model, device, tolerance=wanted)
     require_clock(loaded.device)
-    arrays = arrays_for(loaded, inputs)
+    arrays = arrays_for(loaded, inputs, shapes)
     plain = load(model, device, tolerance=wanted, records=False)
     race = compare_network(
         Path(model), arrays, ["hwkit", "hwkit-default", *_names(peers)],

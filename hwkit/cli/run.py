@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ArgumentError
+from .model_inputs import arrays_for, inputs_options
 from .options import (
     device_option,
     json_option,
@@ -23,15 +22,12 @@ from .output import deliver, duration, line, nbytes
 if TYPE_CHECKING:
     from ..graph import Model
 
-__all__ = ["arrays_for", "run"]
+__all__ = ["run"]
 
 
 @click.command(short_help="Run an ONNX model.")
 @click.argument("model", type=click.Path(), metavar="MODEL")
-@click.option(
-    "--input", "inputs", multiple=True, metavar="NAME=FILE",
-    help="An input, from a .npy file; random numbers for those not given. Repeatable.",
-)  # fmt: skip
+@inputs_options
 @click.option(
     "--save", metavar="FILE", type=click.Path(dir_okay=False),
     help="Write the outputs by name into an .npz file.",
@@ -47,6 +43,7 @@ __all__ = ["arrays_for", "run"]
 def run(
     model: str,
     inputs: tuple[str, ...],
+    shapes: tuple[str, ...],
     save: str | None,
     rounds: int,
     explain: bool,
@@ -61,7 +58,7 @@ def run(
         require_writable(save)
     start = time.perf_counter()
     loaded = load(model, device, tolerance=read_tolerance(tolerance))
-    given = arrays_for(loaded, inputs)
+    given = arrays_for(loaded, inputs, shapes)
     found = loaded.run(given)
     first = time.perf_counter() - start
     times = []
@@ -85,32 +82,6 @@ def run(
         if explain:
             click.echo(payload["explain"])
     return 0
-
-
-def arrays_for(model: Model, inputs: tuple[str, ...]) -> dict[str, Any]:
-    """Return the inputs of a model: those named as ``name=file.npy``, and random ones.
-
-    Raises:
-        ArgumentError: an input is not known, or its file cannot be read.
-    """
-    import numpy as np
-
-    from ..graph.archive import restored
-
-    found = model.random_inputs()
-    for text in inputs:
-        name, _, file = text.partition("=")
-        if name not in found or not file:
-            raise ArgumentError(
-                f"--input {text!r} must be name=file.npy; the model takes {', '.join(found)}"
-            )
-        try:
-            found[name] = restored(np.load(Path(file), allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise ArgumentError(
-                f"input file '{file}' cannot be read ({error}): write it with numpy.save"
-            ) from None
-    return found
 
 
 def _save(path: str, outputs: dict[str, Any]) -> None:

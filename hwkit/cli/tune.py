@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .model_inputs import inputs_options
 from .options import (
     complete_op,
     device_option,
@@ -54,6 +55,7 @@ __all__ = ["show_summary", "tune"]
     type=click.Path(),
     help="A file with one problem a line, - for standard input. Repeatable.",
 )
+@inputs_options
 @device_option
 @click.option(
     "--budget",
@@ -125,6 +127,8 @@ def tune(
     op_names: tuple[str, ...],
     texts: tuple[str, ...],
     files: tuple[str, ...],
+    inputs: tuple[str, ...],
+    shapes: tuple[str, ...],
     device: str | None,
     budget: str,
     trials: int | None,
@@ -157,6 +161,8 @@ def tune(
 
     _check_together(model, bool(texts or files or op_names), compile_only, arch, output, cold)
     device = device or settings().device
+    if model is None and (inputs or shapes):
+        raise click.UsageError("--input and --shape are for a model: name its file, too")
     if compile_only:
         from .compile_only import shortlisted
 
@@ -172,7 +178,7 @@ def tune(
     if model is not None:
         from .tune_model import tune_network
 
-        return tune_network(model, device, budget, as_json, **search)
+        return tune_network(model, device, budget, as_json, inputs=inputs, shapes=shapes, **search)
     from .tuning import run
 
     session = run(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
+from .model_inputs import arrays_for
 from .output import deliver, duration, line, ratio
 from .progress import count
 
@@ -29,6 +30,8 @@ def tune_network(
     budget: str,
     as_json: bool,
     *,
+    inputs: tuple[str, ...],
+    shapes: tuple[str, ...],
     tolerance: Any,
     db: str | None,
     **options: Any,
@@ -47,8 +50,8 @@ def tune_network(
     seconds = parse_budget(budget)
     require_clock(device)
     model = load(path, device, tolerance=tolerance)
-    inputs = model.random_inputs()
-    model.prepared(inputs)
+    arrays = arrays_for(model, inputs, shapes)
+    model.prepared(arrays)
     kept = opened(db)
     tried = _file_of_trials(kept, device, [str(problem) for problem in model.problems()])
     with sharing(tried) as alone:
@@ -56,7 +59,7 @@ def tune_network(
         sessions = _Sessions(
             device, quiet=as_json, database=records.tried, tolerance=tolerance, **options
         )
-        result = tune_model(model, inputs, seconds, sessions.tune, records)
+        result = tune_model(model, arrays, seconds, sessions.tune, records)
         records.tried.close()
         if alone() and not sessions.interrupted:
             _remove(records.tried)

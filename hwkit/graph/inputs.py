@@ -93,21 +93,38 @@ def shapes_of(values: Sequence[Value], shapes: Any) -> tuple[tuple[int, ...], ..
     return found
 
 
-def random_arrays(values: Sequence[Value], limit: int, seed: int, batch: int) -> dict[str, Array]:
+def random_arrays(
+    values: Sequence[Value],
+    limit: int,
+    seed: int,
+    batch: int,
+    shapes: Mapping[str, Sequence[int]],
+) -> dict[str, Array]:
     """Return inputs to try a model with; open sizes are 1, the first is ``batch``.
 
     Raises:
-        ArgumentError: one would have more than ``limit`` bytes.
+        ArgumentError: one would have more than ``limit`` bytes, or a shape of ``shapes`` is not
+            one that the model takes.
     """
     rng = np.random.default_rng(seed)
     found = {}
+    unknown = next((name for name in shapes if name not in {v.name for v in values}), None)
+    if unknown is not None:
+        names = ", ".join(value.name for value in values)
+        raise ArgumentError(f"shapes name an input {unknown!r}, but the model takes {names}")
     for value in values:
         shape = tuple(
             n if isinstance(n, int) else (batch if i == 0 else 1)
             for i, n in enumerate(value.shape or ())
         )
+        if value.name in shapes:
+            given = shapes_of([value], [shapes[value.name]])
+            assert given is not None
+            (shape,) = given
         if math.prod(shape) * value.kind.itemsize > limit:
-            raise ArgumentError(f"input {value.name!r} of shape {shape} is too large")
+            raise ArgumentError(
+                f"input {value.name!r} of shape {shape} is too large: give smaller sizes"
+            )
         if value.kind.kind in "iub":
             found[value.name] = rng.integers(0, 2, shape).astype(value.kind)
         else:

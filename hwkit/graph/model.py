@@ -107,6 +107,11 @@ class Model:
         fixed = all(s is not None and all(isinstance(n, int) for n in s) for s in shapes)
         return tuple(tuple(s or ()) for s in shapes) if fixed else None
 
+    @property
+    def input_shapes(self) -> dict[str, tuple[Any, ...] | None]:
+        """Shapes as the model has them: open sizes are names or ``None``, as an open rank is."""
+        return {value.name: value.shape for value in self._inputs}
+
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """Run.
 
@@ -260,9 +265,20 @@ class Model:
         given = by_name(self.inputs, arrays, named) if arrays or named else self.random_inputs()
         return profile(self, given, rounds)
 
-    def random_inputs(self, seed: int = 0, batch: int = 1) -> dict[str, Array]:
-        """Return inputs to try the model with; open sizes are 1, the first is ``batch``."""
-        return random_arrays(self._inputs, self._setting.limit, seed, batch)
+    def random_inputs(
+        self, seed: int = 0, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> dict[str, Array]:
+        """Return inputs to try the model with.
+
+        Args:
+            seed: of the random numbers.
+            batch: first size where the model leaves it open; other open sizes are 1.
+            shapes: of inputs by name, instead.
+
+        Raises:
+            ArgumentError: a shape is not one that the model takes, or too large.
+        """
+        return random_arrays(self._inputs, self._setting.limit, seed, batch, shapes or {})
 
     @property
     def memory(self) -> Memory:

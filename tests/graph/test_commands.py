@@ -125,6 +125,75 @@ def test_run_says_what_is_wrong(path: Path, text: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.fixture
+def open_path(tmp_path: Path) -> Path:
+    """A file of the model that leaves batch, height and width open."""
+    model = small()
+    for at, name in ((0, "n"), (2, "h"), (3, "w")):
+        model.graph.input[0].type.tensor_type.shape.dim[at].dim_param = name
+    file = tmp_path / "open.onnx"
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def test_open_sizes_are_given_by_shape(
+    open_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run, tune and bench take the sizes that they are told, and say nothing about them then."""
+    monkeypatch.setenv("HWKIT_DB", str(open_path.with_name("db")))
+    words = [str(open_path), "--shape", "x=2x3x9x7", "--json"]
+    assert main(["run", *words]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["outputs"]["y"]["shape"] == [2, 5]
+    assert not said.err
+    assert main(["tune", *words, "--budget", "1s", "--trials", "1"]) == 0
+    tuned = json.loads(capsys.readouterr().out)["problems"]
+    assert tuned.keys() <= set(map(str, hwkit.load(open_path).problems(((2, 3, 9, 7),))))
+    assert main(["bench", *words, "--peers", "none", "--rounds", "1"]) == 0
+    problems = [step["problem"] for step in json.loads(capsys.readouterr().out)["steps"]]
+    assert any("n=2 c=3 h=9 w=7" in problem for problem in problems)
+
+
+def test_open_sizes_that_nobody_gave_are_said(
+    open_path: Path, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network is not measured for images of one pixel without a word."""
+    assert main(["run", str(open_path), "--json"]) == 0
+    said = capsys.readouterr().err
+    assert "open sizes of 'x' (n, 3, h, w) are taken as 1" in said
+    assert "--shape x=1x3x224x224" in said
+    np.save(open_path.with_name("x.npy"), np.zeros((1, 3, 8, 8), np.float32))
+    given = ("--input", f"x={open_path.with_name('x.npy')}")
+    assert main(["run", str(open_path), *given, "--json"]) == 0
+    assert main(["run", str(path), "--json"]) == 0
+    assert not capsys.readouterr().err
+    assert main(["run", str(open_path), *given, "--shape", "x=1x3x8x8"]) == 2
+    assert "leave --shape out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["z=1x2", "x=", "x", "x=1x3xax7", "x=1x4x8x8", "x=3", "x=1x3x-1x2"]
+)
+def test_a_shape_that_does_not_fit(
+    open_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is one sentence and the exit code of a mistake."""
+    assert main(["run", str(open_path), "--shape", text]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_shapes_are_for_models(capsys: pytest.CaptureFixture[str]) -> None:
+    """Problems have their sizes; and inputs are named as the model names them."""
+    assert main(["tune", "--op", "gemm", "--shape", "a=1x2"]) == 2
+    assert "--input and --shape are for a model" in capsys.readouterr().err
+    model = hwkit.load(small())
+    assert model.input_shapes == {"x": (1, 3, 12, 12)}
+    with pytest.raises(ArgumentError, match=r"'z'.*takes x"):
+        model.random_inputs(shapes={"z": (1,)})
+    with pytest.raises(ArgumentError, match="takes"):
+        model.random_inputs(shapes={"x": (2, 3, 12, 12)})
+
+
 class _Page(html.parser.HTMLParser):
     """Collects the tags and what they refer to."""
 
