@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..errors import ArgumentError
 from .options import device_option, json_option, read_tolerance, tolerance_option
 from .output import deliver, line
 
@@ -27,6 +28,10 @@ def explain(
     """
     from ..explanation import explain as why
 
+    if len(problem) == 1 and problem[0].endswith(".onnx"):
+        raise ArgumentError(
+            f"'{problem[0]}' is a model, not a problem: type 'hwkit run {problem[0]} --explain'"
+        )
     found = why(" ".join(problem), device, read_tolerance(tolerance))
     if not deliver("explain", found.to_json(), as_json):
         line(str(found))

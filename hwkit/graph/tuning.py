@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..backend import Device
+from ..config import Config
 from ..measure import Sample
 from ..op import Problem
 from ..registry import registry
@@ -154,7 +155,7 @@ def _spend(
 
 
 def _faster(old: Program, new: Program, arrays: list[Array], rounds: int = 7) -> set[Problem]:
-    """Return the Problems whose steps together take less time in the new program."""
+    """Return the Problems that run otherwise, and in less time, in the new program."""
     runs: dict[Program, list[list[tuple[float, float]]]] = {old: [], new: []}
     for turn in range(rounds + 1):
         for program in (old, new) if turn % 2 else (new, old):
@@ -166,7 +167,19 @@ def _faster(old: Program, new: Program, arrays: list[Array], rounds: int = 7) ->
             for plan in step.plans:
                 total = totals[program]
                 total[plan.problem] = total.get(plan.problem, 0.0) + seconds
-    return {p for p, seconds in totals[new].items() if seconds < totals[old].get(p, 0.0)}
+    # What runs as before is faster or slower by the noise alone.
+    before, after = _choices(old), _choices(new)
+    return {
+        p
+        for p, seconds in totals[new].items()
+        if seconds < totals[old].get(p, 0.0) and after[p] != before[p]
+    }
+
+
+def _choices(program: Program) -> dict[Problem, tuple[str, Config]]:
+    """Return the kernel and the Config that each Problem runs by."""
+    plans = (plan for step in program.steps for plan in step.plans)
+    return {plan.problem: (plan.kernel.name, plan.config) for plan in plans}
 
 
 def compare(old: Program, new: Program, arrays: list[Array]) -> tuple[float, Paired]:

@@ -134,6 +134,7 @@ def test_exit_code_of_an_error(error: BaseException, code: int) -> None:
         (["devices", "--nonsense"], "type 'hwkit devices --help'"),
         (["explain"], "missing argument"),
         (["explain", "conv2d", "float32"], "lacks n, c, h, w, k, r, s"),
+        (["explain", "model.onnx"], "type 'hwkit run model.onnx --explain'"),
         (["explain", "nonsense float32 n=1"], "'nonsense' is not known"),
         (["explain", "gemm float32 nn m=8 n=8 k=8", "--tolerance", "-1"], "tolerance=-1.0"),
         (["explain", "gemm float32 nn m=8 n=8 k=8", "--tolerance", "loose"], "strict"),

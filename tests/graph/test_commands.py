@@ -390,6 +390,21 @@ def test_a_network_that_is_the_same_does_not_gain() -> None:
     assert race.low <= race.ratio <= race.high
 
 
+def test_what_runs_as_before_has_not_gained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its steps took less time, by the noise, than before."""
+    from hwkit.graph.program import Program
+
+    model = hwkit.load(small())
+    old = model.program()
+
+    def timed(program: Program, arrays: Any) -> list[tuple[float, float]]:
+        return [(0.0, 2.0 if program is old else 1.0) for _ in program.steps]
+
+    monkeypatch.setattr(Program, "timed", timed)
+    result = tune_model(model, model.random_inputs(), 1.0, lambda p, s: None, in_memory())
+    assert result.gained == ()
+
+
 def tuned(monkeypatch: pytest.MonkeyPatch, path: Path, gained: int, slower: bool) -> Any:
     """Tune a model of which some problems gain; return its result, and what a new load runs."""
     from hwkit.graph import tuning
