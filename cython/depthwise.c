@@ -103,6 +103,15 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         d->scratch_bytes = d->pointer_bytes + (size_t)room;
         return prepare_half(d);
     }
+    d->in_place = d->r == d->s && (d->s == 3 || d->s == 5) && d->sx == d->sy && d->sx <= 2 &&
+                  d->dx == 1 && d->dy == 1;
+    if (d->in_place) { /* a row of zeros */
+        if ((double)d->w * (double)item > (double)MOST_SCRATCH)
+            return -1;
+        d->fn = kernels->depthwise->nchw;
+        d->scratch_bytes = (size_t)d->w * item;
+        return prepare_half(d);
+    }
     double phase = (double)((hwkit_parts(d->q, vl) + 1) * vl) +
                    (double)(d->s - 1) * (double)d->dx / (double)d->sx;
     if ((phase + 1) * (double)d->sx * reach * (double)item > (double)MOST_SCRATCH)

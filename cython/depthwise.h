@@ -41,6 +41,7 @@ struct hwkit_depthwise {
     int64_t turned_rows;
     int64_t vl;           /* elements of a vector */
     double lo, hi;        /* bounds of the result, infinite but for HWKIT_CLAMP */
+    int in_place;         /* nchw: the image is read where it lies, no strip */
     int64_t phase;        /* nchw: length of one phase of a strip row */
     size_t pointer_bytes; /* nhwc: pointers come first in the scratch */
     int64_t piece_rows, piece_channels; /* half: what is computed at a time */

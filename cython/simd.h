@@ -5,8 +5,13 @@
  *   real, vec, VL        element, vector, elements of a vector
  *   NAME(x)              x_f32_avx2 and the like: nothing leaks from one instruction set to another
  *   v_set(x)             all elements x
+ *   v_halves(a, b)       the first half of the elements a, the others b
  *   v_load(p), v_store(p, v)            p need not be aligned
  *   v_load_n(p, n), v_store_n(p, v, n)  the first n of VL elements, 0 < n <= VL; others load as 0
+ *   v_lanes, v_lanes_between(from, to)  the lanes from, ..., to - 1 for 0 <= from, to <= VL
+ *   v_load_lanes(p, at, lanes)          of p + at; the other lanes are 0, and not read
+ *   v_load_over(v, p, at, lanes)        the same, but the other lanes are those of v
+ *   v_store_lanes(p, at, v, lanes)      to p + at, these lanes only
  *   v_fma(a, b, c)       a * b + c, one rounding where the processor has it
  *   v_max(a, b)          the larger one; either of them if one is NaN
  *   v_max_nan, v_min_nan numpy's maximum and minimum: NaN if either is NaN
@@ -82,10 +87,16 @@
 #define v_int NAME(v_int)
 #define v_loose NAME(v_loose)
 #define v_set NAME(v_set)
+#define v_halves NAME(v_halves)
 #define v_load NAME(v_load)
 #define v_store NAME(v_store)
 #define v_load_n NAME(v_load_n)
 #define v_store_n NAME(v_store_n)
+#define v_lanes NAME(v_lanes)
+#define v_lanes_between NAME(v_lanes_between)
+#define v_load_lanes NAME(v_load_lanes)
+#define v_load_over NAME(v_load_over)
+#define v_store_lanes NAME(v_store_lanes)
 #define v_fma NAME(v_fma)
 #define v_max NAME(v_max)
 #define v_max_nan NAME(v_max_nan)

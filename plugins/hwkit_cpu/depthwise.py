@@ -11,6 +11,7 @@ from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
 from .device import compiled
 from .tasks import (
+    TASKS_PER_THREAD,
     ladder,
     most_threads,
     on_ladder,
@@ -38,7 +39,7 @@ class Depthwise(Kernel):
 
     Tunables: ``wide`` output pixels (nhwc) or rows (nchw) are computed together, ``rows`` and
     ``block`` channels are one task, ``threads`` share the tasks. ``transpose`` turns images of the
-    layout nchw over, a piece at a time, for the kernel of nhwc.
+    layout nchw over, a piece at a time, for the kernel of nhwc, of which ``wide`` is then.
     """
 
     op = "conv2d"
@@ -68,8 +69,9 @@ class Depthwise(Kernel):
         p, _, k = _output(problem)
         nhwc = problem.layout == "nhwc"
         rows = [r for r in ladder(p) if _scratch(problem, r) <= _MOST_SCRATCH]
+        heights = (1, 4, 7, 14, 28, 56) if _in_place(problem) else (1, 2, 4, 7)
         tunables: dict[str, Sequence[Value]] = {
-            "wide": (1, 4, 7) if nhwc else (1, 2, 4),
+            "wide": (1, 4, 7) if nhwc else heights,
             "rows": rows,
             "block": ladder(k, self._least_block(problem)),
             "threads": thread_counts(),
@@ -86,7 +88,9 @@ class Depthwise(Kernel):
         if problem.layout == "nhwc":
             rows, block = min(8, part(p, problem["n"], threads)), ladder(k)[-1]
         else:
-            rows = 64
+            rows = (
+                p if _in_place(problem) and problem["n"] * k >= TASKS_PER_THREAD * threads else 64
+            )
             tall = -(-p // rows)
             block = on_ladder(part(k, problem["n"] * tall, threads), k)
             if transpose:  # each pixel has its start, which few channels do not repay
@@ -106,7 +110,12 @@ class Depthwise(Kernel):
 
     def _together(self, problem: Problem, q: int) -> int:
         """Return how many of ``q`` pixels (nhwc), or how many rows, are computed together."""
-        return _wide(problem, q) if problem.layout == "nhwc" else 4
+        if problem.layout == "nhwc":
+            return _wide(problem, q)
+        if self._turned(problem):  # a piece lies dense, so that its pixels share no sets
+            return 7 if q >= 7 else 4 if q >= 4 else 1
+        # Down the image, a vector of columns leaves few lines in the first cache for the next one.
+        return 56 // problem["stride"][0] if _in_place(problem) else 4
 
     def _turned(self, problem: Problem) -> bool:
         """Whether images of the layout nchw are best turned over."""
@@ -220,10 +229,26 @@ def _short_rows(problem: Problem, q: int, k: int) -> bool:
     """Whether rows leave too much of vectors of columns empty, and channels fill whole ones.
 
     Transposing then takes 0.4 to 0.9 of the time on AVX2 and 0.2 to 1.05 on AVX-512 (Zen 4), and
-    more than all for long rows. Other tables were not measured.
+    more than all for long rows; beside windows that are read in place 0.55 to 0.95 on AVX2, and 0.5
+    to 0.85 on AVX-512. Other tables were not measured.
     """
-    vector = facts(problem.output.dtype.itemsize == 8).vector
-    return bool(k == problem["c"] and k >= vector and q <= max(_SHORT, 2 * vector))
+    size = problem.output.dtype.itemsize
+    vector = facts(size == 8).vector
+    most = max(_SHORT, 2 * vector)
+    if _in_place(problem):
+        small, step = problem["s"] == 3, problem["stride"][0]
+        if vector * size >= _LINE:  # pairs of rows fill vectors, and load no more with stride 2
+            most = 0 if small and step == 2 else vector // 2
+        else:
+            most = vector * (5 if not small else 5 - step) // 2
+    return bool(k == problem["c"] and k >= vector and q <= most)
+
+
+def _in_place(problem: Problem) -> bool:
+    """Whether an image of the layout nchw is read where it lies (``depthwise_planes.inc``)."""
+    window, stride = (problem["r"], problem["s"]), problem["stride"]
+    dense = problem["dilation"] == (1, 1) and problem["groups"] == problem["c"]
+    return dense and window in ((3, 3), (5, 5)) and stride in ((1, 1), (2, 2))
 
 
 def _output(problem: Problem) -> tuple[int, int, int]:
@@ -241,6 +266,8 @@ def _scratch(problem: Problem, rows: int) -> int:
         pointers = 8 * problem["r"] * (8 * problem["s"] + 16)
         spread = min(reach, problem["h"]) * problem["w"] * k * item if k != problem["c"] else 0
         return int(pointers + spread)
+    if _in_place(problem):
+        return int(problem["w"] * item)
     sx = problem["stride"][1]
     phase = q + 32 + (problem["s"] - 1) * problem["dilation"][1] // sx
     return int(phase * sx * reach * item)

@@ -7,6 +7,7 @@ from hwkit import Problem
 from .device import compiled
 
 __all__ = [
+    "TASKS_PER_THREAD",
     "ladder",
     "most_threads",
     "on_ladder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -162,11 +163,67 @@ def test_prepacked_weights_are_a_copy(kernel: Kernel, layout: str) -> None:
     assert np.array_equal(got, want)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("s", [3, 5])
+def test_images_of_any_width_are_read_in_place(kernel: Kernel, s: int, stride: int) -> None:
+    """Rows of every width, in pairs of planes and alone, agree with the reference."""
+    for width in range(1, 71):
+        rng = random.Random(f"{s} {stride} {width}")
+        c, m = rng.randint(1, 9), rng.choice((1, 1, 2, 3))
+        pad = [rng.choice((s // 2, 0, 1, s + 1)) for _ in range(4)]
+        pad[3] = max(pad[3], s - width - pad[2])
+        height = max(1, s - pad[0] - pad[1]) + rng.randint(0, 9)
+        problem = CONV2D.parse(
+            f"conv2d {rng.choice(('float32', 'float32', 'float64'))} nchw n={rng.randint(1, 2)} "
+            f"c={c} h={height} w={width} k={c * m} r={s} s={s} pad={','.join(map(str, pad))} "
+            f"stride={stride} groups={c}{rng.choice(EPILOGUES)}"
+        )
+        operands = problem.random_operands(width)
+        want = problem.reference(*(a.astype(np.float64) for a in operands))
+        space = kernel.space(problem)
+        for _ in range(2):
+            config = space.sample(rng).replace(transpose=False)
+            got = compute(kernel, problem, config, operands)
+            assert relative_error(got, want) <= problem.error_budget(), (problem, config)
+
+
+def test_nothing_beside_the_image_is_read_or_written(kernel: Kernel) -> None:
+    """NaN around the operands reach no result, and what lies around the result stays."""
+    for width, stride, s in itertools.product((2, 5, 7, 8, 13, 16, 17, 33), (1, 2), (3, 5)):
+        problem = CONV2D.parse(
+            f"conv2d float32 nchw n=1 c=3 h=6 w={width} k=3 r={s} s={s} pad={s // 2} "
+            f"stride={stride} groups=3 +bias+residual"
+        )
+        operands = [surrounded(a) for a in problem.random_operands()]
+        want = problem.reference(*(a.astype(np.float64) for a in operands))
+        config = kernel.default(problem).replace(transpose=False)
+        out = surrounded(np.zeros(problem.output.shape, np.float32))
+        run: Any = kernel.build(problem, config)
+        run(*operands, out=out)
+        assert relative_error(out, want) <= problem.error_budget(), problem
+        assert np.isnan(out.base[:_AROUND]).all()
+        assert np.isnan(out.base[-_AROUND:]).all()
+
+
+_AROUND = 32
+
+
+def surrounded(array: Any) -> Any:
+    """Return a copy between NaN."""
+    room = np.full(array.size + 2 * _AROUND, np.nan, array.dtype)
+    inner = room[_AROUND:-_AROUND].reshape(array.shape)
+    inner[...] = array
+    return inner
+
+
+@pytest.mark.parametrize("width", [7, 21])
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_infinities_and_nan_go_where_the_reference_sends_them(kernel: Kernel, layout: str) -> None:
+def test_infinities_and_nan_go_where_the_reference_sends_them(
+    kernel: Kernel, layout: str, width: int
+) -> None:
     """Zeros of the padding meet infinite weights, and NaN reaches every window that covers it."""
     problem = CONV2D.parse(
-        f"conv2d float32 {layout} n=1 c=8 h=9 w=21 k=8 r=3 s=3 pad=1 stride=1 groups=8 +relu"
+        f"conv2d float32 {layout} n=1 c=8 h=9 w={width} k=8 r=3 s=3 pad=1 stride=1 groups=8 +relu"
     )
     x, w = problem.random_operands()
     x.flat[[3, 200]] = np.nan, np.inf
