@@ -1,7 +1,7 @@
 """Answers: what a Kernel says of a Problem, and what becomes of one whose own code fails.
 
 A Kernel may be a stranger's. Where one of its methods raises, or returns what it must not, that
-Kernel is left out with a warning that names it, and the others go on.
+Kernel is left out with a warning that names it, and the others go on. So may an Op be.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from .backend import Kernel
 from .config import Config
-from .errors import HwkitWarning, KernelFailure, Unavailable
-from .op import Problem
+from .errors import HwkitError, HwkitWarning, KernelFailure, Unavailable
+from .op import Op, Problem
 from .settings import settings
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "illegal",
     "misfit",
     "over_limit",
+    "sampled",
     "untunable",
 ]
 
@@ -145,6 +146,21 @@ def over_limit(kernel: Kernel, problem: Problem, config: Config) -> str | None:
     if needed <= limit:
         return None
     return f"its workspace of {needed} bytes exceeds HWKIT_WORKSPACE_LIMIT={limit}"
+
+
+def sampled(ops: Iterable[Op]) -> dict[Op, list[Problem]]:
+    """Return the sample Problems of Ops; an Op that cannot read its own is left out."""
+    found: dict[Op, list[Problem]] = {}
+    for op in ops:
+        try:
+            found[op] = [op.parse(text) for text in op.samples]
+        except HwkitError as error:
+            warnings.warn(
+                f"op {op.name!r} is left out, its samples cannot be read: {error}",
+                HwkitWarning,
+                stacklevel=3,
+            )
+    return found
 
 
 def _left_out(kernel: Kernel, method: str, error: BaseException) -> str:

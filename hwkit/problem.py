@@ -14,21 +14,22 @@ weight, output and accumulator.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .dtypes import Dtypes
-from .errors import ArgumentError
+from .errors import ArgumentError, HwkitError, PluginError
 from .words import ACTIVATIONS, Attribute, print_attribute
 
 if TYPE_CHECKING:
     from .op import Op
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 MAX_BYTES = 2**63 - 1
 """What memory can address."""
@@ -72,7 +73,7 @@ class Problem:
     packed: bool = False
 
     def __post_init__(self) -> None:
-        self.op.check(self)
+        _told(self.op, "check", lambda: self.op.check(self))
         if self.packed and not self.constants:
             raise ArgumentError(f"{self.op.name} has no constant operands: leave 'packed' away")
         for operand in (*self.operands, self.output):
@@ -89,12 +90,12 @@ class Problem:
     @cached_property
     def operands(self) -> tuple[Operand, ...]:
         """The arrays that go in, in the Op's order, those of the epilogue last."""
-        return self.op.operands(self)
+        return _told(self.op, "operands", lambda: tuple(map(_operand, self.op.operands(self))))
 
     @cached_property
     def output(self) -> Operand:
         """The array that comes out."""
-        return self.op.output(self)
+        return _told(self.op, "output", lambda: _operand(self.op.output(self)))
 
     @cached_property
     def constants(self) -> tuple[int, ...]:
@@ -118,7 +119,7 @@ class Problem:
     @cached_property
     def flops(self) -> int:
         """Floating-point operations of the plain algorithm; a multiply-add is two."""
-        return self.op.flops(self)
+        return _told(self.op, "flops", lambda: self.op.flops(self))
 
     @cached_property
     def nbytes(self) -> int:
@@ -163,3 +164,26 @@ class Problem:
 
     def __hash__(self) -> int:
         return hash(self.text)
+
+
+def _told(op: Op, method: str, ask: Callable[[], T]) -> T:
+    """Return what an Op says; it may be a stranger's, and its own code may fail.
+
+    Raises:
+        PluginError: it did.
+    """
+    try:
+        return ask()
+    except HwkitError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"op {op.name!r} failed in {method} with {type(error).__name__}: {error}: mend its "
+            "plugin, or name that in HWKIT_DISABLE_PLUGINS"
+        ) from error
+
+
+def _operand(found: Any) -> Operand:
+    if isinstance(found, Operand) and isinstance(found.dtype, np.dtype):
+        return found
+    raise TypeError(f"{found!r} is no Operand of a name, a shape and a numpy.dtype")

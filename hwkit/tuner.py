@@ -16,11 +16,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from numbers import Real
 from typing import Any, Union
 
 from . import dispatch, strategies
-from .answers import untunable
+from .answers import sampled, untunable
 from .backend import Device, Kernel
 from .errors import ArgumentError, NoKernel, shown
 from .events import (
@@ -226,8 +227,7 @@ def _strategy(name: str) -> type[Strategy]:
 def _problems(problems: Problems, device: Device) -> dict[Problem, int]:
     """Return the Problems and how often each is called."""
     if problems is None:
-        ops = registry().ops().values()
-        samples = [op.parse(text) for op in ops for text in op.samples]
+        samples = chain.from_iterable(sampled(registry().ops().values()).values())
         return dict.fromkeys((p for p in samples if _able(p, device)), 1)
     if isinstance(problems, (str, Problem)) or not isinstance(problems, Iterable):
         problems = [problems]

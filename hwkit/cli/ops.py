@@ -25,12 +25,17 @@ def ops(name: str | None, device: str | None, as_json: bool) -> int:
 
     The exit code is 1 if the device has no kernel for any of them.
     """
+    from ..answers import sampled
     from ..registry import registry
 
     known = registry()
     opened = _open(device)
-    chosen = [known.op(name)] if name else list(known.ops().values())
-    found = [_facts(op, opened, count=bool(name)) for op in chosen]
+    if name:
+        op = known.op(name)
+        chosen = {op: [op.parse(text) for text in op.samples]}
+    else:
+        chosen = sampled(known.ops().values())
+    found = [_facts(op, problems, opened, count=bool(name)) for op, problems in chosen.items()]
     where = repr(opened) if opened else None
     if not deliver("ops", {"device": where, "ops": found}, as_json):
         if name:
@@ -57,10 +62,9 @@ def _open(name: str | None) -> Device | None:
         return None
 
 
-def _facts(op: Op, device: Device | None, count: bool) -> dict[str, Any]:
+def _facts(op: Op, problems: list[Problem], device: Device | None, count: bool) -> dict[str, Any]:
     from ..registry import registry
 
-    problems = [op.parse(text) for text in op.samples]
     kernels = registry().kernels(device, op.name) if device else ()
     return {
         "name": op.name,

@@ -166,14 +166,18 @@ def problems(
     Raises:
         ArgumentError: a line cannot be read, or is of an operator that is not asked for.
     """
+    from ..answers import sampled
     from ..dispatch import parse_problem
     from ..registry import registry
 
     names = [registry().op(name).name for name in ops]
     lines = [*((text, "") for text in texts), *(line for file in files for line in _read(file))]
     if not lines:
+        if not names:
+            samples = sampled(registry().ops().values())
+            return {problem: 1 for problems in samples.values() for problem in problems}
         known = registry().ops()
-        lines = [(text, "") for name in names or known for text in known[name].samples]
+        lines = [(text, "") for name in names for text in known[name].samples]
     found: dict[Problem, int] = {}
     for line, where in lines:
         try:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hwkit import Backend, Unavailable, __version__, hookimpl
+from hwkit import Backend, Op, Operand, Problem, Unavailable, __version__, hookimpl
 from hwkit.cli import checkup
+from hwkit.cli.options import problems
 from hwkit.loading import LoadedPlugin
 from hwkit.records import Database
 from hwkit.registry import registry
@@ -111,6 +112,52 @@ def test_ops_json(hwkit: Hwkit, fake: None) -> None:
     assert same["kernels"][0]["configs"] is None
     assert one["kernels"][0]["configs"] == 150
     assert one["samples"] == list(registry().op("gemm").samples)
+
+
+class Broken(Op):
+    """An operator whose own code fails."""
+
+    name = "broken"
+    sizes = ("m",)
+    samples = ("broken float32 m=3",)
+
+    def problem(self, *operands: Any, **arguments: Any) -> Problem:
+        """Return the Problem of a row."""
+        return self.make("float32", "", {"m": len(operands[0])})
+
+    def operands(self, problem: Problem) -> tuple[Operand, ...]:
+        """Return a row whose dtype is a name, which it must not be."""
+        return (Operand("x", (problem["m"],), "float32"),)  # type: ignore[arg-type]
+
+    output = reference = flops = operands  # type: ignore[assignment]
+
+    @hookimpl
+    def hwkit_ops(self) -> list[Op]:
+        """Bring it."""
+        return [self]
+
+
+@pytest.fixture
+def broken() -> Iterator[None]:
+    """The operator ``broken``."""
+    registry().register(Broken(), "broken")
+    yield
+    registry().unregister("broken")
+
+
+@pytest.mark.filterwarnings("ignore:op 'broken' is left out")
+def test_an_operator_whose_own_code_fails(hwkit: Hwkit, fake: None, broken: None) -> None:
+    """It is named, with what it did, and takes no other operator along."""
+    answer = hwkit("ops")
+    assert answer.code == 0
+    assert "gemm" in answer.out
+    assert "broken" not in answer.out
+    for words in (["ops", "broken"], ["explain", "broken float32 m=3"], ["tune", "--op", "broken"]):
+        found = hwkit(*words)
+        assert "op 'broken' failed in operands" in found.err
+        assert "is no Operand of a name, a shape and a numpy.dtype" in found.err
+        assert "internal error" not in found.err
+    assert all(problem.op.name != "broken" for problem in problems())
 
 
 def test_ops_without_a_device(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch) -> None:
