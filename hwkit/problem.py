@@ -186,4 +186,7 @@ def _told(op: Op, method: str, ask: Callable[[], T]) -> T:
 def _operand(found: Any) -> Operand:
     if isinstance(found, Operand) and isinstance(found.dtype, np.dtype):
         return found
-    raise TypeError(f"{found!r} is no Operand of a name, a shape and a numpy.dtype")
+    raise TypeError(
+        f"{found!r} is no Operand of a name, a shape and a numpy.dtype, as hwkit.op.numpy_dtype "
+        "makes of a name"
+    )
