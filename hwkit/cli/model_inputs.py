@@ -81,7 +81,16 @@ def _sizes(model: Model, text: str) -> tuple[str, tuple[int, ...]]:
 def _say_open(model: Model, given: set[str]) -> None:
     """Say which sizes are 1 for want of a better; one image or sentence at once is what it is."""
     for name, shape in model.input_shapes.items():
-        if name in given or shape is None or all(isinstance(n, int) for n in shape[1:]):
+        if name in given:
+            continue
+        if shape is None:
+            click.echo(
+                f"hwkit: note: the model leaves the whole shape of {name!r} open, one number is "
+                f"taken: give it, as --shape {name}=1x3x224x224",
+                err=True,
+            )
+            continue
+        if all(isinstance(n, int) for n in shape[1:]):
             continue
         declared = ", ".join("?" if n is None else str(n) for n in shape)
         better = "x".join(

@@ -23,6 +23,8 @@ __all__ = [
     "database_option",
     "device_option",
     "json_option",
+    "check_kernels",
+    "named_kernels",
     "peers_named",
     "problems",
     "read_tolerance",
@@ -116,6 +118,38 @@ def peers_named(text: str, known: Sequence[str]) -> list[str]:
                 f"peer {name!r} is not known: write some of {','.join(known)}, or none"
             )
     return names
+
+
+def check_kernels(device: str, wanted: Sequence[str]) -> None:
+    """Check that a device has the kernels that ``--kernel`` names, of whatever operator.
+
+    Raises:
+        ArgumentError: it has not.
+    """
+    from ..registry import registry
+
+    known = {kernel.name for kernel in registry().kernels(registry().device(device))}
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is not None:
+        raise ArgumentError(
+            f"kernel {unknown!r} is not known on {device}: type 'hwkit ops --device {device}'"
+        )
+
+
+def named_kernels(
+    problem: Problem, device: str, wanted: Sequence[str] | None
+) -> tuple[str, ...] | None:
+    """Return which of the kernels that ``--kernel`` names can be tuned for a problem.
+
+    ``None`` if none is named: then any may be.
+    """
+    from ..answers import untunable
+    from ..registry import registry
+
+    if not wanted:
+        return None
+    known = registry().kernels(registry().device(device), problem.op.name)
+    return tuple(k.name for k in known if k.name in wanted and untunable(k, problem) is None)
 
 
 def require_writable(path: str | Path) -> None:

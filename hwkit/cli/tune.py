@@ -10,6 +10,7 @@ import click
 
 from .model_inputs import inputs_options
 from .options import (
+    check_kernels,
     complete_op,
     device_option,
     json_option,
@@ -182,7 +183,7 @@ def tune(
     from .tuning import run
 
     session = run(
-        _asked(texts, files, op_names, device), device, quiet=as_json,
+        _asked(texts, files, op_names, device, kernels), device, quiet=as_json,
         budget=None if budget == "none" else budget, cold=cold, **search,
     )  # fmt: skip
     if not deliver("tune", session.to_json(), as_json):
@@ -229,11 +230,16 @@ def _shortlist(path: str | None) -> Shortlist | None:
 
 
 def _asked(
-    texts: tuple[str, ...], files: tuple[str, ...], op_names: tuple[str, ...], device: str
+    texts: tuple[str, ...],
+    files: tuple[str, ...],
+    op_names: tuple[str, ...],
+    device: str,
+    kernels: tuple[str, ...],
 ) -> dict[Problem, int]:
     """Return the problems and how often each is called.
 
-    They are those that are named, or the samples that the device has a kernel for.
+    They are those that are named, or the samples that the device has a kernel for, of those that
+    ``--kernel`` names if there are any.
 
     Raises:
         NoKernel: it has one for none of them.
@@ -245,17 +251,21 @@ def _asked(
     found = problems(texts, files, op_names)
     if texts or files:
         return found
+    check_kernels(device, kernels)
     opened, known = registry().device(device), registry()
     able = {
         problem: times
         for problem, times in found.items()
-        if any(asked(k, problem) is True for k in known.kernels(opened, problem.op.name))
+        if any(
+            asked(k, problem) is True and (not kernels or k.name in kernels)
+            for k in known.kernels(opened, problem.op.name)
+        )
     }
     if not able:
         wanted = ", ".join(op_names) or "any operator"
+        none = "none of the kernels named by --kernel" if kernels else f"no kernel of {device}"
         raise NoKernel(
-            f"no kernel of {device} takes a sample problem of {wanted}: "
-            f"type 'hwkit ops --device {device}'"
+            f"{none} takes a sample problem of {wanted}: type 'hwkit ops --device {device}'"
         )
     return able
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
 from .model_inputs import arrays_for
+from .options import check_kernels, named_kernels
 from .output import deliver, duration, line, ratio
 from .progress import count
 
@@ -32,6 +33,7 @@ def tune_network(
     *,
     inputs: tuple[str, ...],
     shapes: tuple[str, ...],
+    kernels: tuple[str, ...] | None,
     tolerance: Any,
     db: str | None,
     **options: Any,
@@ -52,14 +54,23 @@ def tune_network(
     model = load(path, device, tolerance=tolerance)
     arrays = arrays_for(model, inputs, shapes)
     model.prepared(arrays)
+    check_kernels(device, kernels or ())
+    named = {p: named_kernels(p, device, kernels) for p in model.problems()}
+    if kernels and not any(named.values()):
+        raise ArgumentError(
+            f"no problem of the model can be tuned with {', '.join(kernels)} on {device}: type "
+            f"'hwkit run {path} --explain' for what runs"
+        )
     kept = opened(db)
     tried = _file_of_trials(kept, device, [str(problem) for problem in model.problems()])
     with sharing(tried) as alone:
         records = _records(kept, tried)
         sessions = _Sessions(
-            device, quiet=as_json, database=records.tried, tolerance=tolerance, **options
+            device, named, quiet=as_json, database=records.tried, tolerance=tolerance, **options
         )
-        result = tune_model(model, arrays, seconds, sessions.tune, records)
+        result = tune_model(
+            model, arrays, seconds, sessions.tune, records, lambda p: named.get(p) != ()
+        )
         records.tried.close()
         if alone() and not sessions.interrupted:
             _remove(records.tried)
@@ -79,18 +90,23 @@ class _Sessions:
 
     Args:
         device: where.
+        kernels: that may be tried for each problem, any if ``None``.
         options: of :func:`hwkit.cli.tuning.run`.
     """
 
-    def __init__(self, device: str, **options: Any) -> None:
-        self._device, self._options = device, options
+    def __init__(
+        self, device: str, kernels: Mapping[Problem, tuple[str, ...] | None], **options: Any
+    ) -> None:
+        self._device, self._kernels, self._options = device, kernels, options
         self._done: list[Session] = []
 
     def tune(self, problems: Mapping[Problem, int], seconds: float) -> bool:
         """Tune some Problems, and return whether to go on."""
         from .tuning import run
 
-        self._done.append(run(problems, self._device, budget=seconds, **self._options))
+        for problem in problems:
+            options = {"kernels": self._kernels[problem], "budget": seconds, **self._options}
+            self._done.append(run({problem: problems[problem]}, self._device, **options))
         return not self.interrupted
 
     @property

@@ -194,9 +194,10 @@ def _check_supported(nodes: list[Node], name: str) -> None:
         return
     shown = "; ".join(f"{n}{_attributes(n)}" for n in missing[:_MOST_SHOWN])
     more = f"; and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
+    number = "1 node" if len(missing) == 1 else f"{len(missing)} nodes"
     raise NoKernel(
-        f"model {name} has {len(missing)} nodes that hwkit cannot run: {shown}{more}; a plugin "
-        "adds a node type by the hook hwkit_nodes, see plugins/README.md"
+        f"model {name} has {number} that hwkit cannot run: {shown}{more}; a plugin adds a node "
+        "type by the hook hwkit_nodes, see plugins/README.md"
     )
 
 

@@ -49,7 +49,11 @@ def numpy_type(code: int, what: str) -> np.dtype[Any]:
     except (KeyError, ValueError, TypeError):
         found = np.dtype(object)
     if code == _STRING or found.kind == "O":
-        raise ArgumentError(f"{what} has the element type {code}, which hwkit does not know")
+        names = {number: name for name, number in onnx.TensorProto.DataType.items()}
+        raise ArgumentError(
+            f"{what} has the element type {names.get(code, code)}, which hwkit does not run: "
+            "export the model without it"
+        )
     return found
 
 

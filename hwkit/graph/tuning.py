@@ -102,7 +102,12 @@ def _gain(problem: Problem, seconds: float, device: Device) -> float:
 
 
 def tune_model(
-    model: Model, inputs: Mapping[str, Array], budget: float, tune: Tune, records: Records
+    model: Model,
+    inputs: Mapping[str, Array],
+    budget: float,
+    tune: Tune,
+    records: Records,
+    takes: Callable[[Problem], bool] = lambda problem: True,
 ) -> NetworkResult:
     """Tune the Problems of a network.
 
@@ -112,9 +117,10 @@ def tune_model(
         budget: seconds for all Problems together.
         tune: keeps its trials in ``records.tried``.
         records: where they are, and where those of Problems that gained are to be kept.
+        takes: whether a Problem is to be tuned; the budget is for those alone.
     """
     arrays, old = model.prepared(inputs)
-    spent = _spend(model, inputs, budget, tune)
+    spent = _spend(model, inputs, budget, tune, takes)
     found = model.built(inputs, records.tried)
     gained = tuple(p for p in spent if p in _faster(old, found, arrays))
     del found
@@ -130,13 +136,17 @@ def tune_model(
 
 
 def _spend(
-    model: Model, inputs: Mapping[str, Array], budget: float, tune: Tune
+    model: Model,
+    inputs: Mapping[str, Array],
+    budget: float,
+    tune: Tune,
+    takes: Callable[[Problem], bool],
 ) -> dict[Problem, float]:
     """Tune, and return what each Problem got."""
     arrays, _ = model.prepared(inputs)
     counts = model.problems(tuple(a.shape for a in arrays))
     weights = shares(model, inputs)
-    order = sorted(counts, key=lambda p: -weights.get(p, 0.0))
+    order = sorted(filter(takes, counts), key=lambda p: -weights.get(p, 0.0))
     spent: dict[Problem, float] = {}
     left = budget
     for index, problem in enumerate(order):

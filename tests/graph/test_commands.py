@@ -194,6 +194,48 @@ def test_shapes_are_for_models(capsys: pytest.CaptureFixture[str]) -> None:
         model.random_inputs(shapes={"x": (2, 3, 12, 12)})
 
 
+def test_kernels_are_named_for_the_problems_that_take_them(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network has several operators: the others stay as they are, and the rest is tuned."""
+    monkeypatch.setenv("HWKIT_DB", str(path.with_name("db")))
+    words = ["tune", str(path), "--budget", "20s", "--trials", "1"]
+    for kernels in (["direct_conv2d"], ["direct_conv2d", "packed_gemm"]):
+        found = output_of(capsys, *words, *(w for k in kernels for w in ("--kernel", k)))
+        assert {p.split()[0] for p in found["problems"]} == {k.split("_")[1] for k in kernels}
+    for name, said in (("nope", "is not known on cpu:0"), ("depthwise", "no problem of the model")):
+        assert main([*words, "--kernel", name]) == 2
+        assert said in capsys.readouterr().err
+    operators = ("gemm", "local_response_norm")
+    given = ["tune", *(w for op in operators for w in ("--op", op)), "--kernel", "lrn"]
+    found = output_of(capsys, *given, "--budget", "100ms", "--trials", "1")
+    assert {result["problem"].split()[0] for result in found["problems"]} == {operators[1]}
+    assert main([*given[:-1], "direct_conv2d"]) == 1
+    assert "none of the kernels named by --kernel" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_a_shape_that_is_wholly_open_is_said(
+    rank: int | None, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a rank one number is taken, which is of little use."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    shape = None if rank is None else [None] * rank
+    ends = [helper.make_tensor_value_info(name, kind, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", 17)]
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+    )
+    assert main(["run", str(path), "--json"]) == 0
+    want = "the whole shape of 'x' open" if rank is None else "'x' (?, ?, ?, ?) are taken as 1"
+    assert want in capsys.readouterr().err
+    assert main(["run", str(path), "--json", "--shape", "x=2x3x4x5"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["outputs"]["y"]["shape"] == [2, 3, 4, 5]
+    assert not said.err
+
+
 class _Page(html.parser.HTMLParser):
     """Collects the tags and what they refer to."""
 
