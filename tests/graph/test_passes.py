@@ -127,6 +127,23 @@ def test_factors_and_offsets_of_channels_are_folded() -> None:
     assert "Mul" in left
 
 
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div"])
+def test_constants_of_zero_are_folded_without_a_warning(kind: str) -> None:
+    """As the offsets of a grid of anchors have them; what is divided by zero stays as it is."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node(kind, ["a", "some"], ["y"]),
+    ]
+    some = np.array([0, 1, 0, 2], np.float32).reshape(4, 1, 1)
+    constants = [weights((4, 3, 1, 1), "w"), onnx.numpy_helper.from_array(some, "some")]
+    proto = model_of(nodes, (1, 3, 5, 5), constants)
+    x = np.random.default_rng(1).standard_normal((1, 3, 5, 5)).astype(np.float32)
+    x[..., 0] = 0
+    model, plain = hwkit.load(proto), hwkit.load(proto, without=("batch_norm",))
+    assert (kind in types(model)) == (kind == "Div")
+    np.testing.assert_allclose(model(x), plain(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("kind", "attributes"),
     [("Relu", {}), ("LeakyRelu", {"alpha": 0.2}), ("Sigmoid", {}), ("HardSwish", {})],

@@ -75,10 +75,10 @@ def _channels(node: Node, makers: dict[Value, Node]) -> tuple[Value, Array, Arra
     if values is None:
         return None
     one, zero = np.ones_like(values), np.zeros_like(values)
-    parts = {
-        "Mul": (values, zero), "Add": (one, values), "Sub": (one, -values),
-        "Div": (one / values, zero),
-    }  # fmt: skip
+    if node.type == "Div":
+        # By zero: infinities that weights must not have, where an image is zero they are NaN.
+        return (left, one / values, zero) if values.all() else None
+    parts = {"Mul": (values, zero), "Add": (one, values), "Sub": (one, -values)}
     return left, *parts[node.type]
 
 
