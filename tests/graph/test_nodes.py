@@ -131,14 +131,18 @@ def test_group_normalisation(opset: int) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("largest", "axis"), [(1, -1), (0, 1)])
-def test_the_first_of_equal_elements_comes_first(largest: int, axis: int) -> None:
-    """TopK of numbers with many ties."""
-    x = np.random.default_rng(7).integers(0, 3, (3, 9, 8)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(3, 9, 8), (2, 3000, 3), (2, 1, 2000)])
+@pytest.mark.parametrize(("largest", "axis"), [(1, -1), (0, 1), (1, 1)])
+def test_the_first_of_equal_elements_comes_first(
+    largest: int, axis: int, shape: tuple[int, ...]
+) -> None:
+    """TopK of numbers with many ties, all of them sorted or only a few of many."""
+    x = np.random.default_rng(7).integers(0, max(shape) // 3, shape).astype(np.float32)
+    count = min(5, shape[axis])
     x_info = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)
     outs = [helper.make_empty_tensor_value_info(n) for n in ("y", "i")]
     outs[0].type.tensor_type.elem_type, outs[1].type.tensor_type.elem_type = 1, 7
-    k = onnx.numpy_helper.from_array(np.array([5], np.int64), "k")
+    k = onnx.numpy_helper.from_array(np.array([count], np.int64), "k")
     node = helper.make_node("TopK", ["x", "k"], ["y", "i"], largest=largest, axis=axis)
     graph = helper.make_graph([node], "test", [x_info], outs, [k])
     versions = [helper.make_opsetid("", 17)]
@@ -147,3 +151,21 @@ def test_the_first_of_equal_elements_comes_first(largest: int, axis: int) -> Non
     found = hwkit.load(model).run({"x": x})
     for name, want in zip(("y", "i"), session.run(None, {"x": x}), strict=True):
         np.testing.assert_array_equal(found[name], want)
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "uint8"])
+def test_a_few_of_many_are_the_first_of_all_sorted(largest: int, dtype: str) -> None:
+    """TopK that sorts candidates only gives what a sort of all gives, NaN and infinities too."""
+    from hwkit.graph.ir import Node
+    from hwkit.graph.nodes.placing import _top
+
+    rng = np.random.default_rng(8)
+    x = (rng.standard_normal((3, 5000)) * 20).astype(dtype)
+    if x.dtype.kind == "f":
+        x[0, ::701], x[1, 5], x[1, ::900], x[2] = np.nan, np.inf, -np.inf, 0
+    node = Node("TopK", [], [], {"largest": largest})
+    every = _top(node, x, np.array(5000))
+    for count in (1, 40, 1250):
+        for found, want in zip(_top(node, x, np.array(count)), every, strict=True):
+            np.testing.assert_array_equal(found, want[:, :count])

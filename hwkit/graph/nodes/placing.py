@@ -15,6 +15,9 @@ from .parts import within, wrapped
 
 __all__ = ["node_types"]
 
+# Elements from which, and the share below which, TopK looks for candidates before it sorts.
+_MANY, _FEW_OF = 1024, 4
+
 _REDUCTIONS: dict[str, np.ufunc | None] = {
     "none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
 }  # fmt: skip
@@ -69,13 +72,36 @@ def _scatter_shape(function: Callable[..., Any]) -> Callable[[Node, int], list[S
 
 def _top(node: Node, x: Array, k: Array) -> Any:
     axis, count = axis_of(node, x.ndim, -1), _count(node, k, x)
-    # Of equal elements the first comes first, whichever end is wanted.
-    if node.get("largest", 1):
-        order = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis, "stable"), axis)
+    largest, size = bool(node.get("largest", 1)), x.shape[axis]
+    # A few of many, as of the boxes of a detector: the rest need not be sorted.
+    if 0 < _FEW_OF * count <= size >= _MANY and x.dtype.kind in "fiu":
+        rows = np.moveaxis(x, axis, -1)
+        order = np.empty((*rows.shape[:-1], count), np.int64)
+        for place in np.ndindex(rows.shape[:-1]):
+            row = rows[place]
+            near = _candidates(row, count, largest)
+            order[place] = near[_sorted(row[near], 0, largest)[:count]]
+        order = np.moveaxis(order, -1, axis)
     else:
-        order = np.argsort(x, axis, "stable")
-    order = np.take(order, np.arange(count), axis)
+        order = np.take(_sorted(x, axis, largest), np.arange(count), axis)
     return np.take_along_axis(x, order, axis), order.astype(np.int64)
+
+
+def _sorted(x: Array, axis: int, largest: bool) -> Array:
+    """Return places in order; of equal elements the first comes first, whichever end is wanted."""
+    if largest:
+        order: Array = np.flip(np.argsort(np.flip(x, axis), axis, "stable"), axis)
+        return x.shape[axis] - 1 - order
+    return np.argsort(x, axis, "stable")
+
+
+def _candidates(row: Array, count: int, largest: bool) -> Array:
+    """Return the places of what may be among the first ``count``, from left to right."""
+    if row.dtype.kind == "f" and np.isnan(row).any():
+        return np.arange(row.size)  # it compares with nothing
+    at = row.size - count if largest else count - 1
+    last = np.partition(row, at)[at]
+    return np.flatnonzero(row >= last if largest else row <= last)
 
 
 def _count(node: Node, k: Array, x: Array) -> int:
