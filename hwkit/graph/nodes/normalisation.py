@@ -47,12 +47,19 @@ def _batch_norm_shape(node: Node, limit: int) -> list[Spec2]:
     return [(x.sizes, x.kind)] * max(len(node.outputs), 1)
 
 
+def _centred(node: Node, wide: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return numbers less their mean, in memory of their own, and one over their deviation."""
+    y = wide - wide.mean(axes, keepdims=True)
+    variance = np.square(y).mean(axes, keepdims=True)
+    return y, 1 / np.sqrt(variance + node.get("epsilon", 1e-5))
+
+
 def _instance_norm(node: Node, x: Array, scale: Array, bias: Array) -> Any:
-    axes, shape = tuple(range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
-    wide = widened(x)
-    mean, variance = wide.mean(axes, keepdims=True), wide.var(axes, keepdims=True)
-    y = (wide - mean) / np.sqrt(variance + node.get("epsilon", 1e-5))
-    return (y * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+    shape = (-1, *(1,) * (x.ndim - 2))
+    y, inverse = _centred(node, widened(x), tuple(range(2, x.ndim)))
+    y *= inverse * scale.reshape(shape)
+    y += bias.reshape(shape)
+    return y.astype(x.dtype, copy=False)
 
 
 def _layer_norm(node: Node, x: Array, scale: Array, bias: Array | None = None) -> Any:
@@ -76,14 +83,16 @@ def _group_norm(node: Node, x: Array, scale: Array, bias: Array) -> Any:
     """Wu and He, "Group Normalization", arXiv:1803.08494, equation 1."""
     groups, channels = int(node.get("num_groups", 1)), x.shape[1]
     wide = widened(x)
-    parts = wide.reshape(x.shape[0], groups, -1)
-    mean, variance = parts.mean(2, keepdims=True), parts.var(2, keepdims=True)
-    parts = (parts - mean) / np.sqrt(variance + node.get("epsilon", 1e-5))
+    y, inverse = _centred(node, wide.reshape(x.shape[0], groups, -1), (2,))
+    y *= inverse
+    y = y.reshape(x.shape)
     # Before operator set 21 there is one number a group.
     each = [
         np.repeat(p, channels // p.size).reshape(-1, *(1,) * (x.ndim - 2)) for p in (scale, bias)
     ]
-    return (parts.reshape(x.shape) * each[0] + each[1]).astype(x.dtype)
+    y *= each[0]
+    y += each[1]
+    return y.astype(x.dtype, copy=False)
 
 
 def _group_norm_shape(node: Node, limit: int) -> list[Spec2]:

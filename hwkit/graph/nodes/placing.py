@@ -90,8 +90,9 @@ def _top(node: Node, x: Array, k: Array) -> Any:
 def _sorted(x: Array, axis: int, largest: bool) -> Array:
     """Return places in order; of equal elements the first comes first, whichever end is wanted."""
     if largest:
-        order: Array = np.flip(np.argsort(np.flip(x, axis), axis, "stable"), axis)
-        return x.shape[axis] - 1 - order
+        back: Array = np.argsort(np.flip(x, axis), axis, "stable")
+        found: Array = x.shape[axis] - 1 - np.flip(back, axis)
+        return found
     return np.argsort(x, axis, "stable")
 
 
