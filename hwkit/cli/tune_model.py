@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from ..errors import ArgumentError
 from .model_inputs import arrays_for
 from .options import check_kernels, named_kernels
@@ -55,6 +57,10 @@ def tune_network(
     arrays = arrays_for(model, inputs, shapes)
     model.prepared(arrays)
     check_kernels(device, kernels or ())
+    tail = model.program().graph.tail
+    if tail is not None:
+        late = count(len(tail.nodes), "node")
+        click.echo(f"hwkit: note: not tuned, as only a run tells their sizes: {late}", err=True)
     named = {p: named_kernels(p, device, kernels) for p in model.problems()}
     if kernels and not any(named.values()):
         raise ArgumentError(

@@ -18,7 +18,7 @@ from .inference import MOST_DECIDING, deciding_inputs, infer
 from .inputs import by_name, checked, random_arrays, shapes_of
 from .ir import Array, Graph, one_line
 from .passes import Pass
-from .program import Memory, Program
+from .program import LATE, Memory, Program
 from .reading import default_limit, read, stamp
 from .setting import Setting
 
@@ -245,7 +245,7 @@ class Model:
             what = "; ".join(
                 f"{p.kernel.name} {p.config} ({p.source}) {p.problem}" for p in step.plans
             )
-            plain = "numpy" if step.bind is not None else "planned in each run, by its data"
+            plain = "numpy" if step.bind is not None else LATE
             lines.append(f"{step.node.type:<20} {step.node.name:<28} {what or plain}")
         return "\n".join(lines)
 

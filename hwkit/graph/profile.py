@@ -12,6 +12,7 @@ from ..errors import ArgumentError
 from ..registry import registry
 from ..roofline import Roofline
 from .ir import Array
+from .program import LATE
 
 if TYPE_CHECKING:
     from .model import Model
@@ -30,7 +31,7 @@ class StepTime:
         start: seconds after the beginning of the run that was traced.
         problem: what its plan computes, ``""`` for glue.
         kernel: by what, with its config.
-        source: where that choice comes from.
+        source: where that choice comes from; of a node whose sizes only a run tells, that.
         roofline_share: share of the roofline, ``None`` if the device's ceilings are not known.
     """
 
@@ -93,7 +94,7 @@ class Profile:
             share = "" if step.roofline_share is None else f"{step.roofline_share:4.0%} of roofline"
             lines.append(
                 f"{1e3 * step.seconds:9.3f} ms {step.seconds / total:6.1%}  {step.type:<20} "
-                f"{step.name[:28]:<28} {share:<17} {step.kernel or 'numpy'}"
+                f"{step.name[:28]:<28} {share:<17} {step.kernel or step.source or 'numpy'}"
             )
         return "\n".join(lines)
 
@@ -143,7 +144,7 @@ def profile(model: Model, inputs: Mapping[str, Array], rounds: int = 10) -> Prof
                 step.node.name, step.node.type, seconds, start,
                 "; ".join(str(p.problem) for p in plans),
                 "; ".join(f"{p.kernel.name} {p.config}".strip() for p in plans),
-                "; ".join(p.source for p in plans),
+                LATE if step.bind is None else "; ".join(p.source for p in plans),
                 share,
             )
         )  # fmt: skip

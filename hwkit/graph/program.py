@@ -25,7 +25,10 @@ from .nodetype import Built
 from .setting import Setting
 from .tail import Run
 
-__all__ = ["Memory", "Program", "Step"]
+__all__ = ["LATE", "Memory", "Program", "Step"]
+
+LATE = "planned in each run, by its data"
+"""What is said of a node in the tail instead of its kernel."""
 
 
 class Memory(NamedTuple):

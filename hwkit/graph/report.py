@@ -66,8 +66,8 @@ def _row(step: StepTime, before: StepTime | None, most: float) -> str:
     share = "" if step.roofline_share is None else f"{step.roofline_share:.0%}"
     gain = f"{before.seconds / step.seconds:.2f}x" if before and step.seconds else ""
     old = _bar(before.seconds / most, " old") if before else ""
-    what = escape(step.kernel or "numpy")
-    source = f" <small>{escape(step.source)}</small>" if step.source else ""
+    what = escape(step.kernel or step.source or "numpy")
+    source = f" <small>{escape(step.source)}</small>" if step.kernel else ""
     return (
         f"<tr><td>{escape(step.name)}<br><small>{escape(step.type)}</small></td>"
         f"<td class=n>{_time(step.seconds)}</td>"

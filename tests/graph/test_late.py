@@ -56,7 +56,25 @@ def test_a_detector_with_its_selection() -> None:
     assert not steps["Gather"].plans
     assert "planned in each run" in loaded.explain()
     profile = loaded.profile(rounds=1)
-    assert {step.type for step in profile.steps} >= {"Conv", "NonMaxSuppression", "Gather"}
+    kinds = {step.type: step for step in profile.steps}
+    assert kinds.keys() >= {"Conv", "NonMaxSuppression", "Gather"}
+    assert "planned in each run" in kinds["Gather"].source
+    assert "planned in each run" not in kinds["Transpose"].source
+    (line,) = [text for text in str(profile).splitlines() if " Gather " in text]
+    assert line.endswith("planned in each run, by its data")
+
+
+def test_what_is_not_tuned_is_said(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The problems of the tail have other sizes in each run, and no part in the budget."""
+    from hwkit.cli import main
+
+    monkeypatch.setenv("HWKIT_DB", str(tmp_path / "db"))
+    model, _ = heads(np.random.default_rng(12))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert main(["tune", str(tmp_path / "m.onnx"), "--budget", "1s", "--json"]) == 0
+    assert "only a run tells their sizes: 10 nodes" in capsys.readouterr().err
 
 
 _NOTHING: dict[str, tuple[list[str], dict[str, Any]]] = {
