@@ -15,6 +15,8 @@ static const size_t MOST_SCRATCH = (size_t)1 << 30;
 static const int64_t LINES = 16384;
 /* Beyond this stride, most windows at stride 1 would be for nothing. */
 static const int64_t MOST_STRIDE = 4;
+/* Columns of an image that is read in place by vectors of 32 bytes. */
+enum { MOST_NARROW = 32 };
 
 static void *counts_as_reals(const hwkit_pool *d, int64_t length)
 {
@@ -56,6 +58,17 @@ static int prepare_half(hwkit_pool *d)
         return -1;
     d->scratch_bytes = (d->scratch_bytes + 63) / 64 * 64 + d->wide_bytes;
     return 0;
+}
+
+/* Whether the kernel for small windows reads the image in place. What comes from memory had better be
+ * read in its order, and rows of many vectors are (Zen 4, AVX2). */
+static int in_place(const hwkit_pool *d, int64_t vector_bytes)
+{
+    const int window = (d->s == 2 && d->sx == 2) || (d->s == 3 && d->sx <= 2);
+    const int64_t item = d->is_double ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
+    return window && d->r == d->s && d->sy == d->sx && d->dy == 1 && d->dx == 1 &&
+           d->n * d->c * d->h * d->w * item <= HWKIT_FAR_BYTES &&
+           (vector_bytes == 64 || (vector_bytes == 32 && d->w <= MOST_NARROW));
 }
 
 int hwkit_pool_prepare(hwkit_pool *d)
@@ -100,7 +113,8 @@ int hwkit_pool_prepare(hwkit_pool *d)
         d->lines = LINES / (d->phase * (int64_t)item);
         d->lines = d->lines < 1 ? 1 : d->lines > d->rows ? d->rows : d->lines;
         d->fn = kernels->pool->nchw_small;
-        d->scratch_bytes = (size_t)((d->lines + 1) * d->phase) * item;
+        d->in_place = in_place(d, vl * (int64_t)item);
+        d->scratch_bytes = d->in_place ? 0 : (size_t)((d->lines + 1) * d->phase) * item;
     } else {
         d->phase = across + vl + (d->s - 1) * d->dx / d->sx;
         d->fn = kernels->pool->nchw;

@@ -55,6 +55,7 @@ struct hwkit_pool {
     void (*turn)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
                  int64_t count);
     int64_t turned_rows;
+    int in_place;       /* nchw, small: the image is read where it lies, no lines */
     const void *counts; /* nchw: count_x as floats, filled up with ones to whole vectors */
     int64_t phase;      /* nchw: length of one phase of a line; small: of a whole line */
     int64_t lines;      /* small: lines that are kept at a time */

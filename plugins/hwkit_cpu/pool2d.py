@@ -19,7 +19,7 @@ from .tasks import (
     transposed_block,
     transposed_bytes,
 )
-from .tiles import Value, operand_arguments
+from .tiles import Value, facts, operand_arguments
 
 __all__ = ["GlobalPool", "WindowPool", "kernels"]
 
@@ -114,6 +114,7 @@ class WindowPool(Pool):
         rows, block = on_ladder(p, p), on_ladder(part(c, n, threads), c)
         taps = problem["r"] * problem["s"]
         transpose = c >= _FULL and problem["w"] <= _SHORT and taps > _FEW_TAPS
+        transpose = transpose and not _in_place(problem)
         block = transposed_block(block, c) if transpose else block
         return Config({"rows": rows, "block": block, "threads": threads, "transpose": transpose})
 
@@ -158,6 +159,15 @@ class GlobalPool(Pool):
         """Return the compiled run."""
         run: Run = compiled().global_pool(**self._common(problem), **config)
         return run
+
+
+def _in_place(problem: Problem) -> bool:
+    """Whether short rows are best read where they lie (``pool2d_planes.inc``), not turned over."""
+    window, stride = (problem["r"], problem["s"]), problem["stride"]
+    size = problem.output.dtype.itemsize
+    wide = facts(size == 8).vector * size
+    fits = window == (3, 3) and stride in ((1, 1), (2, 2)) and problem["dilation"] == (1, 1)
+    return fits and (wide == 64 or (wide == 32 and problem["w"] > _SHORT // 2))
 
 
 def _output(problem: Problem) -> tuple[int, int]:

@@ -89,6 +89,32 @@ def test_a_plan_that_holds_nothing_writes_into_a_wider_array(op: str) -> None:
     assert (wide == 7).all()
 
 
+@pytest.mark.parametrize(("s", "stride"), [(2, 2), (3, 1), (3, 2)])
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+def test_images_of_any_width_are_read_in_place(op: str, s: int, stride: int) -> None:
+    """Rows of every width, in pairs of planes and alone, agree with the reference, NaN included."""
+    kernel = kernel_of(op)
+    for width in range(s, 71):
+        rng = random.Random(f"{op} {s} {stride} {width}")
+        pad = ",".join(str(rng.randint(0, s - 1)) for _ in range(4))
+        problem = (
+            registry()
+            .op(op)
+            .parse(
+                f"{op} {rng.choice(('float32', 'float64'))} nchw n={rng.randint(1, 2)} "
+                f"c={rng.randint(1, 7)} h={rng.randint(s, 12)} w={width} r={s} s={s} pad={pad} "
+                f"stride={stride}"
+            )
+        )
+        (x,) = problem.random_operands(width)
+        if width % 3 == 0:
+            x.flat[[rng.randrange(x.size), rng.randrange(x.size)]] = np.nan, np.inf
+        config = kernel.space(problem).sample(rng).replace(transpose=False)
+        got = compute(kernel, problem, config, x)
+        want = problem.reference(x.astype(np.float64))
+        assert np.allclose(got, want, rtol=1e-5, atol=1e-6, equal_nan=True), (problem, config)
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_nan_anywhere_in_a_window_wins(layout: str) -> None:
     """NaN is the maximum wherever in the window it lies, before and behind greater numbers."""
