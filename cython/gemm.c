@@ -3,6 +3,7 @@
 #include "gemm.h"
 
 #include "amx_gemm.h"
+#include "strassen.h"
 #include "threads.h"
 
 #include <stdlib.h>
@@ -485,6 +486,11 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
     if (g->batch > 1 && g->b_shared && !g->a_shared && !g->transpose_a) {
         g->m *= g->batch; /* one tall product */
         g->batch = 1;
+    }
+    if (g->algorithm == HWKIT_GEMM_STRASSEN) {
+        hwkit_plan *found = hwkit_strassen_plan(g);
+        free(p);
+        return found;
     }
     const hwkit_isa *isa = hwkit_isa_get();
     p->kernels = g->is_double ? &isa->f64 : &isa->f32;

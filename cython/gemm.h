@@ -16,12 +16,13 @@ typedef enum {
     HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
     HWKIT_GEMM_STREAM,   /* both as they are: few rows, b read once, row by row */
     HWKIT_GEMM_NARROW,   /* a as it is, b packed and stored narrow; as dot or stream until packed */
+    HWKIT_GEMM_STRASSEN, /* b in panels and sums of panels; a not transposed */
     HWKIT_GEMM_TILES,    /* both split into terms of bfloat16 and packed; needs hwkit_amx(), or
                             hwkit_pairs() */
 } hwkit_gemm_algorithm;
 
 /* Operands of a run: a, b, then as far as there are: addend, bias, residual. */
-typedef struct {
+typedef struct hwkit_gemm {
     int64_t batch, m, n, k; /* all at least 1 */
     int a_shared, b_shared; /* one matrix for the whole batch */
     int transpose_a, transpose_b;

@@ -106,11 +106,14 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
     cdef hwkit_gemm g
     if min(batch, m, n, k, kc, mc, nc, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
-    g.algorithm = ("packed", "unpacked", "dot", "stream", "narrow", "tiles").index(algorithm)
+    g.algorithm = (
+        "packed", "unpacked", "dot", "stream", "narrow", "strassen", "tiles").index(algorithm)
     if (algorithm in ("unpacked", "stream") and (transpose_a or transpose_b)) or (
         algorithm == "dot" and (transpose_a or not transpose_b)
     ):
         raise ValueError(f"algorithm {algorithm} does not take these transposes")
+    if algorithm == "strassen" and (transpose_a or k < 2):
+        raise ValueError("algorithm strassen takes a as it is, and a depth of at least 2")
     if algorithm == "narrow" and (transpose_a or is_double or storage is None):
         raise ValueError("algorithm narrow takes float32, a as it is, and a storage")
     if algorithm == "tiles":

@@ -8,6 +8,7 @@
 #include "lrn.h"
 #include "pool2d.h"
 #include "probe.h"
+#include "strassen.h"
 #include "transpose.h"
 #include "winograd.h"
 
@@ -21,6 +22,7 @@ typedef struct {
     const hwkit_elementwise_kernels *elementwise;
     hwkit_lrn_fn lrn;
     const hwkit_pool_kernels *pool;
+    const hwkit_strassen_kernels *strassen;
     const hwkit_winograd_kernels *winograd;
     hwkit_probe_fn probe;
 } hwkit_kernels;

@@ -40,12 +40,13 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
         pairs,
         pool2d,
         reference,
+        strassen,
         transpose,
         winograd,
     )
 
     gemms = [*gemm.kernels(), *gemm_few_rows.kernels()]
-    products = [*gemms, *conv2d.kernels(), *winograd.kernels()]
+    products = [*gemms, *conv2d.kernels(), *winograd.kernels(), *strassen.kernels()]
     small = [*pool2d.kernels(), *elementwise.kernels(), *lrn.kernels()]
     plain = [*products, *depthwise.kernels(), *small]
     tiled = [*amx.kernels(), *amx_conv2d.kernels(), *pairs.kernels()]

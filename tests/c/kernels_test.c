@@ -403,9 +403,12 @@ static int test_gemm(void)
     hwkit_gemm g = {.batch = upto(2), .m = upto(40), .n = upto(70), .k = upto(50),
                     .is_double = rand() % 2, .alpha = rand() % 2 ? 1 : 0.5, .threads = (int)upto(3),
                     .kc = upto(60), .mc = upto(50), .nc = upto(80), .pack_a = rand() % 2};
-    g.algorithm = rand() % (hwkit_amx() ? 6 : 5);
+    g.algorithm = rand() % (hwkit_amx() ? 7 : 6);
     const int tiles = g.algorithm == HWKIT_GEMM_TILES;
     const int narrow = g.algorithm == HWKIT_GEMM_NARROW;
+    const int strassen = g.algorithm == HWKIT_GEMM_STRASSEN;
+    if (strassen)
+        g.k++; /* at least 2 */
     if (narrow) {
         g.is_double = 0;
         g.storage = rand() % 2 ? HWKIT_BFLOAT16 : HWKIT_INT8;
@@ -423,7 +426,8 @@ static int test_gemm(void)
     }
     g.transpose_a = (tiles || g.algorithm == HWKIT_GEMM_PACKED) && rand() % 2;
     g.transpose_b = g.algorithm == HWKIT_GEMM_DOT ||
-                    ((narrow || tiles || g.algorithm == HWKIT_GEMM_PACKED) && rand() % 2);
+                    ((narrow || tiles || strassen || g.algorithm == HWKIT_GEMM_PACKED) &&
+                     rand() % 2);
     g.b_shared = g.batch > 1 && rand() % 2;
     if (g.batch == 1) {
         g.has_addend = rand() % 2;

@@ -1,0 +1,199 @@
+"""Kernels of the Ops gemm, matmul and conv2d by the algorithm of Strassen and Winograd.
+
+Seven products of half the size take the place of eight; ``cython/strassen.h`` names the sources.
+Halves of the depth are added to each other, so the error is relative to the largest terms of a
+block, not to those of each result; blocks where that matters are summed plainly.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hwkit import Config, Kernel, Problem, Run, Space
+
+from . import tiles
+from .device import compiled
+from .gemm_common import NC, operation, transposes
+from .tiles import Value
+
+__all__ = ["StrassenConv2d", "StrassenGemm", "kernels"]
+
+KC = (64, 128, 256, 512, 1024)
+MC = (12, 24, 36, 48, 72, 96, 144, 192, 288, 384)
+
+# Sums of a block's rows, and what its products come to, must stay in the caches.
+_ROWS = 36
+# Unless what is packed lies beyond a core's share of the third cache: each block reads all of it.
+_MANY_ROWS, _NEAR_BYTES = 144, 16 << 20
+# So few rows are one block, and threads share the columns.
+_FEW_ROWS = 72
+
+# Bounds of errors of float32, measured on random and badly scaled operands: of one product, and for
+# the root of the number of products summed.
+_ERRORS = 1.6e-7, 5.2e-8
+
+# Measured on Zen 4, in multiply-adds: what seven products of eight take, the sums of an element of
+# a, the start and the end of a result, plain and of seven products, and packing an element of b.
+_PRODUCTS, _SUM, _PLAIN, _RESULT, _PACK = 0.87, 10.0, 5.0, 22.0, 8.0
+# What the model must say before it comes first, and the least rows for which it was measured.
+_GAIN = {"avx2": (1.05, 128), "avx512": (1.03, 48)}
+
+
+def kernels() -> list[Kernel]:
+    """Return the kernels of this module."""
+    return [StrassenGemm("gemm"), StrassenGemm("matmul"), StrassenConv2d()]
+
+
+class _Strassen(tiles.ProductKernel):
+    """What all have in common: a product of m rows, n columns and depth k."""
+
+    def space(self, problem: Problem) -> Space:
+        """Return tile, depth, rows and columns of a block, and threads."""
+        double = problem.dtypes.input == "float64"
+        m, n, k = self._sizes(problem)
+        deep, tall = tiles.covering(KC, (k + 1) // 2), tiles.covering(MC, m)
+        wide = tiles.covering(NC, n)
+        return Space(
+            {
+                "tile": [tiles.tile_text(t, double) for t in tiles.facts(double).tiles],
+                "kc": KC,
+                "mc": MC,
+                "nc": NC,
+                "threads": tiles.thread_ladder(double),
+            },
+            [
+                (lambda kc: kc <= deep, "kc beyond half of the depth changes nothing"),
+                (lambda mc: mc <= tall, "mc beyond the rows changes nothing"),
+                (lambda nc: nc <= wide, "nc beyond the columns changes nothing"),
+            ],
+        )
+
+    def default(self, problem: Problem) -> Config:
+        """Return blocks for the caches found here."""
+        double = problem.dtypes.input == "float64"
+        known, threads = tiles.facts(double), tiles.threads_for(problem, double)
+        m, n, k = self._sizes(problem)
+        # Few rows and many columns at once, as products of rows as they lie.
+        tile = known.tiles[1] if known.isa == "avx2" else tiles.of_few_rows(known)
+        mc, nc = tiles.covering(MC, m), tiles.covering(NC, n)
+        if m <= _FEW_ROWS:
+            nc = tiles.balanced(NC, n, 1, threads, n)
+        else:
+            far = 2 * k * n * problem.output.dtype.itemsize > _NEAR_BYTES
+            mc = tiles.balanced(MC, m, 1, threads, _MANY_ROWS if far else _ROWS)
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(tile, double),
+            "kc": min(512, tiles.covering(KC, (k + 1) // 2)),
+            "mc": mc,
+            "nc": nc,
+            "threads": threads,
+        }
+        return Config(values)
+
+    def build(self, problem: Problem, config: Config) -> Run:
+        """Return the run of the compiled kernel."""
+        double = problem.dtypes.input == "float64"
+        rows, vectors = tiles.tile_of(config["tile"], double)
+        operands, output = tiles.operand_arguments(problem)
+        m, n, k = self._sizes(problem)
+        run: Run = compiled().gemm(
+            operands,
+            output,
+            m=m,
+            n=n,
+            k=k,
+            is_double=double,
+            algorithm="strassen",
+            rows=rows,
+            vectors=vectors,
+            kc=config["kc"],
+            mc=config["mc"],
+            nc=config["nc"],
+            threads=config["threads"],
+            **self._operation(problem),
+        )
+        return run
+
+    def strict(self, problem: Problem, config: Config) -> bool:
+        """Sums and differences of inputs are multiplied, not inputs."""
+        return False
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands: rounding grows as the root of what is summed."""
+        half = (self._sizes(problem)[2] + 1) // 2
+        block = min(float(config["kc"]), half)
+        first, more = _ERRORS
+        bound: float = first + more * (block + half / block - 1) ** 0.5
+        return bound * 2.0**-28 if problem.dtypes.input == "float64" else bound
+
+    def rank(self, problem: Problem) -> int:
+        """Before plain sums where the model of costs says that it is faster."""
+        least, rows = _GAIN.get(tiles.facts(False).isa, (math.inf, 0))
+        return 2 if self._sizes(problem)[0] >= rows and self._gain(problem) >= least else -1
+
+    def _refusal(self, problem: Problem) -> str | None:
+        if self._sizes(problem)[2] < 2:
+            return "takes sums of at least two terms, which it cuts in two"
+        return tiles.refusal(problem)
+
+    def _gain(self, problem: Problem) -> float:
+        """Return the time of plain sums as a multiple of that of this kernel."""
+        m, n, k = self._sizes(problem)
+        packing = 0.0 if problem.packed else _PACK * n * k / m
+        return (n * k + _PLAIN * n) / (_PRODUCTS * n * k + _SUM * k + _RESULT * n + packing)
+
+    def _sizes(self, problem: Problem) -> tuple[int, int, int]:
+        raise NotImplementedError
+
+    def _operation(self, problem: Problem) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class StrassenGemm(_Strassen):
+    """A product of matrices.
+
+    Args:
+        op: ``"gemm"`` or ``"matmul"``.
+    """
+
+    name = "strassen_gemm"
+
+    def __init__(self, op: str) -> None:
+        self.op = op
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether the dtypes and the sizes fit."""
+        if transposes(problem)[0]:
+            return "takes no transposed a"
+        return self._refusal(problem) or True
+
+    def _sizes(self, problem: Problem) -> tuple[int, int, int]:
+        m, n, k = (int(problem[name]) for name in "mnk")
+        return m, n, k
+
+    def _operation(self, problem: Problem) -> dict[str, Any]:
+        return operation(problem)
+
+
+class StrassenConv2d(_Strassen):
+    """A convolution with one tap, channels last: a product of pixels and weights."""
+
+    op = "conv2d"
+    name = "strassen_conv2d"
+
+    def supports(self, problem: Problem) -> bool | str:
+        """Whether pixels are rows as they lie."""
+        if problem.layout != "nhwc":
+            return "takes the layout nhwc only"
+        if (problem["r"], problem["s"], problem["groups"]) != (1, 1, 1):
+            return "takes 1x1 windows and one group only"
+        if problem["stride"] != (1, 1) or any(problem["pad"]):
+            return "takes stride 1 and no padding only"
+        return self._refusal(problem) or True
+
+    def _sizes(self, problem: Problem) -> tuple[int, int, int]:
+        return problem["n"] * problem["h"] * problem["w"], problem["k"], problem["c"]
+
+    def _operation(self, problem: Problem) -> dict[str, Any]:
+        return {"transpose_b": True, **tiles.epilogue_arguments(problem)}
