@@ -1,6 +1,7 @@
 /* Blocking loops of convolutions, compiled once; see gemm.c for how types are handled. */
 #include "conv2d_plan.h"
 #include "layout.h"
+#include "strassen.h"
 #include "threads.h"
 
 #include <math.h>
@@ -507,6 +508,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
 {
     if (given->algorithm == HWKIT_CONV_TILES)
         return hwkit_amx_conv2d_plan(given);
+    if (given->algorithm == HWKIT_CONV_STRASSEN)
+        return hwkit_strassen_conv2d_plan(given);
     plan *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;

@@ -16,12 +16,14 @@ typedef enum {
     HWKIT_CONV_DIRECT,
     /* nchw only: weights are the rows, and pixels, packed block by block, the columns. */
     HWKIT_CONV_PACKED,
+    /* nhwc without groups, seven products for eight: see strassen.h. */
+    HWKIT_CONV_STRASSEN,
     /* without groups, by tiles; needs hwkit_amx(), or hwkit_pairs(). See amx_conv2d.c. */
     HWKIT_CONV_TILES,
 } hwkit_conv2d_algorithm;
 
 /* Operands of a run: x, w, then as far as there are: bias, residual. */
-typedef struct {
+typedef struct hwkit_conv2d {
     int64_t n, c, h, w, k, r, s, p, q; /* all at least 1; p x q is the output */
     int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups;
     int nhwc, is_double, has_bias, has_residual;

@@ -35,7 +35,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.groups, c.nhwc, c.is_double, c.has_bias, c.has_residual = (
         groups, nhwc, is_double, bias, residual)
     c.act = read_activation(activation)
-    c.algorithm = ("direct", "packed", "tiles").index(algorithm)
+    c.algorithm = ("direct", "packed", "strassen", "tiles").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
     c.pack_a, c.merge, c.by_depth, c.threads = pack_a, merge, by_depth, threads
     c.way.products, c.way.pairs, c.way.half = 0, 0, HWKIT_HALF_NONE
@@ -45,6 +45,8 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         raise ValueError("groups must divide the channels, and padding must not be negative")
     if algorithm == "packed" and (nhwc or pack_a or merge):
         raise ValueError("algorithm packed is for nchw, without pack_a and merge")
+    if algorithm == "strassen" and (not nhwc or groups > 1 or c.c * c.r * c.s < 2):
+        raise ValueError("algorithm strassen is for nhwc without groups, and at least 2 terms")
     if algorithm == "tiles":
         c.way = read_way(output[1], products, pairs)
         if groups != 1 or c.way.half != HWKIT_HALF_NONE and not nhwc:

@@ -1,6 +1,7 @@
 /* Blocking loops of Strassen's products, compiled once; see gemm.c for how types are handled. */
 #include "strassen.h"
 
+#include "conv2d.h"
 #include "gemm.h"
 #include "isa.h"
 #include "threads.h"
@@ -16,6 +17,8 @@ enum { A, B, ADDEND, BIAS, RESIDUAL, KINDS };
 typedef struct {
     hwkit_plan base;
     hwkit_gemm g;
+    hwkit_conv2d window;     /* gather: rows of A are what the taps of a pixel see */
+    int gather;
     const hwkit_kernels *kernels;
     const hwkit_gemm_kernels *table;
     const hwkit_strassen_kernels *strassen;
@@ -26,6 +29,7 @@ typedef struct {
     int64_t pair_bytes;      /* from one pair of panels to the next */
     int64_t packed_bytes;    /* of one B */
     int64_t step;            /* elements from row to row of the sums of A */
+    int64_t gathered;        /* the same of the rows that are gathered */
     hwkit_operands operands; /* B is held packed */
 } plan;
 
@@ -107,17 +111,19 @@ static void pack(product *x, char *to, int threads)
 
 /* What one thread needs for a chunk. */
 typedef struct {
+    char *gathered; /* rows of A */
     char *sums;     /* S1 .. S4, each [rows of a half][step] */
     char *norms;    /* of the halves of A along the depth */
     char *products; /* [7][rows of a half][width] */
 } space;
 
-enum { SUMS, NORMS, PRODUCTS, SPACES };
+enum { GATHERED, SUMS, NORMS, PRODUCTS, SPACES };
 
 static int64_t lay_out(const plan *p, int64_t start[SPACES])
 {
     const int64_t half = hwkit_parts(p->g.mc, 2);
     const int64_t bytes[SPACES] = {
+        [GATHERED] = p->gather ? p->g.mc * p->gathered * p->size : 0,
         [SUMS] = 4 * half * p->step * p->size,
         [NORMS] = 2 * p->padded * p->size,
         [PRODUCTS] = HWKIT_STRASSEN_PRODUCTS * half * p->width * p->size,
@@ -133,7 +139,46 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
 /* A block: some rows in two halves, which share the row in the middle if there is one. */
 typedef struct {
     int64_t from, half, down;
+    const char *a; /* row `from` */
+    int64_t lda;
 } block;
+
+/* What row r of taps sees from pixel (y, x) of an image on, without padding the image. */
+static char *gather_taps(const plan *p, char *to, const char *image, int64_t y, int64_t x)
+{
+    const hwkit_conv2d *c = &p->window;
+    const int64_t pixel = c->c * p->size, all = c->s * pixel;
+    if (y < 0 || y >= c->h) {
+        memset(to, 0, (size_t)all);
+        return to + all;
+    }
+    image += y * c->w * pixel;
+    if (c->dilation_x == 1 && x >= 0 && x + c->s <= c->w) {
+        memcpy(to, image + x * pixel, (size_t)all);
+        return to + all;
+    }
+    for (int64_t s = 0; s < c->s; s++, x += c->dilation_x, to += pixel)
+        if (x < 0 || x >= c->w)
+            memset(to, 0, (size_t)pixel);
+        else
+            memcpy(to, image + x * pixel, (size_t)pixel);
+    return to;
+}
+
+/* Rows [from, from + count) of A. */
+static void gather(const product *x, char *to, int64_t from, int64_t count)
+{
+    const plan *p = x->p;
+    const hwkit_conv2d *c = &p->window;
+    for (int64_t i = from; i < from + count; i++, to += p->gathered * p->size) {
+        const char *image = x->a + i / c->q / c->p * c->h * c->w * c->c * p->size;
+        char *at = to;
+        for (int64_t r = 0; r < c->r; r++)
+            at = gather_taps(p, at, image,
+                             i / c->q % c->p * c->stride_y - c->top + r * c->dilation_y,
+                             i % c->q * c->stride_x - c->left);
+    }
+}
 
 /* Left side of a product: row i begins at a + i * step. */
 typedef struct {
@@ -141,19 +186,18 @@ typedef struct {
     int64_t step, depth;
 } side;
 
-static void find_sides(const product *x, const space *s, const block *b,
+static void find_sides(const plan *p, const space *s, const block *b,
                        side sides[HWKIT_STRASSEN_PRODUCTS])
 {
-    const plan *p = x->p;
-    const char *upper = x->a + b->from * x->lda * p->size, *lower = upper + b->down * x->lda * p->size;
+    const char *upper = b->a, *lower = upper + b->down * b->lda * p->size;
     const int64_t half = p->depth * p->size, sum = b->half * p->step * p->size;
-    sides[0] = (side){upper, x->lda, p->depth};
-    sides[1] = (side){upper + half, x->lda, p->rest};
+    sides[0] = (side){upper, b->lda, p->depth};
+    sides[1] = (side){upper + half, b->lda, p->rest};
     for (int i = 0; i < 4; i++) {
         static const int of[4] = {4, 2, 3, 5}; /* S1 .. S4 */
         sides[of[i]] = (side){s->sums + i * sum, p->step, p->depth};
     }
-    sides[6] = (side){lower + half, x->lda, p->rest};
+    sides[6] = (side){lower + half, b->lda, p->rest};
 }
 
 /* Rows that are asked for while a product is summed, `bytes` of each; of the second kind, if any, as
@@ -178,7 +222,7 @@ static asked what_to_ask(const product *x, const block *b, int number, int64_t j
     }
     const int64_t pairs = hwkit_parts(p->left, p->width), pair = j / p->width;
     const int64_t row = b->from + p->g.mc + down, bytes = p->g.k * p->size;
-    if (number > 5 || row >= p->g.m)
+    if (number > 5 || row >= p->g.m || p->gather)
         return (asked){0};
     const int64_t from = bytes * pair / pairs, to = bytes * (pair + 1) / pairs;
     return (asked){x->a + row * x->lda * p->size + from, NULL, x->lda * p->size, to - from,
@@ -225,7 +269,7 @@ static void seven_products(const product *x, const space *s, const block *b, con
     const plan *p = x->p;
     const int wide = (int)hwkit_round_up(left, p->kernels->vl);
     side sides[HWKIT_STRASSEN_PRODUCTS];
-    find_sides(x, s, b, sides);
+    find_sides(p, s, b, sides);
     for (int number = 0; number < HWKIT_STRASSEN_PRODUCTS; number++) {
         const asked what = what_to_ask(x, b, number, j, number % 2 ? right : left);
         one_product(p, &sides[number], b->half, pair + number * p->depth * wide * p->size,
@@ -262,7 +306,7 @@ static void plain_quarter(const product *x, const block *b, const char *pair, in
         for (int64_t i = row; i < row + b->half; i += count) {
             count = hwkit_tile_rows(row + b->half - i, p->g.rows);
             for (int r = 0; r < count; r++)
-                rows[r] = x->a + (i + r) * x->lda * p->size;
+                rows[r] = b->a + (i + r - b->from) * b->lda * p->size;
             t.c = x->out + (i * x->ldc + column) * p->size;
             t.row = i;
             p->table->by_row[wide / p->kernels->vl - 1][count - 1](&t);
@@ -278,19 +322,25 @@ static void product_chunk(void *ctx, int64_t chunk)
     const int64_t across = hwkit_parts(x->columns, g->nc);
     const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, x->columns);
     const int64_t from = chunk / across * g->mc, count = hwkit_min(g->mc, g->m - from);
-    const block b = {from, hwkit_parts(count, 2), count / 2};
+    block b = {from, hwkit_parts(count, 2), count / 2, x->a + from * x->lda * p->size, x->lda};
     int64_t start[SPACES];
     char *base = hwkit_scratch(HWKIT_SCRATCH_THREAD, lay_out(p, start));
     if (!base) {
         x->failed = 1;
         return;
     }
-    const space s = {base + start[SUMS], base + start[NORMS], base + start[PRODUCTS]};
+    const space s = {base + start[GATHERED], base + start[SUMS], base + start[NORMS],
+                     base + start[PRODUCTS]};
+    if (p->gather) {
+        gather(x, s.gathered, from, count);
+        b.a = s.gathered;
+        b.lda = p->gathered;
+    }
     memset(s.norms, 0, (size_t)(2 * p->padded * p->size));
     const hwkit_strassen_rows rows = {
-        .upper = x->a + from * x->lda * p->size, .lda = x->lda, .down = b.down, .rows = b.half,
-        .depth = p->depth, .rest = p->rest, .sums = s.sums, .part = b.half * p->step,
-        .step = p->step, .norms = s.norms, .padded = p->padded};
+        .upper = b.a, .lda = b.lda, .down = b.down, .rows = b.half, .depth = p->depth,
+        .rest = p->rest, .sums = s.sums, .part = b.half * p->step, .step = p->step,
+        .norms = s.norms, .padded = p->padded};
     const int alike = p->strassen->sums(&rows);
     for (int64_t j = n0; j < n1; j += p->width) {
         const char *pair = x->pairs + j / p->width * p->pair_bytes;
@@ -394,13 +444,15 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     return NULL;
 }
 
-hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *given)
+/* An odd number of cache lines: rows then lie in different sets of a cache. */
+static int64_t odd_lines(int64_t elements, int size)
 {
-    plan *p = calloc(1, sizeof *p);
-    if (!p)
-        return NULL;
+    return (hwkit_parts(elements * size, 64) | 1) * 64 / size;
+}
+
+static void set_sizes(plan *p)
+{
     hwkit_gemm *g = &p->g;
-    *g = *given;
     const hwkit_isa *isa = hwkit_isa_get();
     p->kernels = g->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
@@ -414,10 +466,19 @@ hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *given)
     p->pair_bytes = hwkit_round_up((HWKIT_STRASSEN_PANELS * p->depth * p->width + 2 * p->padded) *
                                        p->size, 64);
     p->packed_bytes = bytes_of_pairs(p, p->left);
-    /* An odd number of cache lines: rows then lie in different sets of a cache. */
-    p->step = (hwkit_parts(p->padded * p->size, 64) | 1) * 64 / p->size;
+    p->step = odd_lines(p->padded, p->size);
+    p->gathered = odd_lines(g->k, p->size);
     g->mc = hwkit_even(g->m, g->mc, 2 * g->rows);
     g->nc = hwkit_even(p->left, hwkit_parts(g->nc, 2), p->width);
+}
+
+hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *g)
+{
+    plan *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->g = *g;
+    set_sizes(p);
     p->operands = (hwkit_operands){
         .kinds = KINDS, .present = {1, 1, g->has_addend, g->has_bias, g->has_residual}};
     p->base.run = run;
@@ -432,4 +493,25 @@ hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *given)
                                                       (double)g->k, p->kernels->vl);
     p->base.workspace = bytes_of_pairs(p, part_columns(p)) + g->threads * lay_out(p, start);
     return &p->base;
+}
+
+hwkit_plan *hwkit_strassen_conv2d_plan(const hwkit_conv2d *c)
+{
+    const hwkit_gemm g = {
+        .batch = 1, .m = c->n * c->p * c->q, .n = c->k, .k = c->r * c->s * c->c, .transpose_b = 1,
+        .is_double = c->is_double, .alpha = 1, .has_bias = c->has_bias,
+        .has_residual = c->has_residual, .act = c->act, .rows = c->rows, .vectors = c->vectors,
+        .kc = c->kc, .mc = c->pixels, .nc = c->channels, .threads = c->threads};
+    hwkit_plan *base = hwkit_strassen_plan(&g);
+    if (!base)
+        return NULL;
+    plan *p = (plan *)base;
+    p->window = *c;
+    p->gather = c->r * c->s > 1 || c->stride_y > 1 || c->stride_x > 1 || c->p != c->h || c->q != c->w;
+    if (p->gather) {
+        int64_t start[SPACES];
+        p->base.x_apart = 0;
+        p->base.workspace = bytes_of_pairs(p, part_columns(p)) + g.threads * lay_out(p, start);
+    }
+    return base;
 }

@@ -73,8 +73,13 @@ typedef struct {
 } hwkit_strassen_kernels;
 
 struct hwkit_gemm;
+struct hwkit_conv2d;
 
-/* NULL if memory is short; what hwkit_gemm_plan calls. A must not be transposed, and k be 2 or more. */
+/* NULL if memory is short; what hwkit_gemm_plan calls. A must not be transposed, and k be 2 or more.
+ */
 hwkit_plan *hwkit_strassen_plan(const struct hwkit_gemm *g);
+
+/* The same of a convolution in nhwc without groups, whose terms are channels and taps. */
+hwkit_plan *hwkit_strassen_conv2d_plan(const struct hwkit_conv2d *c);
 
 #endif

@@ -12,7 +12,7 @@ from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import tiles
+from . import tiles, winograd
 from .device import compiled
 from .gemm_common import NC, operation, transposes
 from .tiles import Value
@@ -34,8 +34,9 @@ _FEW_ROWS = 72
 _ERRORS = 1.6e-7, 5.2e-8
 
 # Measured on Zen 4, in multiply-adds: what seven products of eight take, the sums of an element of
-# a, the start and the end of a result, plain and of seven products, and packing an element of b.
-_PRODUCTS, _SUM, _PLAIN, _RESULT, _PACK = 0.87, 10.0, 5.0, 22.0, 8.0
+# a, and its copy, the start and the end of a result, plain and of seven products, and packing an
+# element of b.
+_PRODUCTS, _SUM, _COPY, _PLAIN, _RESULT, _PACK = 0.87, 10.0, 12.0, 5.0, 22.0, 8.0
 # What the model must say before it comes first, and the least rows for which it was measured.
 _GAIN = {"avx2": (1.05, 128), "avx512": (1.03, 48)}
 
@@ -95,25 +96,16 @@ class _Strassen(tiles.ProductKernel):
         """Return the run of the compiled kernel."""
         double = problem.dtypes.input == "float64"
         rows, vectors = tiles.tile_of(config["tile"], double)
-        operands, output = tiles.operand_arguments(problem)
-        m, n, k = self._sizes(problem)
-        run: Run = compiled().gemm(
-            operands,
-            output,
-            m=m,
-            n=n,
-            k=k,
+        return self._compiled(
+            problem,
+            config,
             is_double=double,
             algorithm="strassen",
             rows=rows,
             vectors=vectors,
             kc=config["kc"],
-            mc=config["mc"],
-            nc=config["nc"],
             threads=config["threads"],
-            **self._operation(problem),
         )
-        return run
 
     def strict(self, problem: Problem, config: Config) -> bool:
         """Sums and differences of inputs are multiplied, not inputs."""
@@ -141,12 +133,17 @@ class _Strassen(tiles.ProductKernel):
         """Return the time of plain sums as a multiple of that of this kernel."""
         m, n, k = self._sizes(problem)
         packing = 0.0 if problem.packed else _PACK * n * k / m
-        return (n * k + _PLAIN * n) / (_PRODUCTS * n * k + _SUM * k + _RESULT * n + packing)
+        rows = (_SUM + self._copies(problem)) * k
+        return (n * k + _PLAIN * n) / (_PRODUCTS * n * k + rows + _RESULT * n + packing)
+
+    def _copies(self, problem: Problem) -> float:
+        """Return what it costs to copy an element of a, in multiply-adds."""
+        return 0.0
 
     def _sizes(self, problem: Problem) -> tuple[int, int, int]:
         raise NotImplementedError
 
-    def _operation(self, problem: Problem) -> dict[str, Any]:
+    def _compiled(self, problem: Problem, config: Config, **arguments: Any) -> Run:
         raise NotImplementedError
 
 
@@ -172,28 +169,58 @@ class StrassenGemm(_Strassen):
         m, n, k = (int(problem[name]) for name in "mnk")
         return m, n, k
 
-    def _operation(self, problem: Problem) -> dict[str, Any]:
-        return operation(problem)
+    def _compiled(self, problem: Problem, config: Config, **arguments: Any) -> Run:
+        m, n, k = self._sizes(problem)
+        run: Run = compiled().gemm(
+            *tiles.operand_arguments(problem),
+            m=m,
+            n=n,
+            k=k,
+            mc=config["mc"],
+            nc=config["nc"],
+            **operation(problem),
+            **arguments,
+        )
+        return run
 
 
 class StrassenConv2d(_Strassen):
-    """A convolution with one tap, channels last: a product of pixels and weights."""
+    """A convolution with channels last, whose rows are what the taps of a pixel see.
+
+    They are copied block by block; with one tap and stride 1 they are used as they lie.
+    """
 
     op = "conv2d"
     name = "strassen_conv2d"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether pixels are rows as they lie."""
+        """Whether the channels of a pixel lie together and all meet."""
         if problem.layout != "nhwc":
             return "takes the layout nhwc only"
-        if (problem["r"], problem["s"], problem["groups"]) != (1, 1, 1):
-            return "takes 1x1 windows and one group only"
-        if problem["stride"] != (1, 1) or any(problem["pad"]):
-            return "takes stride 1 and no padding only"
+        if problem["groups"] != 1:
+            return "takes one group only"
         return self._refusal(problem) or True
 
-    def _sizes(self, problem: Problem) -> tuple[int, int, int]:
-        return problem["n"] * problem["h"] * problem["w"], problem["k"], problem["c"]
+    def rank(self, problem: Problem) -> int:
+        """As any, but behind Winograd's algorithm for 3x3 taps."""
+        return -1 if winograd.fits(problem) else super().rank(problem)
 
-    def _operation(self, problem: Problem) -> dict[str, Any]:
-        return {"transpose_b": True, **tiles.epilogue_arguments(problem)}
+    def _sizes(self, problem: Problem) -> tuple[int, int, int]:
+        p, q = tiles.out_size(problem)
+        return problem["n"] * p * q, problem["k"], problem["c"] * problem["r"] * problem["s"]
+
+    def _copies(self, problem: Problem) -> float:
+        window = (problem["r"], problem["s"], *problem["stride"], *problem["pad"])
+        return 0.0 if window == (1, 1, 1, 1, 0, 0, 0, 0) else _COPY
+
+    def _compiled(self, problem: Problem, config: Config, **arguments: Any) -> Run:
+        run: Run = compiled().conv2d(
+            *tiles.operand_arguments(problem),
+            **tiles.window_arguments(problem),
+            nhwc=True,
+            pixels=config["mc"],
+            channels=config["nc"],
+            **tiles.epilogue_arguments(problem),
+            **arguments,
+        )
+        return run

@@ -326,6 +326,10 @@ static int test_conv2d(void)
     g.channels = upto(30);
     g.pack_a = g.algorithm == HWKIT_CONV_DIRECT && rand() % 2;
     g.merge = g.algorithm == HWKIT_CONV_DIRECT && g.groups == 1 && g.dilation_x == 1 && rand() % 2;
+    if (g.nhwc && g.groups == 1 && g.c * g.r * g.s > 1 && rand() % 3 == 0) {
+        g.algorithm = HWKIT_CONV_STRASSEN;
+        g.pack_a = g.merge = 0;
+    }
     const int tiles = hwkit_amx() && rand() % 2;
     if (tiles) {
         g.algorithm = HWKIT_CONV_TILES;

@@ -40,6 +40,19 @@ def normal(seed: int, *shape: int) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def window(rng: random.Random, dtype: str, c: int, k: int) -> str:
+    """Write a convolution with any window, padding, stride and dilation."""
+    r, s, stride_y, stride_x, dilation_y, dilation_x = (rng.randint(1, 3) for _ in range(6))
+    pad = [rng.randint(0, 3) for _ in range(4)]
+    h = rng.randint(1, 9) + (r - 1) * dilation_y
+    w = rng.randint(1, 9) + (s - 1) * dilation_x
+    return (
+        f"conv2d {dtype} nhwc n={rng.randint(1, 2)} c={c} h={h} w={w} k={k} r={r} s={s} "
+        f"pad={','.join(map(str, pad))} stride={stride_y},{stride_x} "
+        f"dilation={dilation_y},{dilation_x} "
+    )
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_problems_and_configs(seed: int) -> None:
     """Any Config of the space gives the right answer, with any epilogue."""
@@ -54,6 +67,7 @@ def test_random_problems_and_configs(seed: int) -> None:
             f"matmul {dtype} b={rng.choice([1, 3])} m={m} n={n} k={k}",
             f"conv2d {dtype} nhwc n={rng.choice([1, 2])} c={k} h={rng.randint(1, 9)} "
             f"w={rng.randint(1, 9)} k={n} r=1 s=1 pad=0 stride=1 {words}",
+            window(rng, dtype, k, n) + words,
         ]
         for p in map(problem, texts):
             for config in candidates(KERNELS[p.op.name], p, rng, 3):
@@ -254,6 +268,9 @@ def test_it_comes_first_where_it_is_faster_and_admitted() -> None:
     layer = "conv2d float32 nhwc n=1 c={0} h={1} w={1} k={0} r=1 s=1 pad=0 stride=1 packed"
     assert chosen(layer.format(512, 14)) == "strassen_conv2d"
     assert chosen(layer.format(64, 56)) == "direct_conv2d"
+    strided = layer.replace("r=1 s=1 pad=0 stride=1", "r=3 s=3 pad=1 stride={2}")
+    assert chosen(strided.format(512, 28, 2)) == "strassen_conv2d"
+    assert chosen(strided.format(256, 28, 1)) == "winograd4_conv2d"
 
 
 def test_errors_of_float64_are_below_their_bound() -> None:
@@ -275,8 +292,7 @@ def test_reasons_of_refusal() -> None:
         ("gemm float32 nn m=8 n=8 k=1", "two terms"),
         ("gemm bfloat16 nn m=8 n=8 k=8", "bfloat16"),
         (layer.format("nchw", 1, 1), "nhwc"),
-        (layer.format("nhwc", 3, 1), "1x1"),
-        (layer.format("nhwc", 1, 2), "stride"),
+        (layer.format("nhwc", 1, 1).replace("stride", "groups=2 stride"), "one group"),
     ):
         p = problem(text)
         assert reason in str(KERNELS[p.op.name].supports(p))
