@@ -38,6 +38,7 @@ _ERRORS = 1.6e-7, 5.2e-8
 # element of b.
 _PRODUCTS, _SUM, _COPY, _PLAIN, _RESULT, _PACK = 0.87, 10.0, 12.0, 5.0, 22.0, 8.0
 # What the model must say before it comes first, and the least rows for which it was measured.
+_TAPS_ROWS = 128
 _GAIN = {"avx2": (1.05, 128), "avx512": (1.03, 48)}
 
 
@@ -134,7 +135,12 @@ class _Strassen(tiles.ProductKernel):
         m, n, k = self._sizes(problem)
         packing = 0.0 if problem.packed else _PACK * n * k / m
         rows = (_SUM + self._copies(problem)) * k
-        return (n * k + _PLAIN * n) / (_PRODUCTS * n * k + rows + _RESULT * n + packing)
+        plain = self._seen(problem) * n * k + _PLAIN * n
+        return plain / (_PRODUCTS * n * k + rows + _RESULT * n + packing)
+
+    def _seen(self, problem: Problem) -> float:
+        """Return the share of the products that plain sums form: they leave out padding."""
+        return 1.0
 
     def _copies(self, problem: Problem) -> float:
         """Return what it costs to copy an element of a, in multiply-adds."""
@@ -202,12 +208,23 @@ class StrassenConv2d(_Strassen):
         return self._refusal(problem) or True
 
     def rank(self, problem: Problem) -> int:
-        """As any, but behind Winograd's algorithm for 3x3 taps."""
-        return -1 if winograd.fits(problem) else super().rank(problem)
+        """As any, but not where Winograd's algorithm is, nor where many weights meet few rows."""
+        few = problem["r"] * problem["s"] > 1 and self._sizes(problem)[0] < _TAPS_ROWS
+        return -1 if few or winograd.fits(problem) else super().rank(problem)
 
     def _sizes(self, problem: Problem) -> tuple[int, int, int]:
         p, q = tiles.out_size(problem)
         return problem["n"] * p * q, problem["k"], problem["c"] * problem["r"] * problem["s"]
+
+    def _seen(self, problem: Problem) -> float:
+        lines, rows = tiles.out_size(problem)[0], problem["r"]
+        first = range(-problem["pad"][0], lines * problem["stride"][0], problem["stride"][0])
+        seen = [
+            0 <= y + i * problem["dilation"][0] < problem["h"]
+            for y in first[:lines]
+            for i in range(rows)
+        ]
+        return float(sum(seen) / len(seen))
 
     def _copies(self, problem: Problem) -> float:
         window = (problem["r"], problem["s"], *problem["stride"], *problem["pad"])
