@@ -28,6 +28,10 @@ typedef struct {
     int accumulate; /* add to C instead of replacing it */
     const hwkit_epilogue *epilogue; /* NULL: none, or this is not the last part of the depth */
     int64_t row, column;            /* of this tile in the result, for the bias */
+    /* Rows of as many columns that are asked for while the sums are formed, because they are used
+     * next; NULL: those of C and of the residual. */
+    const void *ask, *ask_too; /* ask_too: NULL if there is no other */
+    int64_t ldask;
 } hwkit_tile;
 
 typedef void (*hwkit_tile_fn)(const hwkit_tile *tile);

@@ -200,63 +200,45 @@ static void find_sides(const plan *p, const space *s, const block *b,
     sides[6] = (side){lower + half, b->lda, p->rest};
 }
 
-/* Rows that are asked for while a product is summed, `bytes` of each; of the second kind, if any, as
- * many. */
-typedef struct {
-    const char *first, *second;
-    int64_t step, bytes, rows;
-} asked;
-
-/* What a product's tiles ask for: the first four for a quarter each of what the results go to and of
- * the residual, the next two for a half of the block that comes next: of each row of A the part that
+/* Asks for rows [i, i + count) of a half of the block of A that comes next: of each row the part that
  * is this pair's share. */
-static asked what_to_ask(const product *x, const block *b, int number, int64_t j, int64_t columns)
+static void ask(const product *x, const block *b, int64_t i, int64_t count, int lower, int64_t j)
 {
     const plan *p = x->p;
-    const int64_t down = number % 4 / (number < 4 ? 2 : 1) * b->down;
-    if (number < 4) {
-        const int64_t row = b->from + down;
-        const int64_t at = (row * x->ldc + number % 2 * p->left + j) * p->size;
-        return (asked){x->out + at, offset(x->epilogue->residual, at), x->ldc * p->size,
-                       columns * p->size, b->half};
-    }
-    const int64_t pairs = hwkit_parts(p->left, p->width), pair = j / p->width;
-    const int64_t row = b->from + p->g.mc + down, bytes = p->g.k * p->size;
-    if (number > 5 || row >= p->g.m || p->gather)
-        return (asked){0};
-    const int64_t from = bytes * pair / pairs, to = bytes * (pair + 1) / pairs;
-    return (asked){x->a + row * x->lda * p->size + from, NULL, x->lda * p->size, to - from,
-                   hwkit_min(b->half, p->g.m - row)};
+    const int64_t bytes = p->g.k * p->size, pairs = hwkit_parts(p->left, p->width);
+    const int64_t from = bytes * (j / p->width) / pairs, to = bytes * (j / p->width + 1) / pairs;
+    const int64_t first = b->from + p->g.mc + (lower ? b->down : 0) + i;
+    for (int64_t r = first; r < hwkit_min(first + count, p->g.m); r++)
+        for (int64_t byte = from; byte < to; byte += 64)
+            __builtin_prefetch(x->a + r * x->lda * p->size + byte, 0, 2);
 }
 
-static void ask(const asked *what, int64_t from, int64_t to)
+/* Product `number` of a block, to [rows of a half][wide]. The first four ask for a quarter each of
+ * what the results go to, and of the residual; the next two for what follows this block. */
+static void one_product(const product *x, const block *b, int number, const side *of,
+                        const char *panel, char *to, int wide, int64_t j)
 {
-    for (int64_t i = from; i < hwkit_min(to, what->rows); i++)
-        for (int64_t byte = 0; byte < what->bytes; byte += 64) {
-            __builtin_prefetch(what->first + i * what->step + byte);
-            if (what->second)
-                __builtin_prefetch(what->second + i * what->step + byte);
-        }
-}
-
-/* One product of a block, to [rows of a half][wide]. */
-static void one_product(const plan *p, const side *of, int64_t half, const char *panel, char *to,
-                        int wide, const asked *what)
-{
-    const void *rows[HWKIT_MAX_ROWS];
-    hwkit_tile t = {.rows = rows, .segments = 1, .ldb = wide, .ldc = wide, .columns = wide};
+    const plan *p = x->p;
     const int64_t deep = hwkit_even(of->depth, p->g.kc, 1);
+    const int64_t corner =
+        ((b->from + number / 2 * b->down) * x->ldc + number % 2 * p->left + j) * p->size;
+    const void *rows[HWKIT_MAX_ROWS];
+    hwkit_tile t = {.rows = rows, .segments = 1, .ldb = wide, .ldc = wide, .columns = wide,
+                    .ldask = x->ldc};
     for (t.skip = 0; t.skip < of->depth; t.skip += deep) {
         t.b = panel + t.skip * wide * p->size;
         t.depth = hwkit_min(deep, of->depth - t.skip);
         t.accumulate = t.skip > 0;
         int count;
-        for (int64_t i = 0; i < half; i += count) {
-            count = hwkit_tile_rows(half - i, p->g.rows);
-            if (!t.skip)
-                ask(what, i, i + count);
+        for (int64_t i = 0; i < b->half; i += count) {
+            count = hwkit_tile_rows(b->half - i, p->g.rows);
             for (int r = 0; r < count; r++)
                 rows[r] = of->a + (i + r) * of->step * p->size;
+            if (number < 4) {
+                t.ask = x->out + corner + i * x->ldc * p->size;
+                t.ask_too = offset(x->epilogue->residual, corner + i * x->ldc * p->size);
+            } else if (number < 6 && !t.skip && !p->gather)
+                ask(x, b, i, count, number == 5, j);
             t.c = to + i * wide * p->size;
             p->table->by_row[wide / p->kernels->vl - 1][count - 1](&t);
         }
@@ -270,11 +252,9 @@ static void seven_products(const product *x, const space *s, const block *b, con
     const int wide = (int)hwkit_round_up(left, p->kernels->vl);
     side sides[HWKIT_STRASSEN_PRODUCTS];
     find_sides(p, s, b, sides);
-    for (int number = 0; number < HWKIT_STRASSEN_PRODUCTS; number++) {
-        const asked what = what_to_ask(x, b, number, j, number % 2 ? right : left);
-        one_product(p, &sides[number], b->half, pair + number * p->depth * wide * p->size,
-                    s->products + number * b->half * wide * p->size, wide, &what);
-    }
+    for (int number = 0; number < HWKIT_STRASSEN_PRODUCTS; number++)
+        one_product(x, b, number, &sides[number], pair + number * p->depth * wide * p->size,
+                    s->products + number * b->half * wide * p->size, wide, j);
     const hwkit_strassen_results results = {
         .products = s->products, .rows = b->half, .ld = wide,
         .c = x->out + (b->from * x->ldc + j) * p->size, .ldc = x->ldc,
