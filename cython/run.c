@@ -28,13 +28,17 @@ void *hwkit_alloc(int64_t bytes)
     void *block;
     if (bytes < 0 || bytes > INT64_MAX - HUGE)
         return NULL;
-    size_t unit = bytes >= HUGE ? HUGE : LINE, size = (size_t)bytes + !bytes;
-    size = (size + unit - 1) / unit * unit;
+    const size_t unit = bytes >= HUGE ? HUGE : LINE;
+    size_t size = ((size_t)bytes + !bytes + LINE - 1) / LINE * LINE;
+    /* A huge page of which little is used would be memory lost. */
+    const size_t whole = (size + unit - 1) / unit * unit;
+    if (whole - size <= size / 8)
+        size = whole;
     if (posix_memalign(&block, unit, size))
         return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (unit == HUGE) /* packed panels are read with large strides: few pages, few TLB misses */
-        (void)madvise(block, size, MADV_HUGEPAGE);
+        (void)madvise(block, size / HUGE * HUGE, MADV_HUGEPAGE);
 #endif
     return block;
 }
