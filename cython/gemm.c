@@ -344,26 +344,21 @@ typedef struct {
     _Atomic int failed;
 } batch;
 
-static const char *offset(const void *operand, int64_t bytes)
-{
-    return operand ? (const char *)operand + bytes : NULL;
-}
-
 static int run_one(const plan *p, const void *const *operands, char *out, int64_t index)
 {
     const hwkit_gemm *g = &p->g;
     const int64_t at = index * g->m * g->n * p->size;
     hwkit_epilogue e = {.act = g->act, .alpha = g->alpha, .beta = g->beta};
     product x = {.p = p, .out = out + at};
-    x.a = offset(operands[A], g->a_shared ? 0 : index * g->m * g->k * p->size);
+    x.a = hwkit_offset(operands[A], g->a_shared ? 0 : index * g->m * g->k * p->size);
     if (p->b_packed)
-        x.panels = offset(operands[B], g->b_shared ? 0 : index * p->panels_bytes);
+        x.panels = hwkit_offset(operands[B], g->b_shared ? 0 : index * p->panels_bytes);
     else
-        x.b = offset(operands[B], g->b_shared ? 0 : index * g->k * g->n * p->size);
+        x.b = hwkit_offset(operands[B], g->b_shared ? 0 : index * g->k * g->n * p->size);
     e.out = x.out;
-    e.addend = offset(operands[ADDEND], at);
+    e.addend = hwkit_offset(operands[ADDEND], at);
     e.bias = operands[BIAS];
-    e.residual = offset(operands[RESIDUAL], at);
+    e.residual = hwkit_offset(operands[RESIDUAL], at);
     const int any = e.alpha != 1 || e.addend || e.bias || e.residual || e.act.kind != HWKIT_IDENTITY;
     x.epilogue = any ? &e : NULL;
     const double nanoseconds = 1e9 * p->base.seconds / (double)g->batch;

@@ -59,6 +59,20 @@ static inline int hwkit_tile_rows(int64_t left, int rows)
 {
     return (int)(left >= 2 * (int64_t)rows ? rows : left > rows ? (left + 1) / 2 : left);
 }
+
+/* Elements that fill an odd number of cache lines, at least so many: what begins so far apart lies in
+ * different sets of a cache. */
+static inline int64_t hwkit_odd_lines(int64_t elements, int size)
+{
+    return (hwkit_parts(elements * size, 64) | 1) * 64 / size;
+}
+
+/* An operand from so many bytes on; NULL if there is none. */
+static inline const char *hwkit_offset(const void *operand, int64_t bytes)
+{
+    return operand ? (const char *)operand + bytes : NULL;
+}
+
 /* Rough time of a product, for the decision whether threads are worth waking. */
 double hwkit_product_seconds(double multiply_adds, int vl);
 

@@ -47,11 +47,6 @@ typedef struct {
     _Atomic int failed;
 } product;
 
-static const char *offset(const void *operand, int64_t bytes)
-{
-    return operand ? (const char *)operand + bytes : NULL;
-}
-
 /* ---- packing ----------------------------------------------------------------------------------- */
 
 /* `count` columns of B from (k, column) on, `rows` deep, to a panel; the rest of it is 0. */
@@ -236,7 +231,7 @@ static void one_product(const product *x, const block *b, int number, const side
                 rows[r] = of->a + (i + r) * of->step * p->size;
             if (number < 4) {
                 t.ask = x->out + corner + i * x->ldc * p->size;
-                t.ask_too = offset(x->epilogue->residual, corner + i * x->ldc * p->size);
+                t.ask_too = hwkit_offset(x->epilogue->residual, corner + i * x->ldc * p->size);
             } else if (number < 6 && !t.skip && !p->gather)
                 ask(x, b, i, count, number == 5, j);
             t.c = to + i * wide * p->size;
@@ -353,12 +348,12 @@ static int run_one(const plan *p, const void *const *operands, char *out, int64_
     const int held = p->operands.held[B] != NULL;
     hwkit_epilogue e = {.act = g->act, .alpha = g->alpha, .beta = g->beta, .out = out + at};
     product x = {.p = p, .out = out + at, .epilogue = &e, .lda = lda, .ldc = ldc};
-    x.a = offset(operands[A], g->a_shared ? 0 : index * g->m * g->k * p->size);
-    x.b = offset(operands[B], g->b_shared ? 0
-                              : index * (held ? p->packed_bytes : g->k * g->n * p->size));
-    e.addend = offset(operands[ADDEND], at);
+    x.a = hwkit_offset(operands[A], g->a_shared ? 0 : index * g->m * g->k * p->size);
+    const int64_t b_bytes = held ? p->packed_bytes : g->k * g->n * p->size;
+    x.b = hwkit_offset(operands[B], g->b_shared ? 0 : index * b_bytes);
+    e.addend = hwkit_offset(operands[ADDEND], at);
     e.bias = operands[BIAS];
-    e.residual = offset(operands[RESIDUAL], at);
+    e.residual = hwkit_offset(operands[RESIDUAL], at);
     const int64_t step = held ? p->left : part_columns(p);
     char *packed = NULL;
     if (!held && !(packed = hwkit_scratch(HWKIT_SCRATCH_SHARED, bytes_of_pairs(p, step))))
@@ -424,12 +419,6 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     return NULL;
 }
 
-/* An odd number of cache lines: rows then lie in different sets of a cache. */
-static int64_t odd_lines(int64_t elements, int size)
-{
-    return (hwkit_parts(elements * size, 64) | 1) * 64 / size;
-}
-
 static void set_sizes(plan *p)
 {
     hwkit_gemm *g = &p->g;
@@ -446,10 +435,16 @@ static void set_sizes(plan *p)
     p->pair_bytes = hwkit_round_up((HWKIT_STRASSEN_PANELS * p->depth * p->width + 2 * p->padded) *
                                        p->size, 64);
     p->packed_bytes = bytes_of_pairs(p, p->left);
-    p->step = odd_lines(p->padded, p->size);
-    p->gathered = odd_lines(g->k, p->size);
+    p->step = hwkit_odd_lines(p->padded, p->size);
+    p->gathered = hwkit_odd_lines(g->k, p->size);
     g->mc = hwkit_even(g->m, g->mc, 2 * g->rows);
     g->nc = hwkit_even(p->left, hwkit_parts(g->nc, 2), p->width);
+}
+
+static int64_t workspace(const plan *p)
+{
+    int64_t start[SPACES];
+    return bytes_of_pairs(p, part_columns(p)) + p->g.threads * lay_out(p, start);
 }
 
 hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *g)
@@ -468,10 +463,9 @@ hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *g)
     p->base.out_apart = g->batch == 1 && !g->has_addend && !g->has_residual;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
-    int64_t start[SPACES];
     p->base.seconds = 0.9 * hwkit_product_seconds((double)g->batch * (double)g->m * (double)g->n *
                                                       (double)g->k, p->kernels->vl);
-    p->base.workspace = bytes_of_pairs(p, part_columns(p)) + g->threads * lay_out(p, start);
+    p->base.workspace = workspace(p);
     return &p->base;
 }
 
@@ -488,10 +482,7 @@ hwkit_plan *hwkit_strassen_conv2d_plan(const hwkit_conv2d *c)
     plan *p = (plan *)base;
     p->window = *c;
     p->gather = c->r * c->s > 1 || c->stride_y > 1 || c->stride_x > 1 || c->p != c->h || c->q != c->w;
-    if (p->gather) {
-        int64_t start[SPACES];
-        p->base.x_apart = 0;
-        p->base.workspace = bytes_of_pairs(p, part_columns(p)) + g.threads * lay_out(p, start);
-    }
+    p->base.x_apart = !p->gather;
+    p->base.workspace = workspace(p);
     return base;
 }

@@ -487,13 +487,6 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     return NULL;
 }
 
-/* An odd number of cache lines: the positions of a tile then lie in different sets of a cache. */
-static int64_t odd_lines(int64_t elements, int size)
-{
-    const int64_t lines = hwkit_parts(elements * size, 64);
-    return (lines | 1) * 64 / size;
-}
-
 static void set_sizes(plan *p)
 {
     hwkit_winograd *c = &p->c;
@@ -514,10 +507,10 @@ static void set_sizes(plan *p)
     p->every = c->n * p->across * p->down;
     p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > HWKIT_FAR_BYTES;
     c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
-    p->v_step = odd_lines(p->cg, p->size);
-    p->m_step = odd_lines(p->kg, p->size);
-    p->u_step = odd_lines(hwkit_panels_bytes(p->kg, p->cg, p->width, p->kernels->vl, p->size), 1) /
-                p->size;
+    p->v_step = hwkit_odd_lines(p->cg, p->size);
+    p->m_step = hwkit_odd_lines(p->kg, p->size);
+    const int64_t panels = hwkit_panels_bytes(p->kg, p->cg, p->width, p->kernels->vl, p->size);
+    p->u_step = hwkit_odd_lines(panels, 1) / p->size;
 }
 
 hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
