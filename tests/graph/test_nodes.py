@@ -100,6 +100,21 @@ def test_resize_by_scales(opset: int, inputs: list[Any], attributes: dict[str, A
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rounding", ["floor", "ceil"])
+@pytest.mark.parametrize("mode", ["asymmetric", "half_pixel", "pytorch_half_pixel"])
+def test_nearest_pixels_are_those_of_float32(mode: str, rounding: str) -> None:
+    """Scales of one digit, which no float holds, meet old pixels exactly, as they are meant to."""
+    roi = np.zeros(0, np.float32)
+    attributes = {"coordinate_transformation_mode": mode, "nearest_mode": rounding}
+    for size in (1, 7, 10, 33):
+        for tenths in range(3, 31):
+            if size * tenths >= 10:
+                x = np.arange(size, dtype=np.float32)[None]
+                scales = np.array([2, tenths / 10], np.float32)
+                got, want = answers("Resize", [x, roi, scales], 13, mode="nearest", **attributes)
+                np.testing.assert_array_equal(got, want, err_msg=f"{size} x {tenths / 10}")
+
+
 @pytest.mark.parametrize("mode", ["NOTSET", "SAME_UPPER", "SAME_LOWER"])
 def test_transposed_convolution_of_a_given_size(mode: str) -> None:
     """The odd pixel is cut before the image, but with SAME_UPPER behind it."""

@@ -30,14 +30,20 @@ def _cubic(distance: Array, a: float) -> Array:
 
 
 def _source(node: Node, n: int, m: int, scale: float, roi: tuple[float, float]) -> Array:
-    """Return where each of ``m`` new pixels lies among ``n`` old ones."""
-    x = np.arange(m, dtype=np.float64)
+    """Return where each of ``m`` new pixels lies among ``n`` old ones.
+
+    The nearest pixel is looked for in float32, as PyTorch and onnxruntime do: there new pixel 12 at
+    the scale 1.2 is old pixel 10, while float32's 1.2 is above 1.2 and in float64 its floor is 9.
+    """
+    nearest = node.get("mode", "nearest") == "nearest"
+    x = np.arange(m, dtype=np.float32 if nearest else np.float64)
     mode = node.get("coordinate_transformation_mode", "half_pixel")
     if node.type == "Upsample" or node.version < 11:
         mode = "asymmetric"
     if mode == "asymmetric":
         return x / scale
     if mode == "align_corners":
+        # The new length is not rounded: so says the standard's test, not onnxruntime.
         return x * (n - 1) / (scale * n - 1) if m > 1 else x * 0
     if mode == "half_pixel":
         return (x + 0.5) / scale - 0.5
@@ -61,11 +67,12 @@ def _nearest(node: Node, places: Array, n: int) -> Array:
     if node.type == "Upsample" or node.version < 11:
         # Operator set 10 leaves it open; onnxruntime, and onnx's own test, round up to shrink.
         mode = "ceil" if len(places) < n else "floor"
+    exact: Array = places.astype(np.float64)  # halves are added exactly
     rounded = {
-        "round_prefer_floor": np.ceil(places - 0.5),
-        "round_prefer_ceil": np.floor(places + 0.5),
-        "floor": np.floor(places),
-        "ceil": np.ceil(places),
+        "round_prefer_floor": np.ceil(exact - 0.5),
+        "round_prefer_ceil": np.floor(exact + 0.5),
+        "floor": np.floor(exact),
+        "ceil": np.ceil(exact),
     }.get(mode)
     if rounded is None:
         raise ArgumentError(f"node {node} has the unknown nearest_mode {mode!r}")
@@ -129,8 +136,9 @@ def _target(node: Node, shape: tuple[int, ...]) -> tuple[list[int], list[float],
             if not 0 < scale < 2**31:
                 raise ArgumentError(f"node {node} has the scale {scale}")
             scales[axis] = scale
-            # Scales are of the whole axis, whatever is cropped: onnxruntime and onnx agree.
-            wanted[axis] = math.floor(shape[axis] * scale)
+            # Scales are of the whole axis, whatever is cropped, and ten by float32's 0.7 is seven:
+            # onnxruntime and onnx agree.
+            wanted[axis] = math.floor(np.float32(shape[axis]) * np.float32(scale))
     else:
         raise ArgumentError(f"node {node} has neither scales nor sizes")
     return wanted, scales, region
