@@ -62,16 +62,21 @@ class Spec:
         return f"Spec({self.shape}, {self.dtype.name!r})"
 
 
-def spec_of(array: Any) -> Any:
-    """Return ``array`` or a stand-in with its shape and dtype; ``None`` stays ``None``."""
+def spec_of(array: Any, name: str = "an argument") -> Any:
+    """Return ``array`` or a stand-in with its shape and dtype; ``None`` stays ``None``.
+
+    Args:
+        array: of any library, or what numpy makes one of.
+        name: of the argument, for messages.
+    """
     if array is None or isinstance(array, (np.ndarray, Spec)):
         return array
     # A class of arrays or numbers has these too, as what its instances will have.
     if hasattr(array, "shape") and hasattr(array, "dtype") and not isinstance(array, type):
         # Other libraries print their dtypes as torch.float32 or <dtype: 'float32'>.
-        name = str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
-        return _Named(tuple(array.shape), name)
-    return host_view(array)
+        dtype = str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
+        return _Named(tuple(array.shape), dtype)
+    return host_view(array, name)
 
 
 class _Named:
@@ -132,7 +137,10 @@ def is_elsewhere(array: Any) -> bool:
         return False
     place = getattr(array, "__dlpack_device__", None)
     if place is not None:
-        return int(place()[0]) not in _HOST_MEMORY
+        try:
+            return int(place()[0]) not in _HOST_MEMORY
+        except (BufferError, RuntimeError, ValueError):
+            return False  # No data anywhere, as torch's device "meta": who reads it says so.
     return not (hasattr(array, "__array__") or hasattr(array, "__array_interface__"))
 
 
@@ -168,6 +176,8 @@ def writable_view(out: Any) -> Array:
         raise
     except Exception as error:
         raise _not_in_place(out, f" ({error})") from None
+    if isinstance(out, np.ndarray) and not view.flags.writeable:
+        raise _not_in_place(out, " (it is read-only)")
     foreign_copy = not isinstance(out, np.ndarray) and view.flags.owndata
     if foreign_copy or not view.flags.writeable:
         raise _not_in_place(out)

@@ -7,6 +7,7 @@ table.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +19,15 @@ from .arrays import host_view
 if TYPE_CHECKING:
     from .op import Op
 
-__all__ = ["Call", "Caller", "PlanTable", "PythonCall", "fastest", "plain_matrices"]
+__all__ = [
+    "Call",
+    "Caller",
+    "PlanTable",
+    "PythonCall",
+    "fastest",
+    "operand_names",
+    "plain_matrices",
+]
 
 
 class PythonCall:
@@ -115,7 +124,10 @@ class PlanTable:
             # Lists and numbers have no shape; a list as an argument cannot be hashed.
             key = found = None
         if found is None:
-            operands = tuple([a if _is_array(a) else host_view(a) for a in operands])
+            if not all(map(_is_array, operands)):
+                names = operand_names(op, len(operands))
+                given = zip(operands, names, strict=True)
+                operands = tuple([a if _is_array(a) else host_view(a, name) for a, name in given])
             found = self._remember(key, self._plan(op, operands, arguments, device, tolerance))
         if len(found.operands) != len(operands):
             operands = tuple([a for a in operands if a is not None])
@@ -134,6 +146,12 @@ class PlanTable:
 
     def __len__(self) -> int:
         return len(self._plans)
+
+
+def operand_names(op: Op, count: int) -> list[str]:
+    """Return what messages call the operands of a call: the first parameters of ``op.problem``."""
+    names = list(inspect.signature(op.problem).parameters)[:count]
+    return names + ["an argument"] * (count - len(names))
 
 
 def _is_array(array: Any) -> bool:

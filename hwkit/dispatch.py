@@ -9,13 +9,13 @@ import inspect
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from .arrays import spec_of
-from .calls import PlanTable, fastest
+from .calls import PlanTable, fastest, operand_names
 from .errors import (
     ArgumentError,
     HwkitError,
@@ -52,8 +52,12 @@ def _plan_call(
     device: str | None,
     tolerance: Tolerance,
 ) -> Plan:
-    problem = op.problem(*map(spec_of, operands), **dict(zip(op.arguments, arguments, strict=True)))
-    return plan_problem(problem, device, tolerance)
+    named = dict(zip(op.arguments, arguments, strict=True))
+    return plan_problem(op.problem(*_specs(op, operands), **named), device, tolerance)
+
+
+def _specs(op: Op, operands: tuple[Any, ...]) -> Iterable[Any]:
+    return map(spec_of, operands, operand_names(op, len(operands)))
 
 
 call = fastest(PlanTable(_plan_call, in_use))
@@ -100,7 +104,7 @@ def plan(
         raise ArgumentError(f"op={shown(op)} must be the name of an operator: type 'hwkit ops'")
     contract = registry().op(op) if isinstance(op, str) else op
     try:
-        problem = contract.problem(*map(spec_of, operands), **arguments)
+        problem = contract.problem(*_specs(contract, operands), **arguments)
     except TypeError:
         _check_arguments(contract, operands, arguments)
         raise

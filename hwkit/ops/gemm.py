@@ -223,7 +223,7 @@ def gemm(
            [ 28., 100.]], dtype=float32)
     """
     # What is not read must not decide about dtypes, shapes or the plan.
-    if c is not None and beta is not None and np.ndim(beta) == 0 and beta == 0:
+    if c is not None and getattr(beta, "ndim", 0) == 0 and beta == 0:
         c = None
     return call(
         GEMM,

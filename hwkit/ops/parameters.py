@@ -17,9 +17,9 @@ __all__ = ["Parameters", "arrays_of"]
 Array = np.ndarray[Any, Any]
 
 
-def arrays_of(*arrays: Any) -> tuple[Any, ...]:
+def arrays_of(**arrays: Any) -> tuple[Any, ...]:
     """Return what has a dtype as it is, and anything else as a numpy array."""
-    return tuple(a if hasattr(a, "dtype") else host_view(a) for a in arrays)
+    return tuple(a if hasattr(a, "dtype") else host_view(a, n) for n, a in arrays.items())
 
 
 class Parameters:
@@ -107,7 +107,7 @@ def _output(
 
 
 def _parameter(name: str, value: Any, dtype: str, may_be_vector: bool) -> Array:
-    array = host_view(0 if value is None else value)
+    array = host_view(0 if value is None else value, name)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise ArgumentError(f"{name}={shown(value)} must be of numbers, not of {array.dtype.name}")
     if array.ndim > may_be_vector and array.size != 1:

@@ -224,7 +224,7 @@ def qconv2d(
     >>> qconv2d(x, w, x_scale=0.5, x_zero=128, w_scale=0.25, y_scale=0.5, padding=1)[0, 0, 0]
     array([16, 24, 24, 16], dtype=uint8)
     """
-    x, w = arrays_of(x, w)
+    x, w = arrays_of(x=x, w=w)
     parameters = Parameters(
         {"x": x, "w": w}, (x_scale, w_scale), (x_zero, w_zero), y_scale, y_zero, out_dtype
     )

@@ -425,14 +425,18 @@ def test_options_may_be_lists() -> None:
 
 
 IMAGE, FILTERS = np.ones((1, 2, 4, 4), np.float32), np.ones((3, 2, 3, 3), np.float32)
-BYTES = np.ones((2, 2), np.int8)
+MATRIX, BYTES = np.ones((2, 2), np.float32), np.ones((2, 2), np.int8)
+READ_ONLY = np.broadcast_to(np.float32(0), (2, 2))
 
 
 @pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, layout=np.ones(2)), "layout array([1., 1.])"),  # type: ignore[arg-type]
-        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, np.float32), "of type type cannot be read"),
+        (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, np.float32), "bias of type type cannot be read"),
+        (lambda: hwkit.ops.gemm(MATRIX, MATRIX, MATRIX, beta=[1, [2]]), "beta=[1, [2]]"),  # type: ignore[arg-type]
+        (lambda: hwkit.ops.qmatmul(BYTES, BYTES, a_scale=[1, [2]], b_scale=1), "a_scale of type"),
+        (lambda: hwkit.ops.qconv2d([[1], [2, 3]], BYTES), "x of type list cannot be read"),
         (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, tolerance=IMAGE), "must be a relative error"),  # type: ignore[arg-type]
         (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, stride=IMAGE), "stride=array([[[[1., 1., 1., 1"),  # type: ignore[arg-type]
         (lambda: hwkit.ops.conv2d(IMAGE, FILTERS, device=str(IMAGE)), "write it as cpu:0"),
@@ -443,7 +447,8 @@ BYTES = np.ones((2, 2), np.int8)
         (lambda: hwkit.ops.qmatmul(BYTES, BYTES, out_dtype="a,b:c"), "out_dtype='a,b:c'"),
         (lambda: hwkit.ops.elementwise(IMAGE, "relu"), "other='relu' must be an array"),
         (lambda: hwkit.plan(IMAGE, FILTERS), "must be the name of an operator"),  # type: ignore[arg-type]
-        (lambda: hwkit.plan("gemm", FILTERS[0, 0], np.float32), "of type type cannot be read"),
+        (lambda: hwkit.plan("gemm", FILTERS[0, 0], np.float32), "b of type type cannot be read"),
+        (lambda: hwkit.ops.transpose(MATRIX, out=READ_ONLY), "(it is read-only)"),
     ],
 )
 def test_mistakes_are_one_line(call: Callable[[], Any], said: str) -> None:
