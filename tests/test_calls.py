@@ -13,8 +13,14 @@ import pytest
 
 from hwkit import calls
 from hwkit.calls import Caller, PlanTable, PythonCall, fastest
+from hwkit.errors import ArgumentError
 
-ONE, TWO = SimpleNamespace(name="one"), SimpleNamespace(name="two")
+
+def problem(x: Any, w: Any) -> None:
+    """Stand for ``Op.problem``, whose parameters name the operands."""
+
+
+ONE, TWO = SimpleNamespace(name="one", problem=problem), SimpleNamespace(name="two")
 X, W = np.ones((2, 3), "f4"), np.ones((3, 4), "f4")
 COMPILED = calls._calls is not None
 FORMS = [
@@ -122,6 +128,8 @@ def test_lists_numbers_and_unhashable_arguments(world: World) -> None:
     world.call(ONE, (X, W), ([1, 1],))
     world.call(ONE, (X, W), ([1, 1],))
     assert len(world.asked) == 3
+    with pytest.raises(ArgumentError, match="w of type list cannot be read"):
+        world.call(ONE, (X, [[1.0], [2.0, 3.0]]), ())
 
 
 def test_clear_and_the_most_that_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
