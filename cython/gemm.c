@@ -312,26 +312,38 @@ static void narrow_chunk(void *ctx, int64_t chunk)
         finish_rows(x, x->epilogue, n0, n1);
 }
 
-static void *narrow_whole(plan *p, const char *b)
+/* b as panels of one storage, or none where there is no memory or, as `fits` says, no room for a value. */
+static char *narrow_panels(plan *p, const char *b, int *fits)
 {
     hwkit_gemm *g = &p->g;
     const int64_t count = g->b_shared ? 1 : g->batch;
     hwkit_narrow_source source = {.ld = p->ldb, .transposed = g->transpose_b, .columns = g->n,
                                   .depth = g->k, .vl = p->kernels->vl};
-    for (int64_t i = 0; i < count && g->storage == HWKIT_INT8; i++) {
-        source.b = b + i * g->k * g->n * p->size;
-        if (!hwkit_narrow_fits(&source))
-            g->storage = HWKIT_BFLOAT16;
-    }
     const int width = hwkit_narrow_width(g->storage, source.vl);
-    g->nc = hwkit_round_up(g->nc, width);
     p->panels_bytes = hwkit_round_up(hwkit_parts(g->n, width) *
                                          hwkit_narrow_bytes(g->storage, source.vl, g->k), 64);
     char *panels = hwkit_alloc(count * p->panels_bytes);
-    for (int64_t i = 0; panels && i < count; i++) {
+    *fits = 1;
+    for (int64_t i = 0; panels && *fits && i < count; i++) {
         source.b = b + i * g->k * g->n * p->size;
-        hwkit_narrow_pack(g->storage, panels + i * p->panels_bytes, &source, g->threads);
+        *fits = hwkit_narrow_pack(g->storage, panels + i * p->panels_bytes, &source, g->threads);
     }
+    if (*fits)
+        return panels;
+    hwkit_free(panels);
+    return NULL;
+}
+
+static void *narrow_whole(plan *p, const char *b)
+{
+    hwkit_gemm *g = &p->g;
+    int fits;
+    char *panels = narrow_panels(p, b, &fits);
+    if (!fits) {
+        g->storage = hwkit_narrow_instead(g->storage);
+        panels = narrow_panels(p, b, &fits);
+    }
+    g->nc = hwkit_round_up(g->nc, hwkit_narrow_width(g->storage, p->kernels->vl));
     return panels;
 }
 

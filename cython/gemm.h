@@ -36,7 +36,7 @@ typedef struct hwkit_gemm {
     int64_t kc;        /* most depth of a block: its panels stay in the caches */
     int64_t mc, nc;    /* most rows and columns of a chunk, the unit of work of a thread */
     int pack_a;
-    int storage; /* narrow: a hwkit_storage; infinity and NaN in b make it bfloat16 */
+    int storage; /* narrow: a hwkit_storage, or the one instead if b does not fit */
     hwkit_amx_way way; /* tiles: how; the result is stored like the operands */
     int threads;
 } hwkit_gemm;

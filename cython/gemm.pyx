@@ -118,7 +118,7 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
         raise ValueError("algorithm narrow takes float32, a as it is, and a storage")
     if algorithm == "tiles":
         g.way = read_way(output[1], products, pairs)
-    g.storage = (None, "bfloat16", "int8").index(storage)
+    g.storage = (None, "bfloat16", "int8", "int24").index(storage)
     _check_tile(is_double, rows, vectors)
     g.batch, g.m, g.n, g.k = batch, m, n, k
     g.a_shared, g.b_shared = a_shared, b_shared

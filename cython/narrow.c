@@ -2,49 +2,96 @@
 #include "narrow.h"
 
 #include "half.h"
+#include "sizes.h"
 #include "threads.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 static const float LARGEST_BF16 = 0x1.fep127f;
 
+/* Columns of a panel, of the widest vectors. */
+enum { MOST_WIDTH = 4 * 16 };
+
+/* Vectors of words of a row, and columns of a panel by VL. */
+static const struct {
+    int words, vectors, scales;
+} format[HWKIT_STORAGES] = {
+    [HWKIT_FLOAT32] = {4, 4, 0},
+    [HWKIT_BFLOAT16] = {1, 2, 0},
+    [HWKIT_INT8] = {1, 4, 1},
+    [HWKIT_INT24] = {3, 4, 1},
+};
+
 int hwkit_narrow_width(int storage, int vl)
 {
-    return storage == HWKIT_INT8 ? 4 * vl : 2 * vl;
-}
-
-static int64_t parts_of(int64_t depth)
-{
-    return depth / HWKIT_NARROW_DEPTH + (depth % HWKIT_NARROW_DEPTH != 0);
+    return format[storage].vectors * vl;
 }
 
 int64_t hwkit_narrow_bytes(int storage, int vl, int64_t depth)
 {
-    int64_t words = depth * vl;
-    if (storage == HWKIT_INT8)
-        words += parts_of(depth) * hwkit_narrow_width(storage, vl);
+    int64_t words = depth * format[storage].words * vl;
+    if (format[storage].scales)
+        words += hwkit_parts(depth, HWKIT_NARROW_DEPTH) * hwkit_narrow_width(storage, vl);
     return 4 * words;
 }
 
-static float element(const hwkit_narrow_source *s, int64_t k, int64_t j)
+int hwkit_narrow_instead(int storage)
 {
-    const float *b = s->b;
-    return j >= s->columns ? 0 : s->transposed ? b[j * s->ld + k] : b[k * s->ld + j];
+    return storage == HWKIT_INT8 ? HWKIT_BFLOAT16 : HWKIT_FLOAT32;
 }
 
-int hwkit_narrow_fits(const hwkit_narrow_source *s)
+/* ---- parts of a panel -------------------------------------------------------------------------- */
+
+/* Some rows of a panel of b, and the bits of the largest magnitude of each column. */
+typedef struct {
+    int rows, width;
+    float value[HWKIT_NARROW_DEPTH][MOST_WIDTH];
+    uint32_t most[MOST_WIDTH];
+} part;
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static void take_part(part *to, const hwkit_narrow_source *s, int64_t k, int64_t j, int width)
 {
     const float *b = s->b;
-    int64_t rows = s->transposed ? s->columns : s->depth, columns = s->transposed ? s->depth : s->columns;
-    for (int64_t i = 0; i < rows; i++) {
-        float sum = 0; /* of zeros, NaN if one is not finite */
-        for (int64_t j = 0; j < columns; j++)
-            sum += b[i * s->ld + j] * 0.0f;
-        if (sum != sum)
-            return 0;
+    const int columns = (int)hwkit_min(width, s->columns - j);
+    to->rows = (int)hwkit_min(HWKIT_NARROW_DEPTH, s->depth - k);
+    to->width = width;
+    memset(to->most, 0, sizeof to->most);
+    for (int c = 0; c < columns && s->transposed; c++)
+        for (int r = 0; r < to->rows; r++)
+            to->value[r][c] = b[(j + c) * s->ld + k + r];
+    for (int r = 0; r < to->rows; r++) {
+        if (!s->transposed)
+            memcpy(to->value[r], b + (k + r) * s->ld + j, (size_t)columns * sizeof *b);
+        memset(to->value[r] + columns, 0, (size_t)(width - columns) * sizeof *b);
+        for (int c = 0; c < width; c++) {
+            const uint32_t size = bits_of(to->value[r][c]) & 0x7fffffff;
+            to->most[c] = size > to->most[c] ? size : to->most[c];
+        }
     }
-    return 1;
+}
+
+static int all_finite(const part *p)
+{
+    int good = 1;
+    for (int c = 0; c < p->width; c++)
+        good &= p->most[c] < 0x7f800000;
+    return good;
 }
 
 static uint32_t to_bf16(float x)
@@ -56,67 +103,115 @@ static uint32_t to_bf16(float x)
     return half;
 }
 
-static void pack_bf16(const hwkit_narrow_source *s, uint32_t *to, int64_t first)
+static int put_float32(const part *p, int vl, uint32_t *to)
 {
-    for (int64_t k = 0; k < s->depth; k++, to += s->vl)
-        for (int i = 0; i < s->vl; i++)
-            to[i] = to_bf16(element(s, k, first + i)) |
-                    to_bf16(element(s, k, first + s->vl + i)) << 16;
+    for (int r = 0; r < p->rows; r++)
+        memcpy(to + (int64_t)r * 4 * vl, p->value[r], (size_t)p->width * 4);
+    return 1;
 }
 
-static uint32_t to_int8(float x, float scale)
+static int put_bf16(const part *p, int vl, uint32_t *to)
 {
-    float rounded = scale > 0 ? nearbyintf(x / scale) : 0;
-    rounded = rounded > 127 ? 127 : rounded < -127 ? -127 : rounded;
-    return (uint8_t)(int8_t)rounded;
+    for (int r = 0; r < p->rows; r++, to += vl)
+        for (int i = 0; i < vl; i++)
+            to[i] = to_bf16(p->value[r][i]) | to_bf16(p->value[r][vl + i]) << 16;
+    return 1;
 }
 
-static void pack_int8(const hwkit_narrow_source *s, uint32_t *to, int64_t first)
+/* The nearest of -most..most, by the reciprocal of a scale. */
+static int32_t to_int(float x, double reciprocal, int32_t most)
 {
-    const int width = hwkit_narrow_width(HWKIT_INT8, s->vl);
-    for (int64_t k0 = 0; k0 < s->depth; k0 += HWKIT_NARROW_DEPTH) {
-        int64_t stop = s->depth - k0 < HWKIT_NARROW_DEPTH ? s->depth : k0 + HWKIT_NARROW_DEPTH;
-        float *scales = (float *)to;
-        for (int j = 0; j < width; j++) {
-            float most = 0;
-            for (int64_t k = k0; k < stop; k++)
-                most = fmaxf(most, fabsf(element(s, k, first + j)));
-            scales[j] = nextafterf(most / 127, 0); /* so that 127 of it do not overflow */
-        }
-        to += width;
-        for (int64_t k = k0; k < stop; k++, to += s->vl)
-            for (int i = 0; i < s->vl; i++) {
-                to[i] = 0;
-                for (int q = 0; q < 4; q++) {
-                    int j = q * s->vl + i;
-                    to[i] |= to_int8(element(s, k, first + j), scales[j]) << 8 * q;
-                }
-            }
+    const double q = x * reciprocal;
+    const int32_t rounded = (int32_t)(q + (q < 0 ? -0.5 : 0.5));
+    return rounded > most ? most : rounded < -most ? -most : rounded;
+}
+
+static int put_int8(const part *p, int vl, uint32_t *to)
+{
+    float *scales = (float *)to;
+    double reciprocal[MOST_WIDTH];
+    if (!all_finite(p))
+        return 0;
+    for (int c = 0; c < p->width; c++) {
+        scales[c] = nextafterf(float_of(p->most[c]) / 127, 0); /* so that 127 of it do not overflow */
+        reciprocal[c] = scales[c] > 0 ? 1 / (double)scales[c] : 0;
     }
+    to += p->width;
+    for (int r = 0; r < p->rows; r++, to += vl)
+        for (int i = 0; i < vl; i++) {
+            to[i] = 0;
+            for (int q = 0; q < 4; q++) {
+                const int c = q * vl + i;
+                to[i] |= (uint32_t)(uint8_t)to_int(p->value[r][c], reciprocal[c], 127) << 8 * q;
+            }
+        }
+    return 1;
 }
+
+static int put_int24(const part *p, int vl, uint32_t *to)
+{
+    enum { MOST = (1 << 23) - 1 };
+    float *scales = (float *)to;
+    double reciprocal[MOST_WIDTH];
+    int good = 1;
+    for (int c = 0; good && c < p->width; c++) {
+        const float most = float_of(p->most[c]);
+        scales[c] = most / (256.0f * MOST); /* of a word, whose lowest byte is 0 */
+        /* the product of the largest word and its scale may round up, which must not overflow */
+        good = p->most[c] == 0 || (scales[c] >= FLT_MIN && most < 0x1p127f);
+        reciprocal[c] = p->most[c] ? 1 / (256 * (double)scales[c]) : 0;
+    }
+    if (!good)
+        return 0;
+    to += p->width;
+    for (int r = 0; r < p->rows; r++, to += 3 * vl) {
+        uint32_t whole[MOST_WIDTH];
+        for (int c = 0; c < p->width; c++) {
+            const float x = p->value[r][c];
+            const int32_t rounded = to_int(x, reciprocal[c], MOST);
+            whole[c] = (uint32_t)(rounded ? rounded : (x > 0) - (x < 0));
+        }
+        for (int i = 0; i < vl; i++) {
+            const uint32_t last = whole[3 * vl + i];
+            for (int q = 0; q < 3; q++)
+                to[q * vl + i] = whole[q * vl + i] << 8 | (last >> (16 - 8 * q) & 0xff);
+        }
+    }
+    return 1;
+}
+
+/* ---- panels ------------------------------------------------------------------------------------ */
 
 typedef struct {
     int storage;
     char *panels;
     const hwkit_narrow_source *source;
+    _Atomic int failed;
 } job;
 
 static void pack_panel(void *ctx, int64_t panel)
 {
-    const job *j = ctx;
+    static int (*const put[HWKIT_STORAGES])(const part *, int, uint32_t *) = {
+        put_float32, put_bf16, put_int8, put_int24};
+    job *j = ctx;
     const hwkit_narrow_source *s = j->source;
-    char *to = j->panels + panel * hwkit_narrow_bytes(j->storage, s->vl, s->depth);
-    int64_t first = panel * hwkit_narrow_width(j->storage, s->vl);
-    if (j->storage == HWKIT_INT8)
-        pack_int8(s, (uint32_t *)(void *)to, first);
-    else
-        pack_bf16(s, (uint32_t *)(void *)to, first);
+    const int width = hwkit_narrow_width(j->storage, s->vl);
+    const int64_t bytes = hwkit_narrow_bytes(j->storage, s->vl, s->depth);
+    const int64_t step = hwkit_narrow_bytes(j->storage, s->vl, HWKIT_NARROW_DEPTH);
+    char *to = j->panels + panel * bytes;
+    part part;
+    for (int64_t k = 0; k < s->depth && !j->failed; k += HWKIT_NARROW_DEPTH, to += step) {
+        take_part(&part, s, k, panel * width, width);
+        if (!put[j->storage](&part, s->vl, (uint32_t *)(void *)to))
+            j->failed = 1;
+    }
 }
 
-void hwkit_narrow_pack(int storage, void *panels, const hwkit_narrow_source *source, int threads)
+int hwkit_narrow_pack(int storage, void *panels, const hwkit_narrow_source *source, int threads)
 {
-    job j = {storage, panels, source};
+    job j = {.storage = storage, .panels = panels, .source = source};
     int width = hwkit_narrow_width(storage, source->vl);
-    hwkit_parallel_work((source->columns + width - 1) / width, pack_panel, &j, threads,
+    hwkit_parallel_work(hwkit_parts(source->columns, width), pack_panel, &j, threads,
                         source->columns * source->depth * 4);
+    return !j.failed;
 }

@@ -20,9 +20,14 @@ class GemmKernel(tiles.ProductKernel):
 
     Args:
         op: ``"gemm"`` or ``"matmul"``.
+
+    Attributes:
+        algorithm: the compiled kernel's.
+        narrow: what the compiled kernel keeps a packed b in; its own dtype if ``None``.
     """
 
     algorithm: str
+    narrow: str | None = None
 
     def __init__(self, op: str) -> None:
         self.op = op
@@ -51,7 +56,7 @@ class GemmKernel(tiles.ProductKernel):
             mc=config.get("mc", m),
             nc=config.get("nc", n),
             pack_a=bool(config.get("pack_a", False)),
-            storage=self.storage,
+            storage=self.narrow,
             threads=config["threads"],
             **operation(problem),
         )

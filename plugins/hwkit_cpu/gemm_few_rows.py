@@ -7,12 +7,14 @@ from hwkit import Config, Kernel, Problem, Space
 from . import tiles
 from .gemm_common import NC, GemmKernel, transposes
 
-__all__ = ["Bfloat16Gemm", "DotGemm", "Int8Gemm", "StreamGemm", "kernels"]
+__all__ = ["Bfloat16Gemm", "DotGemm", "Int8Gemm", "Int24Gemm", "StreamGemm", "kernels"]
 
 # The kernels do so many rows at a time.
 _ROWS_AT_A_TIME = 4
 # So many terms are summed in registers, and so many in one place of memory, as in C.
 _DEPTH, _MOST_DEPTH = 8, 8192
+# Rows of b that share a scale.
+_PART = 64
 # A matrix of more bytes than this is read from memory, time and again.
 _LARGE = 1 << 23
 
@@ -22,7 +24,7 @@ def kernels() -> list[Kernel]:
     return [
         kind(op)
         for op in ("gemm", "matmul")
-        for kind in (DotGemm, StreamGemm, Bfloat16Gemm, Int8Gemm)
+        for kind in (DotGemm, StreamGemm, Bfloat16Gemm, Int8Gemm, Int24Gemm)
     ]
 
 
@@ -153,7 +155,7 @@ class Bfloat16Gemm(_NarrowGemm):
     """b in bfloat16, rounded to nearest even."""
 
     name = "bfloat16_gemm"
-    storage = "bfloat16"
+    storage = narrow = "bfloat16"
     bound = 2.5e-3
 
 
@@ -161,5 +163,28 @@ class Int8Gemm(_NarrowGemm):
     """b in int8 with a scale for each column and each 64 rows; bfloat16 if b is not finite."""
 
     name = "int8_storage_gemm"
-    storage = "int8"
+    storage = narrow = "int8"
     bound = 9e-3
+
+
+class Int24Gemm(_NarrowGemm):
+    """b in int24 with a scale for each column and each 64 rows; float32 where b does not fit.
+
+    Three quarters of the bytes at the accuracy of float32: an element is off by half of 2^-23 of
+    the largest of its 64, so that whatever b is, its error is at most 2.8e-7 of its norm.
+    """
+
+    name = "int24_storage_gemm"
+    narrow = "int24"
+    bound = 1e-7
+
+    def error_bound(self, problem: Problem, config: Config) -> float:
+        """Return a bound for random operands: parts of the depth are summed one after another."""
+        depth = float(problem["k"])
+        part = min(depth, _PART)
+        return self.bound + tiles.rounding(False, part + depth / part)
+
+    def rank(self, problem: Problem) -> int:
+        """First for few rows of a large matrix, which takes the time of reading it."""
+        large = problem.operands[1].nbytes > _LARGE
+        return 3 if large and problem["m"] <= _ROWS_AT_A_TIME else -1
