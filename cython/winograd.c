@@ -22,13 +22,19 @@ typedef struct {
     const hwkit_winograd_transform *transform;
     int size;               /* bytes of an element */
     int width;              /* columns of a panel */
-    int side, positions;    /* of a transformed tile: m + 2, and its square */
+    int side, seen;         /* pixels of a tile: of a line, and of all */
+    int positions;          /* of a transformed tile */
     int64_t cg, kg;         /* channels of a group */
     int64_t area, out_area; /* pixels of an image */
     int64_t across, down;   /* tiles of an image */
     int64_t every;          /* tiles of all images */
-    int64_t v_step, m_step; /* elements from position to position of V and M */
-    int64_t u_step;         /* the same of the weights */
+    /* for each of the positions: what is summed, and where V and the weights of a group have it */
+    int64_t deep[HWKIT_WINOGRAD_MOST], v_at[HWKIT_WINOGRAD_MOST], u_at[HWKIT_WINOGRAD_MOST];
+    int64_t v_step, u_step; /* elements of V from tile to tile, of the weights from group to group */
+    int64_t m_step;         /* elements of M from position to position */
+    /* for each transformed pixel: its position, and which part of the depth it is there */
+    unsigned char position[HWKIT_WINOGRAD_MOST], part[HWKIT_WINOGRAD_MOST];
+    int64_t v_pixel[HWKIT_WINOGRAD_MOST]; /* and where V has it */
     int far;                /* images lie in memory, not in a cache */
     char *zeros;            /* what pixels in the padding point to */
     hwkit_operands operands;
@@ -55,7 +61,7 @@ typedef struct {
 
 static int64_t weights_bytes(const plan *p)
 {
-    return p->c.groups * p->positions * p->u_step * p->size;
+    return p->c.groups * p->u_step * p->size;
 }
 
 /* ---- weights ----------------------------------------------------------------------------------- */
@@ -72,9 +78,13 @@ static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
         return 0;
     p->table->pack_transposed(turned, w + (group * p->kg + j) * whole * p->size, whole, whole, count,
                               wide);
-    u += (group * p->positions * p->u_step + j * p->cg) * p->size;
+    int64_t at[HWKIT_WINOGRAD_MOST];
+    for (int i = 0; i < p->seen; i++) {
+        const int to = p->position[i];
+        at[i] = group * p->u_step + p->u_at[to] + j * p->deep[to] + p->part[i] * p->cg * wide;
+    }
     p->transform->weights(turned, p->c.nhwc ? p->cg * wide : wide, p->c.nhwc ? wide : 9 * wide, u,
-                          p->u_step, p->cg, wide);
+                          at, p->cg, wide);
     return 1;
 }
 
@@ -106,7 +116,8 @@ static void point(const plan *p, const char *x, int64_t tile, int64_t group, con
 {
     const hwkit_winograd *c = &p->c;
     const place first = place_of(p, tile);
-    const int64_t pixel = c->c * p->size, y0 = first.y - c->top, x0 = first.x - c->left;
+    const int64_t pixel = c->c * p->size;
+    const int64_t y0 = first.y * c->stride - c->top, x0 = first.x * c->stride - c->left;
     x += first.image * p->area * pixel + group * p->cg * p->size;
     for (int64_t y = y0; y < y0 + p->side; y++) {
         const int outside = y < 0 || y >= c->h;
@@ -119,11 +130,11 @@ static void point(const plan *p, const char *x, int64_t tile, int64_t group, con
 static void transform(const job *x, const block *b, int64_t from, int64_t to)
 {
     const plan *p = x->p;
-    const int64_t step = p->positions * p->v_step * p->size;
+    const int64_t step = p->v_step * p->size;
     const void *pixels[HWKIT_WINOGRAD_MOST];
     for (int64_t i = from; i < to; i++) {
         point(p, x->x, i, b->group, pixels);
-        p->transform->input(pixels, b->v + (i - b->from) * step, p->v_step, p->cg);
+        p->transform->input(pixels, b->v + (i - b->from) * step, p->v_pixel, p->cg);
     }
 }
 
@@ -133,9 +144,9 @@ static void transform(const job *x, const block *b, int64_t from, int64_t to)
 static void multiply(const job *x, const block *b, int64_t position, int64_t n0, int64_t n1)
 {
     const plan *p = x->p;
-    const int64_t count = b->to - b->from, deep = hwkit_even(p->cg, p->c.kc, 1);
-    const int64_t v_row = p->positions * p->v_step * p->size;
-    const char *u = x->u + (b->group * p->positions + position) * p->u_step * p->size;
+    const int64_t count = b->to - b->from, deep = p->deep[position];
+    const int64_t part = hwkit_even(deep, p->c.kc, 1), v_row = p->v_step * p->size;
+    const char *u = x->u + (b->group * p->u_step + p->u_at[position]) * p->size;
     char *m = b->m + position * p->m_step * p->size;
     const void *rows[HWKIT_MAX_ROWS];
     hwkit_tile t = {.rows = rows, .segments = 1, .ldc = p->positions * p->m_step};
@@ -143,11 +154,11 @@ static void multiply(const job *x, const block *b, int64_t position, int64_t n0,
         t.columns = (int)hwkit_min(p->width, n1 - j);
         const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
         t.ldb = vectors * p->kernels->vl;
-        for (int64_t k0 = 0; k0 < p->cg; k0 += deep) {
-            t.depth = hwkit_min(deep, p->cg - k0);
+        for (int64_t k0 = 0; k0 < deep; k0 += part) {
+            t.depth = hwkit_min(part, deep - k0);
             t.accumulate = k0 > 0;
-            t.skip = position * p->v_step + k0;
-            t.b = u + (j * p->cg + k0 * t.ldb) * p->size;
+            t.skip = p->v_at[position] + k0;
+            t.b = u + (j * deep + k0 * t.ldb) * p->size;
             int some;
             for (int64_t i = 0; i < count; i += some) {
                 some = hwkit_tile_rows(count - i, p->c.rows);
@@ -173,13 +184,13 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
 {
     const hwkit_winograd *c = &p->c;
     const int64_t results = c->nhwc ? 0 : c->m * RUN_PIXELS * hwkit_min(RUN_CHANNELS, p->kg) * p->size;
-    const int64_t tiles = c->stages ? 0 : c->tiles * p->positions * p->size;
+    const int64_t tiles = c->stages ? 0 : c->tiles * p->size;
     const int64_t bytes[SPACES] = {
         [PATCH] = p->cg * 9 * p->size,
         [RESULTS] = results,
         [OTHER] = c->has_residual ? results : 0,
         [V] = tiles * p->v_step,
-        [M] = tiles * p->m_step,
+        [M] = tiles * p->positions * p->m_step,
     };
     int64_t at = 0;
     for (int i = 0; i < SPACES; i++) {
@@ -203,7 +214,8 @@ static void recompute(const job *x, const space *s, int64_t tile, int64_t group,
         if (!to[i])
             continue;
         for (int t = 0; t < 9; t++) {
-            const char *from = pixels[(i / p->c.m + t / 3) * p->side + i % p->c.m + t % 3];
+            const int y = i / p->c.m * p->c.stride + t / 3, at = i % p->c.m * p->c.stride + t % 3;
+            const char *from = pixels[y * p->side + at];
             if (p->c.nhwc)
                 memcpy(s->patch + t * p->cg * size, from, (size_t)(p->cg * size));
             else
@@ -322,9 +334,9 @@ static void fetch(const job *x, const block *b, int64_t position)
         if (b->to + i >= p->every)
             continue;
         point(p, x->x, b->to + i, b->group, pixels);
-        for (int64_t at = 0; at < p->positions; at++)
-            for (int64_t byte = at % p->side < 2 ? p->cg * p->size : 0; byte < p->cg * p->size;
-                 byte += 64)
+        for (int64_t at = 0; at < p->seen; at++)
+            for (int64_t byte = at % p->side < 3 - c->stride ? p->cg * p->size : 0;
+                 byte < p->cg * p->size; byte += 64)
                 __builtin_prefetch((const char *)pixels[at] + byte, 0, 2);
     }
 }
@@ -391,7 +403,7 @@ static void run_stages(job *x)
 
 static int64_t tiles_bytes(const plan *p)
 {
-    return p->c.tiles * p->positions * (p->v_step + p->m_step) * p->size;
+    return p->c.tiles * (p->v_step + p->positions * p->m_step) * p->size;
 }
 
 static int run_blocks(job *x, char *tiles)
@@ -405,7 +417,7 @@ static int run_blocks(job *x, char *tiles)
     for (int64_t i = 0; i < blocks && !x->failed; i++) {
         const int64_t from = i / p->c.groups * p->c.tiles;
         x->b = (block){from, hwkit_min(from + p->c.tiles, p->every), i % p->c.groups, tiles, NULL};
-        x->b.m = tiles + p->c.tiles * p->positions * p->v_step * p->size;
+        x->b.m = tiles + p->c.tiles * p->v_step * p->size;
         run_stages(x);
     }
     return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
@@ -487,17 +499,41 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     return NULL;
 }
 
+/* Where pixels go that are transformed. Of a line with stride 2, those after the first m + 1 are of its
+ * second part, which has no position at infinity. */
+static void set_positions(plan *p)
+{
+    const int line = p->c.m + 3 - p->c.stride;
+    p->positions = line * line;
+    for (int i = 0; i < p->seen; i++) {
+        const int y = i / p->side, x = i % p->side, to = y % line * line + x % line;
+        p->position[i] = (unsigned char)to;
+        p->part[i] = (unsigned char)(p->deep[to] / p->cg);
+        p->deep[to] += p->cg;
+    }
+    for (int i = 0; i < p->positions; i++) {
+        const int64_t deep = p->deep[i];
+        const int64_t panels = hwkit_panels_bytes(p->kg, deep, p->width, p->kernels->vl, p->size);
+        p->v_at[i] = p->v_step;
+        p->u_at[i] = p->u_step;
+        p->v_step += hwkit_odd_lines(deep, p->size);
+        p->u_step += hwkit_odd_lines(panels, 1) / p->size;
+    }
+    for (int i = 0; i < p->seen; i++)
+        p->v_pixel[i] = p->v_at[p->position[i]] + p->part[i] * p->cg;
+}
+
 static void set_sizes(plan *p)
 {
     hwkit_winograd *c = &p->c;
     const hwkit_isa *isa = hwkit_isa_get();
     p->kernels = c->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
-    p->transform = &p->kernels->winograd->of[c->m / 2 - 1];
+    p->transform = &p->kernels->winograd->of[c->stride - 1][c->m / 2 - 1];
     p->size = c->is_double ? 8 : 4;
     p->width = c->vectors * p->kernels->vl;
-    p->side = c->m + 2;
-    p->positions = p->side * p->side;
+    p->side = (c->m - 1) * c->stride + 3;
+    p->seen = p->side * p->side;
     p->cg = c->c / c->groups;
     p->kg = c->k / c->groups;
     p->area = c->h * c->w;
@@ -507,10 +543,8 @@ static void set_sizes(plan *p)
     p->every = c->n * p->across * p->down;
     p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > HWKIT_FAR_BYTES;
     c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
-    p->v_step = hwkit_odd_lines(p->cg, p->size);
     p->m_step = hwkit_odd_lines(p->kg, p->size);
-    const int64_t panels = hwkit_panels_bytes(p->kg, p->cg, p->width, p->kernels->vl, p->size);
-    p->u_step = hwkit_odd_lines(panels, 1) / p->size;
+    set_positions(p);
 }
 
 hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
@@ -539,7 +573,7 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
                         (c->stages ? tiles_bytes(p) : 0) +
                         (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
     /* the transformations take about as long as a third of the products */
-    p->base.seconds = hwkit_product_seconds((double)p->every * p->positions * (double)c->k *
+    p->base.seconds = hwkit_product_seconds((double)p->every * p->seen * (double)c->k *
                                                 (double)p->cg * 1.33, p->kernels->vl);
     return &p->base;
 }

@@ -1,7 +1,8 @@
-"""Kernels of the Op conv2d for 3x3 taps and stride 1 by Winograd's minimal filtering.
+"""Kernels of the Op conv2d for 3x3 taps and stride 1 or 2 by Winograd's minimal filtering.
 
 F(2x2) does with 16 products what takes 36, F(4x4) with 36 what takes 144, F(6x6) with 64 what takes
 324; their sums round more than plain ones, those of F(6x6) beyond the default budget of float32.
+With stride 2, F(2x2) does with 25 products what takes 36, F(4x4) with 81 what takes 144.
 ``cython/winograd.h`` names the algorithm and its points of interpolation.
 """
 
@@ -15,34 +16,39 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["WinogradConv2d", "costs", "fits", "kernels"]
+__all__ = ["WinogradConv2d", "costs", "fits", "gains", "kernels"]
 
-SIZES = (2, 4, 6)
-KC = (32, 64, 96, 128, 192, 256)
+SIZES = {1: (2, 4, 6), 2: (2, 4)}
+"""Outputs of a tile each way, by stride."""
+KC = (32, 64, 96, 128, 192, 256, 384, 512)
 TILES = (12, 24, 48, 96, 192, 384, 768)
 
 # Bytes that all threads may fill with transformed tiles.
 _MOST_BYTES = 1 << 26
 
 # The default sums so many channels in one go; with more, deep layers would use up the error budget:
-# the default one with F(4), 1e-5 with F(6).
-_DEFAULT_KC = {2: 256, 4: 192, 6: 128}
+# the default one with F(4), 1e-5 with F(6). By stride.
+_DEFAULT_KC = {1: {2: 256, 4: 192, 6: 128}, 2: {2: 512, 4: 512}}
 
-# Bounds of errors of float32, measured on random and badly scaled operands: of one channel, and for
-# the root of the number of channels. Those of F(6) lie above the default budget with one channel.
-_ERRORS = {2: (2e-7, 4.5e-8), 4: (4e-7, 1e-7), 6: (3e-6, 4.5e-7)}
+# Bounds of errors of float32, measured on random and badly scaled operands, by stride: of one
+# channel, and for the root of their number. Those of F(6) lie above the default budget with one.
+_ERRORS = {
+    1: {2: (2e-7, 4.5e-8), 4: (4e-7, 1e-7), 6: (3e-6, 4.5e-7)},
+    2: {2: (1.6e-7, 2.6e-8), 4: (3e-7, 6.5e-8)},
+}
 
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [WinogradConv2d(m) for m in SIZES]
+    return [WinogradConv2d(m, stride) for stride, sizes in SIZES.items() for m in sizes]
 
 
 class _Numbers(NamedTuple):
     """What the analytical model needs of a problem."""
 
     every: int  # tiles of all images
-    positions: int  # of a transformed tile
+    seen: int  # pixels of a tile, which are transformed
+    positions: int  # at which they are summed
     c: int  # input channels of a group
     k: int  # output channels of a group
     groups: int
@@ -58,28 +64,29 @@ class WinogradConv2d(tiles.ProductKernel):
     stages together, so that each reads only its part of the weights.
 
     Args:
-        m: outputs of a tile each way, 2, 4 or 6.
+        m: outputs of a tile each way, one of :data:`SIZES`.
+        stride: of both axes, 1 or 2.
     """
 
     op = "conv2d"
 
-    def __init__(self, m: int) -> None:
-        self.m = m
-        self.name = f"winograd{m}_conv2d"
+    def __init__(self, m: int, stride: int = 1) -> None:
+        self.m, self.stride = m, stride
+        self.name = f"winograd{m}_conv2d" if stride == 1 else f"winograd{m}_stride{stride}_conv2d"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether the window is 3x3, dense and moves by one."""
+        """Whether the window is 3x3, dense and moves as it has to."""
         if (problem["r"], problem["s"]) != (3, 3):
             return "takes 3x3 windows only"
-        if not fits(problem):
-            return "takes stride 1 and dilation 1 only"
+        if not fits(problem, self.stride):
+            return f"takes stride {self.stride} and dilation 1 only"
         return tiles.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:
         """Return tile, blocks, how threads share them, and threads."""
         double = problem.dtypes.input == "float64"
         of = self._numbers(problem)
-        deep, many = tiles.covering(KC, of.c), tiles.covering(TILES, of.every)
+        deep, many = tiles.covering(KC, self._depth(of)), tiles.covering(TILES, of.every)
         most = max(TILES[0], _MOST_BYTES // _tile_bytes(of))
         return Space(
             {
@@ -90,7 +97,7 @@ class WinogradConv2d(tiles.ProductKernel):
                 "threads": tiles.thread_ladder(double),
             },
             [
-                (lambda kc: kc <= deep, "kc beyond the channels of a group changes nothing"),
+                (lambda kc: kc <= deep, "kc beyond what is summed changes nothing"),
                 (lambda tiles: tiles <= many, "tiles beyond the images change nothing"),
                 (lambda tiles: tiles <= most, "so many transformed tiles take too much memory"),
             ],
@@ -109,7 +116,7 @@ class WinogradConv2d(tiles.ProductKernel):
         )
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tiles.of_few_rows(known), double),
-            "kc": min(_DEFAULT_KC[self.m], tiles.covering(KC, of.c)),
+            "kc": min(_DEFAULT_KC[self.stride][self.m], tiles.covering(KC, self._depth(of))),
             "tiles": count,
             "stages": stages,
             "threads": threads,
@@ -132,6 +139,7 @@ class WinogradConv2d(tiles.ProductKernel):
             nhwc=problem.layout == "nhwc",
             is_double=double,
             m=self.m,
+            stride=self.stride,
             rows=rows,
             vectors=vectors,
             kc=config["kc"],
@@ -148,10 +156,10 @@ class WinogradConv2d(tiles.ProductKernel):
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: rounding grows as the root of what is summed."""
-        c = float(problem["c"] // problem["groups"])
-        block = max(min(float(config["kc"]), c), 1.0)
-        summed = block + c / block - 1
-        first, more = _ERRORS[self.m]
+        deep = float(self._depth(self._numbers(problem)))
+        block = max(min(float(config["kc"]), deep), 1.0)
+        summed = block + deep / block - 1
+        first, more = _ERRORS[self.stride][self.m]
         bound: float = first + more * summed**0.5
         return bound * 2.0**-28 if problem.dtypes.input == "float64" else bound
 
@@ -161,14 +169,19 @@ class WinogradConv2d(tiles.ProductKernel):
         if cost[self.m] > _GAIN:
             return 0 if cost[self.m] < 2 else -1
         alike = _ALIKE_WIDE if tiles.facts(False).isa == "avx512" else _ALIKE
-        return 2 + sum(_ahead(cost, self.m, m, alike) for m in SIZES if m != self.m)
+        return 2 + sum(_ahead(cost, self.m, m, alike) for m in cost if m != self.m)
+
+    def _depth(self, of: _Numbers) -> int:
+        """Return how much is summed at a position where all parts of both lines meet."""
+        return int(of.c * self.stride**2)
 
     def _numbers(self, problem: Problem) -> _Numbers:
         p, q = tiles.out_size(problem)
         groups = problem["groups"]
         return _Numbers(
             every=problem["n"] * -(-p // self.m) * -(-q // self.m),
-            positions=(self.m + 2) ** 2,
+            seen=((self.m - 1) * self.stride + 3) ** 2,
+            positions=(self.m + 3 - self.stride) ** 2,
             c=problem["c"] // groups,
             k=problem["k"] // groups,
             groups=groups,
@@ -186,17 +199,23 @@ class WinogradConv2d(tiles.ProductKernel):
         return min(_cost(of, known, t, s, threads) for t in self._blocks(of) for s in (False, True))
 
 
-def fits(problem: Problem) -> bool:
-    """Whether the window is 3x3, dense and moves by one."""
+def fits(problem: Problem, stride: int = 1) -> bool:
+    """Whether the window is 3x3, dense and moves by ``stride``."""
     window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
-    return bool(window == (3, 3, (1, 1), (1, 1)))
+    return bool(window == (3, 3, (stride, stride), (1, 1)))
+
+
+def gains(problem: Problem) -> bool:
+    """Whether it fits, and the model of costs says that it is faster than plain sums."""
+    fit = any(fits(problem, stride) for stride in SIZES)
+    return fit and min(costs(problem).values()) <= _GAIN
 
 
 def costs(problem: Problem) -> dict[int, float]:
     """Return what the model says of each F(m), as a share of the time of plain sums.
 
     Args:
-        problem: a dense 3x3 convolution with stride 1 in float32 or float64.
+        problem: a dense 3x3 convolution with stride 1 or 2 in float32 or float64.
     """
     double = problem.dtypes.input == "float64"
     known, threads = tiles.facts(double), tiles.threads_for(problem, double)
@@ -206,10 +225,12 @@ def costs(problem: Problem) -> dict[int, float]:
     # Plain sums fill the last vector too; of a few channels, tiles cost more than the model says.
     filled = -(-k // vector) * vector if c >= _FEW else k
     plain = problem["n"] * p * q * 9 * c * filled * groups
-    cost = {m: WinogradConv2d(m)._least(problem, known, threads) for m in SIZES}
-    # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
-    every, rows = WinogradConv2d(6)._numbers(problem).every, known.tiles[0][0]
-    cost[6] *= -(-every // rows) * rows / max(every, 1)
+    stride = problem["stride"][0]
+    cost = {m: WinogradConv2d(m, stride)._least(problem, known, threads) for m in SIZES[stride]}
+    if 6 in cost:
+        # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
+        every, rows = WinogradConv2d(6)._numbers(problem).every, known.tiles[0][0]
+        cost[6] *= -(-every // rows) * rows / max(every, 1)
     return {m: c / (plain * _PLAIN / threads) for m, c in cost.items()}
 
 
@@ -262,17 +283,18 @@ def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: i
     count = -(-of.every // blocks)
     c, k = (-(-side // known.vector) * known.vector for side in (of.c, of.k))
     rate = min(known.vector, _HALVES // of.size)
-    products = of.positions * (of.c + _START) * k
-    work = count * (products + of.positions * (_TILE + _MOVE * (c + k)))
+    products = (of.seen * of.c + of.positions * _START) * k
+    moves = of.seen * c + of.positions * k
+    work = count * (products + of.positions * _TILE + _MOVE * moves)
     # What stays in the second cache costs nothing more.
-    weights = max(0, of.positions * of.c * of.k * of.size - 2 * known.l2)
+    weights = max(0, of.seen * of.c * of.k * of.size - 2 * known.l2)
     again = weights * _far(weights) * rate
     first = weights * _FIRST * rate * of.groups
     filled = count * _tile_bytes(of)
     # Written and read.
     beyond = 2 * filled * (_NEAR + _far(filled)) * rate
     spilled = beyond if filled > known.l2 else 0.0
-    packing = 0.0 if of.packed else _MAKE * of.positions * of.c * k * of.groups
+    packing = 0.0 if of.packed else _MAKE * of.seen * of.c * k * of.groups
     if stages:
         # The threads meet three times, and transformed tiles go from cache to cache.
         meeting = 250_000 if threads > 1 else 0
@@ -284,4 +306,4 @@ def _cost(of: _Numbers, known: tiles.Facts, count: int, stages: bool, threads: i
 
 def _tile_bytes(of: _Numbers) -> int:
     """Return the bytes of one transformed tile, before and after the products."""
-    return of.positions * (of.c + of.k + 32) * of.size
+    return (of.seen * of.c + of.positions * (of.k + 32)) * of.size

@@ -355,11 +355,12 @@ static int test_winograd(void)
     const void *operands[4];
     hwkit_conv2d g = any_window();
     g.r = g.s = 3;
-    g.stride_y = g.stride_x = g.dilation_y = g.dilation_x = 1;
+    g.stride_y = g.stride_x = 1 + rand() % 2;
+    g.dilation_y = g.dilation_x = 1;
     g.h = 3 + rand() % 12;
     g.w = 3 + rand() % 20;
-    g.p = g.h + g.top + rand() % 3 - 2;
-    g.q = g.w + g.left + rand() % 3 - 2;
+    g.p = (g.h + g.top + rand() % 3 - 3) / g.stride_y + 1;
+    g.q = (g.w + g.left + rand() % 3 - 3) / g.stride_x + 1;
     g.groups = rand() % 3 ? 1 : upto(3);
     g.c = g.groups * upto(20);
     g.k = g.groups * upto(40);
@@ -367,7 +368,7 @@ static int test_winograd(void)
         .n = g.n, .c = g.c, .h = g.h, .w = g.w, .k = g.k, .p = g.p, .q = g.q, .top = g.top,
         .left = g.left, .groups = g.groups, .nhwc = g.nhwc, .is_double = g.is_double,
         .has_bias = g.has_bias, .has_residual = g.has_residual, .act = g.act,
-        .m = 2 + 2 * (rand() % 3), .kc = upto(30), .tiles = upto(50), .stages = rand() % 2,
+        .m = 2 + 2 * (rand() % (g.stride_y == 1 ? 3 : 2)), .stride = (int)g.stride_y, .kc = upto(30), .tiles = upto(50), .stages = rand() % 2,
         .threads = g.threads};
     any_tile(g.is_double, &d.rows, &d.vectors);
     int64_t n = g.n * g.k * g.p * g.q;
@@ -385,7 +386,7 @@ static int test_winograd(void)
         good = plan && plan->run(plan, operands, out) == HWKIT_OK;
         for (int64_t p = 0; p < g.p && good; p++)
             for (int64_t q = 0; q < g.q && good; q++) {
-                const int64_t dy = y - p + g.top, dx = x - q + g.left;
+                const int64_t dy = y - p * g.stride_y + g.top, dx = x - q * g.stride_x + g.left;
                 const int seen = dy >= 0 && dy < 3 && dx >= 0 && dx < 3;
                 const int64_t at = image(g.nhwc, g.k, g.p, g.q, 0, 0, p, q);
                 good = isnan(get(out, g.is_double, at)) == seen;
