@@ -45,6 +45,8 @@ def check_kind(item: Any, kind: type[Any], needs: tuple[str, ...] = ()) -> None:
     missing = [attribute for attribute in needs if not hasattr(item, attribute)]
     if missing:
         raise TypeError(f"it returned {item!r}, which has no {missing[0]}")
+    if "rank" in needs and not isinstance(item.rank, (int, float)):
+        raise TypeError(f"rank {item.rank!r} of its {type(item).__name__} is no number")
     for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(item, attribute, None), str):
             # Not the item itself: its repr may need what is missing.

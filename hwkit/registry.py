@@ -161,7 +161,7 @@ class Registry(Plugins):
         """Return the passes over a Graph, by name."""
         with self._lock:
             if "passes" not in self._cache:
-                found = self._collect("hwkit_passes", object, ("name",))
+                found = self._collect("hwkit_passes", object, ("name", "rank", "run", "tail"))
                 items = [(plugin, p.name, p) for plugin, p in found]  # type: ignore[attr-defined]
                 self._cache["passes"] = unique(items, "Pass")
             result: dict[str, Any] = self._cache["passes"]

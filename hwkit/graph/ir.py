@@ -227,6 +227,17 @@ class Graph:
         for node in self.nodes:
             node.inputs = [new if value is old else value for value in node.inputs]
 
+    def fault(self) -> str | None:
+        """Return why the nodes cannot run in their order, or ``None`` if they can."""
+        there = set(self.inputs)
+        for node in self.nodes:
+            for value in node.inputs:
+                if value is not None and value.data is None and value not in there:
+                    return f"node {node} takes {value.name!r}, which no node before it makes"
+            there.update(value for value in node.outputs if value is not None)
+        missing = [v.name for v in self.outputs if v.data is None and v not in there]
+        return f"nothing makes the output {missing[0]!r}" if missing else None
+
     def clone(self) -> Graph:
         """Return a copy that passes may change; the data of constants are shared."""
         twins: dict[int, Value] = {}

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Union
 
 from ..arrays import like
-from ..errors import ArgumentError, HwkitError, shown
+from ..errors import ArgumentError, shown
 from ..op import Problem
 from ..registry import registry
 from ..settings import settings
 from .inference import MOST_DECIDING, deciding_inputs, infer
 from .inputs import by_name, checked, random_arrays, shapes_of
-from .ir import Array, Graph, one_line
-from .passes import Pass
+from .ir import Array, Graph
+from .passes import Pass, rewrite
 from .program import LATE, Memory, Program
 from .reading import default_limit, read, stamp
 from .setting import Setting
@@ -194,18 +194,7 @@ class Model:
             value.data = (deciding or {}).get(value.name)
         names = [value.name for value in graph.inputs]
         infer(graph, dict(zip(names, shapes, strict=True)), self._setting)
-        for one in self._passes:
-            try:
-                one.run(graph, self._setting)
-                if one.tail and graph.tail is not None:
-                    graph.tail.rewrite(one.run, self._setting)
-            except HwkitError:
-                raise
-            except Exception as error:
-                raise ArgumentError(
-                    f"pass {one.name!r} failed on model {self.name!r} with {type(error).__name__}: "
-                    f"{one_line(error)}; load it with without=({one.name!r},)"
-                ) from error
+        rewrite(graph, self._passes, self._setting)
         return graph
 
     def _own_graph(self) -> Graph:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import shown
 from ..plans import Plan
 from .ir import Array, Node, Value
 from .setting import Setting
@@ -228,7 +229,10 @@ def dummy(value: Value) -> Array:
 
 def _tuple(result: Any) -> tuple[Array, ...]:
     parts = result if isinstance(result, tuple) else (result,)
-    return tuple(np.asarray(part) for part in parts)
+    arrays = tuple(np.asarray(part) for part in parts)
+    if any(array.dtype == object for array in arrays):
+        raise TypeError(f"its function returned {shown(result)}, not an array of numbers")
+    return arrays
 
 
 def evaluate(kind: NodeType, node: Node, setting: Setting) -> list[Array]:

@@ -509,31 +509,6 @@ def test_means_and_sums_of_what_is_not_negative_are_not(
         assert (len(found) == len(left)) is (stays or last == "Clip")
 
 
-def test_a_pass_of_a_plugin_runs_and_can_be_left_out() -> None:
-    """It comes through the hook, like ours."""
-    from hwkit import hookimpl
-    from hwkit.graph import Pass
-    from hwkit.registry import registry
-
-    class Plugin:
-        @staticmethod
-        @hookimpl
-        def hwkit_passes() -> list[Pass]:
-            def negate(graph: Any, setting: Any) -> None:
-                for node in graph.nodes:
-                    node.type = "Abs" if node.type == "Neg" else node.type
-
-            return [Pass("negate", 5, negate)]
-
-    proto = model_of([helper.make_node("Neg", ["x"], ["y"])], (2, 2), [])
-    registry().register(Plugin(), "negate")
-    try:
-        assert types(hwkit.load(proto)) == ["Abs"]
-        assert types(hwkit.load(proto, without=("negate",))) == ["Neg"]
-    finally:
-        registry().unregister("negate")
-
-
 def test_layout_takes_scales_of_an_attribute_along() -> None:
     """Operator set 7 has the scales of an Upsample as an attribute, in the order of the axes."""
     nodes = [

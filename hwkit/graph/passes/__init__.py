@@ -7,13 +7,14 @@ tail, which a pass sees only if it says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..ir import Graph
+from ...errors import ArgumentError, HwkitError
+from ..ir import Graph, one_line
 from ..nodetype import Setting
 
-__all__ = ["Pass", "own_passes"]
+__all__ = ["Pass", "own_passes", "rewrite"]
 
 
 class Pass(NamedTuple):
@@ -32,6 +33,31 @@ class Pass(NamedTuple):
     rank: int
     run: Callable[[Graph, Setting], None]
     tail: bool = False
+
+
+def rewrite(graph: Graph, passes: Iterable[Pass], setting: Setting) -> None:
+    """Run passes on a Graph, and on its tail those that need no shapes.
+
+    Raises:
+        ArgumentError: a pass fails, or leaves nodes that cannot run; the message names it.
+    """
+    for one in passes:
+        try:
+            one.run(graph, setting)
+            if one.tail and graph.tail is not None:
+                graph.tail.rewrite(one.run, setting)
+            fault = graph.fault()
+        except HwkitError:
+            raise
+        except Exception as error:
+            what = f"failed on model {graph.name!r} with {type(error).__name__}: {one_line(error)}"
+            raise _without(one, what) from error
+        if fault is not None:
+            raise _without(one, f"left a graph of model {graph.name!r} that cannot run: {fault}")
+
+
+def _without(one: Pass, what: str) -> ArgumentError:
+    return ArgumentError(f"pass {one.name!r} {what}; load it with without=({one.name!r},)")
 
 
 def own_passes() -> list[Pass]:
