@@ -201,19 +201,16 @@ static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
     const float *a = plain_a(m, x, x->plain), *b = hwkit_amx_plain_b(m, x->b, x->plain + SIDE * deep);
     const int wide = 2 * m->vl;
     int most = 4;
-    while (most < HWKIT_MAX_ROWS && m->table->by_row[1][most])
+    while (most < HWKIT_MAX_ROWS && m->table->by_step[1][most])
         most++;
     for (int j = 0; j < x->columns; j += wide)
         for (int i = 0, count; i < x->rows; i += count) {
-            const void *rows[HWKIT_MAX_ROWS];
             count = hwkit_tile_rows(x->rows - i, most);
-            for (int r = 0; r < count; r++)
-                rows[r] = a + (i + r) * deep;
-            hwkit_tile t = {.rows = rows, .b = b + j, .ldb = SIDE, .segments = 1,
+            hwkit_tile t = {.a = a + i * deep, .step = deep, .b = b + j, .ldb = SIDE, .segments = 1,
                             .depth = x->a->depth, .c = x->c + i * x->ldc + j, .ldc = x->ldc,
                             .columns = (int)hwkit_min(wide, x->columns - j),
                             .accumulate = x->accumulate};
-            m->table->by_row[1][count - 1](&t);
+            m->table->by_step[1][count - 1](&t);
         }
 }
 

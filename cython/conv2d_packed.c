@@ -39,15 +39,13 @@ static void pack_block(const plan *p, char *to, const char *x, int64_t i0, int64
 {
     const hwkit_conv2d *c = &p->c;
     const int64_t taps = c->r * c->s, channels = depth / taps;
-    const int flat = taps == 1 && c->stride_x == 1 && c->stride_y == 1 && !c->top && !c->left &&
-                     c->p == c->h && c->q == c->w;
     x += k0 / taps * p->area * p->size;
     for (int64_t i = i0; i < i1; i += p->width) {
         const int64_t count = hwkit_min(p->width, i1 - i);
         const int64_t wide = hwkit_round_up(count, p->kernels->vl);
-        if (flat)
+        if (p->flat)
             p->table->pack(to, wide, x + i * p->size, p->area, 1, depth, count, wide - count);
-        for (int64_t t = 0; !flat && t < taps; t++) {
+        for (int64_t t = 0; !p->flat && t < taps; t++) {
             char *row = to + t * wide * p->size;
             pack_tap(p, row, taps * wide, x, channels, t / c->s, t % c->s, i, count);
             if (wide > count)

@@ -30,11 +30,18 @@ typedef struct {
     int64_t segments, depth; /* direct: of the product */
     int64_t whole;           /* depth of the product */
     int64_t area, out_area;  /* pixels of an image */
+    int flat;                /* whether the window is one pixel at the place of the result */
     int64_t out_rows;        /* merge: output rows of a chunk */
     int64_t strip_width;     /* merge: pixels of a padded row */
+    int64_t head, tail;      /* merge: columns of it before, and from, which tiles need the copy */
+    int copied;              /* merge: whether all of them are copied */
+    int64_t tiles;           /* direct: most of a chunk */
+    int64_t *starts;         /* direct: elements from a pixel's window to its segments, in the image,
+                              * then in the strip; NULL: rows of tiles are not read by step */
     int64_t group_bytes;     /* packed weights of a group */
     char *zeros;             /* what taps in the padding point to */
     int64_t upper, lower;    /* direct: pixels before, and from, which rows of taps are left out */
+    int leaves_out;          /* direct: whether that is allowed */
     hwkit_operands operands; /* W is held packed */
     hwkit_pairs_range range; /* pairs: of the weights that are held */
 } plan;
@@ -50,6 +57,17 @@ typedef struct {
     int any;       /* whether there is an epilogue at all */
     _Atomic int failed;
 } job;
+
+/* ---- direct ---- */
+
+/* One chunk of output pixels and channels. */
+void hwkit_conv2d_direct_chunk(void *job, int64_t chunk);
+
+/* Bytes that a thread needs for it. */
+int64_t hwkit_conv2d_direct_space(const plan *p);
+
+/* Where tiles read by step find the segments of a pixel's window; 0 if memory is short. */
+int hwkit_conv2d_find_starts(plan *p);
 
 /* ---- packed ---- */
 

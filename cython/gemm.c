@@ -111,7 +111,8 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
 {
     const plan *p = x->p;
     const int size = p->size, rows = p->g.rows;
-    hwkit_tile t = {.segments = 1, .depth = depth, .ldc = p->g.n, .accumulate = k0 > 0};
+    hwkit_tile t = {.step = p->lda, .segments = 1, .depth = depth, .ldc = p->g.n};
+    t.accumulate = k0 > 0;
     t.epilogue = k0 + depth == p->g.k ? x->epilogue : NULL;
     for (int64_t j = n0; j < n1; j += p->width) {
         t.columns = (int)hwkit_min(p->width, n1 - j);
@@ -122,7 +123,6 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
         int count;
         for (int64_t i = m0; i < m1; i += count) {
             count = hwkit_tile_rows(m1 - i, rows);
-            const void *row[HWKIT_MAX_ROWS];
             t.c = x->out + (i * p->g.n + t.column) * size;
             t.row = i;
             if (packed) {
@@ -130,10 +130,8 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
                 p->table->by_panel[vectors - 1][count - 1](&t);
                 continue;
             }
-            for (int r = 0; r < count; r++)
-                row[r] = x->a + ((i + r) * p->lda + k0) * size;
-            t.rows = row;
-            p->table->by_row[vectors - 1][count - 1](&t);
+            t.a = x->a + (i * p->lda + k0) * size;
+            p->table->by_step[vectors - 1][count - 1](&t);
         }
     }
 }
@@ -200,8 +198,7 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
     const int64_t across = hwkit_parts(g->n, g->nc);
     const int64_t m0 = chunk / across * g->mc, m1 = hwkit_min(m0 + g->mc, g->m);
     const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
-    const void *row[HWKIT_MAX_ROWS];
-    hwkit_tile t = {.rows = row, .segments = 1, .depth = g->k, .ldb = g->n, .ldc = g->n};
+    hwkit_tile t = {.step = g->k, .segments = 1, .depth = g->k, .ldb = g->n, .ldc = g->n};
     t.epilogue = x->epilogue;
     for (int64_t j = n0; j < n1; j += p->width) {
         t.columns = (int)hwkit_min(p->width, n1 - j);
@@ -212,11 +209,10 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
         int count;
         for (int64_t i = m0; i < m1; i += count) {
             count = hwkit_tile_rows(m1 - i, g->rows);
-            for (int r = 0; r < count; r++)
-                row[r] = x->a + (i + r) * g->k * p->size;
+            t.a = x->a + i * g->k * p->size;
             t.c = x->out + (i * g->n + j) * p->size;
             t.row = i;
-            (masked ? p->table->by_row_masked : p->table->by_row)[vectors - 1][count - 1](&t);
+            (masked ? p->table->by_step_masked : p->table->by_step)[vectors - 1][count - 1](&t);
         }
     }
 }

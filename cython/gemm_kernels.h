@@ -2,9 +2,10 @@
  *
  * B, and so the columns of C, runs along the vectors. Packed B is cut into panels of nv vectors, each
  * panel [depth][nv * vl]; the last one has only as many vectors as it needs, its last columns are 0.
- * A is read element by element and broadcast, either from a packed panel [depth][rows], or through
- * one pointer for each row and segment: a segment is a run of `depth` elements that lie together, so
- * that a convolution with r x s taps is a product with as many segments, and no copy of the image. */
+ * A is read element by element and broadcast, either from a packed panel [depth][rows], or where it
+ * lies: a segment is a run of `depth` elements that lie together, so that a convolution with r x s
+ * taps is a product with as many segments, and no copy of the image. Rows have a pointer each for
+ * each segment, or lie one step apart, which takes less to prepare and fewer registers. */
 #ifndef HWKIT_GEMM_KERNELS_H
 #define HWKIT_GEMM_KERNELS_H
 
@@ -15,9 +16,14 @@
 
 enum { HWKIT_MAX_ROWS = 14, HWKIT_MAX_VECTORS = 4 };
 
+/* How a kernel reads A. */
+typedef enum { HWKIT_READ_ROW, HWKIT_READ_STEP, HWKIT_READ_PANEL } hwkit_reading;
+
 typedef struct {
     const void *const *rows; /* kernels by row: [segments][rows] */
-    const void *a;           /* kernels by panel: [depth][rows] */
+    const void *a;           /* kernels by panel: [depth][rows]; by step: see starts */
+    const int64_t *starts;   /* by step: elements from a to the first row of each segment; NULL: 0 */
+    int64_t step;            /* by step: elements from row to row */
     const void *b;
     int64_t ldb; /* elements from one row of B to the next */
     int64_t segments, depth;
@@ -41,8 +47,9 @@ typedef struct {
     /* full vectors of B can be read; columns of C beyond `columns` are not touched */
     hwkit_tile_fn by_panel[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_step[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     /* nothing of B beyond `columns` is read */
-    hwkit_tile_fn by_row_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_step_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     /* dst[i * dst_ld + j] = src[i * src_ld + j * step], i < depth, j < count, and after each of
      * these rows so many zeros */
     void (*pack)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t step,

@@ -217,8 +217,7 @@ static void one_product(const product *x, const block *b, int number, const side
     const int64_t deep = hwkit_even(of->depth, p->g.kc, 1);
     const int64_t corner =
         ((b->from + number / 2 * b->down) * x->ldc + number % 2 * p->left + j) * p->size;
-    const void *rows[HWKIT_MAX_ROWS];
-    hwkit_tile t = {.rows = rows, .segments = 1, .ldb = wide, .ldc = wide, .columns = wide,
+    hwkit_tile t = {.step = of->step, .segments = 1, .ldb = wide, .ldc = wide, .columns = wide,
                     .ldask = x->ldc};
     for (t.skip = 0; t.skip < of->depth; t.skip += deep) {
         t.b = panel + t.skip * wide * p->size;
@@ -227,15 +226,14 @@ static void one_product(const product *x, const block *b, int number, const side
         int count;
         for (int64_t i = 0; i < b->half; i += count) {
             count = hwkit_tile_rows(b->half - i, p->g.rows);
-            for (int r = 0; r < count; r++)
-                rows[r] = of->a + (i + r) * of->step * p->size;
+            t.a = of->a + i * of->step * p->size;
             if (number < 4) {
                 t.ask = x->out + corner + i * x->ldc * p->size;
                 t.ask_too = hwkit_offset(x->epilogue->residual, corner + i * x->ldc * p->size);
             } else if (number < 6 && !t.skip && !p->gather)
                 ask(x, b, i, count, number == 5, j);
             t.c = to + i * wide * p->size;
-            p->table->by_row[wide / p->kernels->vl - 1][count - 1](&t);
+            p->table->by_step[wide / p->kernels->vl - 1][count - 1](&t);
         }
     }
 }
@@ -267,8 +265,7 @@ static void plain_quarter(const product *x, const block *b, const char *pair, in
     const plan *p = x->p;
     const int64_t row = b->from + quarter / 2 * b->down, column = j + quarter % 2 * p->left;
     const int64_t deep = hwkit_even(p->depth, p->g.kc, 1);
-    const void *rows[HWKIT_MAX_ROWS];
-    hwkit_tile t = {.rows = rows, .segments = 1, .ldb = wide, .ldc = x->ldc, .column = column};
+    hwkit_tile t = {.step = b->lda, .segments = 1, .ldb = wide, .ldc = x->ldc, .column = column};
     t.columns = (int)columns;
     for (t.skip = 0; t.skip < p->g.k && columns > 0; t.skip += t.depth) {
         const int second = t.skip >= p->depth;
@@ -280,11 +277,10 @@ static void plain_quarter(const product *x, const block *b, const char *pair, in
         int count;
         for (int64_t i = row; i < row + b->half; i += count) {
             count = hwkit_tile_rows(row + b->half - i, p->g.rows);
-            for (int r = 0; r < count; r++)
-                rows[r] = b->a + (i + r - b->from) * b->lda * p->size;
+            t.a = b->a + (i - b->from) * b->lda * p->size;
             t.c = x->out + (i * x->ldc + column) * p->size;
             t.row = i;
-            p->table->by_row[wide / p->kernels->vl - 1][count - 1](&t);
+            p->table->by_step[wide / p->kernels->vl - 1][count - 1](&t);
         }
     }
 }

@@ -145,11 +145,10 @@ static void multiply(const job *x, const block *b, int64_t position, int64_t n0,
 {
     const plan *p = x->p;
     const int64_t count = b->to - b->from, deep = p->deep[position];
-    const int64_t part = hwkit_even(deep, p->c.kc, 1), v_row = p->v_step * p->size;
+    const int64_t part = hwkit_even(deep, p->c.kc, 1);
     const char *u = x->u + (b->group * p->u_step + p->u_at[position]) * p->size;
     char *m = b->m + position * p->m_step * p->size;
-    const void *rows[HWKIT_MAX_ROWS];
-    hwkit_tile t = {.rows = rows, .segments = 1, .ldc = p->positions * p->m_step};
+    hwkit_tile t = {.step = p->v_step, .segments = 1, .ldc = p->positions * p->m_step};
     for (int64_t j = n0; j < n1; j += p->width) {
         t.columns = (int)hwkit_min(p->width, n1 - j);
         const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
@@ -162,10 +161,9 @@ static void multiply(const job *x, const block *b, int64_t position, int64_t n0,
             int some;
             for (int64_t i = 0; i < count; i += some) {
                 some = hwkit_tile_rows(count - i, p->c.rows);
-                for (int r = 0; r < some; r++)
-                    rows[r] = b->v + (i + r) * v_row;
+                t.a = b->v + i * p->v_step * p->size;
                 t.c = m + (i * t.ldc + j) * p->size;
-                p->table->by_row[vectors - 1][some - 1](&t);
+                p->table->by_step[vectors - 1][some - 1](&t);
             }
         }
     }

@@ -91,6 +91,27 @@ def test_layers_of_networks(layout: str, text: str) -> None:
         check(kernel, p, kernel.default(p).replace(threads=threads, pixels=48, channels=32))
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pad", ["0", "1", "2,0,0,2", "0,3,3,0"])
+def test_lines_of_merged_taps_meet_the_padding_on_any_side(stride: int, pad: str) -> None:
+    """Tiles in the middle of a line read the image, those at its ends a copy, packed or not."""
+    kernel = conv2d.DirectConv2d()
+    for c, w, k in ((3, 41, 20), (1, 30, 7), (16, 23, 50)):
+        p = problem(f"float32 nhwc n=2 c={c} h=9 w={w} k={k} r=4 s=3 pad={pad} stride={stride}")
+        for tile in tiles.facts(False).tiles:
+            text = tiles.tile_text(tile, False)
+            for pixels in (12, 96):
+                config = kernel.default(p).replace(merge=True, tile=text, pixels=pixels)
+                check(kernel, p, config)
+
+
+def test_images_beyond_the_second_cache_with_pixels_of_whole_lines() -> None:
+    """What is copied whole although its middle could be read in place has the same answer."""
+    p = problem("float32 nhwc n=1 c=16 h=300 w=300 k=2 r=3 s=3 pad=1 stride=2")
+    kernel = conv2d.DirectConv2d()
+    check(kernel, p, kernel.default(p).replace(merge=True))
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_padding_wider_than_the_image(layout: str) -> None:
     """Windows that see nothing but padding give the bias alone."""

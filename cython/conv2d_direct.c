@@ -1,0 +1,397 @@
+/* Convolutions whose rows are output pixels, read tap by tap where they lie. */
+#include "conv2d_plan.h"
+#include "cpuinfo.h"
+#include "layout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Where a tile finds its pixels. */
+typedef struct {
+    int64_t first; /* pixel of the chunk */
+    int count;
+    const void **rows; /* [segments][count], or NULL: they lie a step apart */
+    const char *a;     /* the image at the group, or the strip; then elements to the first window */
+    int64_t start;
+    const int64_t *starts;
+} place;
+
+/* What one thread needs for a chunk. */
+typedef struct {
+    place *places;     /* of the tiles, one after the other */
+    int64_t tiles;
+    const void **rows; /* for each tile [segments][rows of the tile] */
+    char *strip;       /* merge: padded input rows */
+    char *panels;      /* pack_a: a block of pixels */
+    char *block;       /* nchw: the result, [pixels][channels] */
+    char *residual;    /* nchw: the same of the residual */
+} space;
+
+enum { PLACES, ROWS, STRIP, PANELS, BLOCK, OTHER, SPACES };
+
+/* Whether tiles are cut from lines of the image, and read by step all of them. */
+static int by_line(const plan *p)
+{
+    return p->c.merge && p->starts;
+}
+
+/* Where each of them starts, in bytes; returns how many there are. */
+static int64_t lay_out(const plan *p, int64_t start[SPACES])
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t strip = (p->out_rows - 1) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
+    const int64_t block = c->nhwc ? 0 : c->pixels * c->channels * p->size;
+    const int64_t bytes[SPACES] = {
+        [PLACES] = p->tiles * (int64_t)sizeof(place),
+        [ROWS] = by_line(p) ? 0 : c->pixels * p->segments * (int64_t)sizeof(void *),
+        [STRIP] = c->merge ? strip * p->strip_width * p->cg * p->size : 0,
+        [PANELS] = c->pack_a ? c->pixels * hwkit_max(c->kc, p->depth) * p->size : 0,
+        [BLOCK] = block,
+        [OTHER] = c->has_residual ? block : 0,
+    };
+    int64_t at = 0;
+    for (int i = 0; i < SPACES; i++) {
+        start[i] = at;
+        at += hwkit_round_up(bytes[i], 64);
+    }
+    return at;
+}
+
+int64_t hwkit_conv2d_direct_space(const plan *p)
+{
+    int64_t start[SPACES];
+    return lay_out(p, start);
+}
+
+static int find_space(const plan *p, space *s)
+{
+    int64_t start[SPACES];
+    char *base = hwkit_scratch(HWKIT_SCRATCH_THREAD, lay_out(p, start));
+    if (!base)
+        return 0;
+    *s = (space){.places = (place *)(base + start[PLACES]),
+                 .rows = (const void **)(base + start[ROWS]), .strip = base + start[STRIP],
+                 .panels = base + start[PANELS], .block = base + start[BLOCK],
+                 .residual = base + start[OTHER]};
+    return 1;
+}
+
+/* Whether all rows of taps of output row `oy` lie in the image. */
+static int rows_inside(const plan *p, int64_t oy)
+{
+    const int64_t y = oy * p->c.stride_y - p->c.top;
+    return y >= 0 && y + (p->c.r - 1) * p->c.dilation_y < p->c.h;
+}
+
+/* Whether output pixels from (oy, ox) on lie a step apart and see nothing but the image, or what they
+ * see beside is left out. */
+static int in_place(const plan *p, int64_t oy, int64_t ox, int64_t count)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t x = ox * c->stride_x - c->left;
+    return p->starts && !p->copied && ox + count <= c->q && x >= 0 &&
+           x + (count - 1) * c->stride_x + (c->s - 1) * c->dilation_x < c->w &&
+           (p->leaves_out || rows_inside(p, oy));
+}
+
+/* Columns [from, to) of the padded row of a strip that input row `y` makes. */
+static void fill_row(const plan *p, const char *x, char *strip, int64_t y, int64_t from, int64_t to)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t pixel = p->cg * p->size;
+    const int outside = y < 0 || y >= c->h;
+    const int64_t lo = outside ? to : hwkit_min(hwkit_max(from, c->left), to);
+    const int64_t hi = outside ? to : hwkit_min(hwkit_max(lo, c->left + c->w), to);
+    memset(strip + from * pixel, 0, (size_t)((lo - from) * pixel));
+    if (hi > lo)
+        hwkit_pairs_copy(p, strip + lo * pixel, x + (y * c->w + lo - c->left) * p->pixel, p->pixel,
+                         hi - lo);
+    memset(strip + hi * pixel, 0, (size_t)((to - hi) * pixel));
+}
+
+/* The input rows under output rows [y0, y1) with their padding, as far as tiles are not inside. */
+static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int64_t y1)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t rows = (y1 - 1 - y0) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
+    const int some = !p->copied && (p->leaves_out || (rows_inside(p, y0) && rows_inside(p, y1 - 1)));
+    const int64_t head = some ? p->head : p->strip_width, tail = hwkit_max(head, p->tail);
+    for (int64_t i = 0; i < rows; i++, strip += p->strip_width * p->cg * p->size) {
+        const int64_t y = y0 * c->stride_y - c->top + i;
+        fill_row(p, x, strip, y, 0, head);
+        fill_row(p, x, strip, y, tail, p->strip_width);
+    }
+}
+
+/* merge: pointers of `some` output pixels of a tile of `count`, the first to the runs at `strip`. */
+static void point_strip(const plan *p, const char *strip, const void **to, int64_t some,
+                        int64_t count, int64_t step)
+{
+    const int64_t down = p->c.dilation_y * p->strip_width * p->cg * p->size;
+    for (int64_t r = 0; r < p->c.r; r++, strip += down, to += count) {
+        const char *at = strip;
+        for (int64_t i = 0; i < some; i++, at += step)
+            to[i] = at;
+    }
+}
+
+/* Pointers of `some` output pixels of a tile of `count`, from (oy, ox) on, to what their taps see. */
+static void point_taps(const plan *p, const char *x, const void **to, int64_t some, int64_t count,
+                       int64_t oy, int64_t ox)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t pixel = p->pixel, x0 = ox * c->stride_x - c->left;
+    int64_t y = oy * c->stride_y - c->top;
+    for (int64_t r = 0; r < c->r; r++, y += c->dilation_y) {
+        const int outside = y < 0 || y >= c->h;
+        const char *line = outside ? p->zeros : x + y * c->w * pixel;
+        for (int64_t t = 0; t < c->s; t++, to += count) {
+            int64_t at = x0 + t * c->dilation_x;
+            for (int64_t i = 0; i < some; i++, at += c->stride_x)
+                to[i] = outside || at < 0 || at >= c->w ? p->zeros : line + at * pixel;
+        }
+    }
+}
+
+/* Where tiles of output pixels [i0, i1) of an image find them. x: the image, at the group. */
+static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t pixel = p->cg * p->size, step = c->stride_x * pixel; /* of a strip */
+    const int64_t first = i0 / c->q;
+    int64_t oy = first, ox = i0 % c->q;
+    const void **to = s->rows;
+    place *o = s->places;
+    for (int64_t i = i0; i < i1; i += o++->count) {
+        const int count = hwkit_tile_rows((by_line(p) ? (oy + 1) * c->q : i1) - i, c->rows);
+        *o = (place){.first = i - i0, .count = count, .rows = to};
+        if (p->flat ? p->starts != NULL : in_place(p, oy, ox, count)) {
+            o->a = x;
+            o->start = ((oy * c->stride_y - c->top) * c->w + ox * c->stride_x - c->left) * c->c;
+            o->starts = p->starts;
+        } else if (by_line(p)) {
+            o->a = s->strip;
+            o->start = ((oy - first) * c->stride_y * p->strip_width + ox * c->stride_x) * p->cg;
+            o->starts = p->starts + p->segments;
+        }
+        if (o->starts) {
+            o->rows = NULL;
+            ox += count;
+            oy += ox / c->q;
+            ox %= c->q;
+            continue;
+        }
+        for (int64_t row = 0; row < count;) {
+            /* What is left of this tile and of this line of the image. */
+            const int64_t some = hwkit_min(count - row, c->q - ox);
+            const char *strip = s->strip + (oy - first) * c->stride_y * p->strip_width * pixel;
+            if (c->merge)
+                point_strip(p, strip + ox * step, to + row, some, count, step);
+            else
+                point_taps(p, x, to + row, some, count, oy, ox);
+            row += some;
+            ox += some;
+            if (ox == c->q) {
+                ox = 0;
+                oy++;
+            }
+        }
+        to += count * p->segments;
+    }
+    s->tiles = o - s->places;
+}
+
+/* One part of the depth: segments [segment, segment + segments), elements [skip, skip + depth). */
+typedef struct {
+    int64_t segment, segments, skip, depth;
+} part;
+
+/* The segments of `d` that pixels [first, last] of an image need: rows of taps that lie above or below
+ * it for all of them are left out. */
+static part seen_by(const plan *p, const part *d, int64_t first, int64_t last)
+{
+    const hwkit_conv2d *c = &p->c;
+    part seen = *d;
+    if (last >= p->upper && first < p->lower)
+        return seen;
+    const int64_t across = p->segments / c->r, end = d->segment + d->segments;
+    const int64_t above = c->top - last / c->q * c->stride_y;
+    const int64_t below = c->top + c->h - first / c->q * c->stride_y;
+    const int64_t from = above > 0 ? hwkit_parts(above, c->dilation_y) * across : 0;
+    const int64_t to = below > 0 ? hwkit_parts(below, c->dilation_y) * across : 0;
+    seen.segment = hwkit_min(hwkit_max(from, d->segment), end);
+    seen.segments = hwkit_max(hwkit_min(to, end) - seen.segment, 0);
+    return seen;
+}
+
+/* Asks for what a tile read by step is the first to see: where each pixel fills lines of its own, the
+ * processor does not foresee them. */
+static void ask(const plan *p, const place *o)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t across = p->segments / c->r;
+    const int64_t bytes = ((o->count - 1) * c->stride_x + (c->s - 1) * c->dilation_x + 1) * p->pixel;
+    for (int64_t i = hwkit_max(c->r - c->stride_y, 0); i < c->r; i++) {
+        /* The last ones may lie beyond the image: addresses only. */
+        const uintptr_t from =
+            (uintptr_t)o->a + (uintptr_t)((o->start + o->starts[i * across]) * p->size);
+        for (uintptr_t at = from; at < from + (uintptr_t)bytes; at += 64)
+            __builtin_prefetch((const void *)at);
+    }
+}
+
+static void direct_part(const job *x, const space *s, const part *d, const char *weights,
+                        hwkit_tile *t, int64_t columns, char *out)
+{
+    const plan *p = x->p;
+    const int64_t deep = d->segments * d->depth, at = d->segment * p->depth + d->skip;
+    const int64_t column = t->column, row = t->row;
+    const place *end = s->places + s->tiles;
+    t->depth = p->c.pack_a ? deep : d->depth;
+    for (const place *o = s->places; p->c.pack_a && o < end; o++)
+        for (int64_t g = 0; g < d->segments; g++)
+            p->table->pack_rows(s->panels + (o->first * deep + g * d->depth * o->count) * p->size,
+                                o->rows + (d->segment + g) * o->count, d->skip, d->depth, o->count);
+    for (int64_t j = 0; j < columns; j += p->width) {
+        t->columns = (int)hwkit_min(p->width, columns - j);
+        const int vectors = (int)hwkit_parts(t->columns, p->vl);
+        t->ldb = vectors * p->vl;
+        const char *b = weights + (j * p->whole + at * t->ldb) * p->size;
+        t->column = column + j;
+        for (const place *o = s->places; o < end; o++) {
+            t->b = b;
+            t->c = out + (o->first * t->ldc + j) * p->out_size;
+            t->row = row + o->first;
+            if (p->c.pack_a) {
+                t->a = s->panels + o->first * deep * p->size;
+                p->table->by_panel[vectors - 1][o->count - 1](t);
+                continue;
+            }
+            const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
+            if (!seen.segments && t->accumulate && !t->epilogue)
+                continue;
+            t->segments = seen.segments;
+            t->b = b + (seen.segment - d->segment) * p->depth * t->ldb * p->size;
+            t->skip = o->start + d->skip;
+            if (o->rows) {
+                t->rows = o->rows + seen.segment * o->count;
+                p->by_row[vectors - 1][o->count - 1](t);
+            } else {
+                if (j == 0 && o + 1 < end && o[1].starts)
+                    ask(p, o + 1);
+                t->a = o->a;
+                t->starts = o->starts + seen.segment;
+                p->table->by_step[vectors - 1][o->count - 1](t);
+            }
+        }
+    }
+    t->column = column;
+    t->row = row;
+}
+
+/* All parts of the depth, each about kc, so that a panel of weights stays in the first cache. */
+static void direct_parts(const job *x, const space *s, const char *weights, hwkit_tile *t,
+                         int64_t columns, char *out)
+{
+    const plan *p = x->p;
+    const int64_t cuts = hwkit_parts(p->depth, p->c.kc);
+    const int64_t some = cuts > 1 ? 1 : hwkit_min(p->c.kc / p->depth, p->segments);
+    const int64_t even = hwkit_parts(p->segments, hwkit_parts(p->segments, some));
+    const int64_t deep = hwkit_parts(p->depth, cuts);
+    part d;
+    for (d.segment = 0; d.segment < p->segments; d.segment += even) {
+        d.segments = hwkit_min(even, p->segments - d.segment);
+        for (d.skip = 0; d.skip < p->depth; d.skip += deep) {
+            d.depth = hwkit_min(deep, p->depth - d.skip);
+            t->accumulate = d.segment > 0 || d.skip > 0;
+            const int last = d.segment + d.segments == p->segments && d.skip + d.depth == p->depth;
+            const hwkit_epilogue *e = t->epilogue;
+            t->epilogue = last ? e : NULL;
+            direct_part(x, s, &d, weights, t, columns, out);
+            t->epilogue = e;
+        }
+    }
+}
+
+void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
+{
+    job *x = ctx;
+    const plan *p = x->p;
+    const hwkit_conv2d *c = &p->c;
+    const int64_t across = hwkit_parts(p->kg, c->channels);
+    const int64_t down = hwkit_parts(p->out_area, c->pixels);
+    const int64_t n0 = chunk % across * c->channels, n1 = hwkit_min(n0 + c->channels, p->kg);
+    const int64_t group = chunk / across % c->groups;
+    const int64_t i0 = chunk / across / c->groups % down * c->pixels;
+    const int64_t i1 = hwkit_min(i0 + c->pixels, p->out_area);
+    const int64_t image = chunk / across / c->groups / down;
+    const int64_t channel = group * p->kg + n0, count = i1 - i0, columns = n1 - n0;
+    space s;
+    if (!find_space(p, &s)) {
+        x->failed = 1;
+        return;
+    }
+    const char *from = x->x + image * p->area * p->pixel;
+    if (c->merge)
+        fill_strip(p, from, s.strip, i0 / c->q, hwkit_parts(i1, c->q));
+    point(p, from + group * p->cg * p->size, &s, i0, i1);
+
+    const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
+    hwkit_epilogue e = x->epilogue;
+    hwkit_tile t = {.ldc = x->row, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
+    t.step = c->stride_x * c->c;
+    if (c->nhwc) {
+        char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->out_size;
+        direct_parts(x, &s, weights, &t, columns, out);
+        return;
+    }
+    const int64_t at = ((image * c->k + channel) * p->out_area + i0) * p->size;
+    t.ldc = columns;
+    e.out = s.block;
+    if (e.residual) {
+        for (int64_t i = 0; i < count; i += HWKIT_TURN_PIXELS)
+            p->table->transpose(s.residual + i * columns * p->size, columns,
+                                (const char *)e.residual + at + i * p->size, p->out_area,
+                                hwkit_min(HWKIT_TURN_PIXELS, count - i), columns);
+        e.residual = s.residual;
+    }
+    direct_parts(x, &s, weights, &t, columns, s.block);
+    for (int64_t i = 0; i < count; i += HWKIT_TURN_PIXELS)
+        p->table->transpose(x->out + at + i * p->size, p->out_area,
+                            s.block + i * columns * p->size, columns, columns,
+                            hwkit_min(HWKIT_TURN_PIXELS, count - i));
+}
+
+/* ---- the plan ---------------------------------------------------------------------------------- */
+
+int hwkit_conv2d_find_starts(plan *p)
+{
+    const hwkit_conv2d *c = &p->c;
+    p->starts = NULL;
+    if (c->algorithm != HWKIT_CONV_DIRECT || c->pack_a || p->pairs)
+        return 1;
+    int64_t *to = p->starts = malloc((size_t)(2 * p->segments) * sizeof *to);
+    if (!to)
+        return 0;
+    const int64_t across = p->segments / c->r;
+    for (int64_t i = 0; i < p->segments; i++) {
+        const int64_t y = i / across * c->dilation_y, x = i % across * c->dilation_x;
+        to[i] = (y * c->w + x) * c->c;
+        to[p->segments + i] = y * p->strip_width * p->cg;
+    }
+    p->head = 0;
+    p->tail = p->strip_width;
+    int count;
+    for (int64_t ox = 0; c->merge && ox < c->q; ox += count) {
+        count = hwkit_tile_rows(c->q - ox, c->rows);
+        const int64_t from = ox * c->stride_x, end = from + (count - 1) * c->stride_x + c->s;
+        if (from < c->left)
+            p->head = end;
+        if (end > c->left + c->w)
+            p->tail = hwkit_min(p->tail, from);
+    }
+    /* Whole lines for each pixel, from beyond the second cache, arrive sooner for a plain copy. */
+    p->copied = c->merge && c->stride_x * p->pixel >= 64 && p->area * p->pixel > hwkit_cpu()->l2;
+    return 1;
+}
+
