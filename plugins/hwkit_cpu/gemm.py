@@ -143,7 +143,7 @@ class UnpackedGemm(GemmKernel):
         cut = -(-m // threads) if tall else m
         columns = n if tall else -(-n // threads)
         values: dict[str, Value] = {
-            "tile": tiles.tile_text(tiles.of_few_rows(tiles.facts(double)), double),
+            "tile": tiles.tile_text(tiles.of_few_rows(tiles.facts(double), n), double),
             "mc": tiles.covering(MC, cut),
             "nc": tiles.covering(NC, columns),
             "threads": threads,

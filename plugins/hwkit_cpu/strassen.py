@@ -77,7 +77,7 @@ class _Strassen(tiles.ProductKernel):
         known, threads = tiles.facts(double), tiles.threads_for(problem, double)
         m, n, k = self._sizes(problem)
         # Few rows and many columns at once, as products of rows as they lie.
-        tile = known.tiles[1] if known.isa == "avx2" else tiles.of_few_rows(known)
+        tile = known.tiles[1] if known.isa == "avx2" else tiles.of_few_rows(known, n)
         mc, nc = tiles.covering(MC, m), tiles.covering(NC, n)
         if m <= _FEW_ROWS:
             nc = tiles.balanced(NC, n, 1, threads, n)

@@ -119,14 +119,17 @@ def for_rows(known: Facts, rows: int) -> tuple[int, int]:
     return known.tiles[1 if known.isa == "avx512" else 0]
 
 
-def of_few_rows(known: Facts) -> tuple[int, int]:
-    """Return the tile for rows that are read where they lie, each through a pointer of its own.
+def of_few_rows(known: Facts, columns: int) -> tuple[int, int]:
+    """Return the tile for rows that are read where they lie.
 
     Pointers of few rows stay in registers, and rows that start a multiple of 4 KiB apart in the 8
     ways of the first cache. On AVX-512, 6x64 takes 0.57 to 1.02 of the time of 14x32, and products
-    of Winograd 0.76 to 1.06 (Zen 4). Other tables were not measured.
+    of Winograd 0.76 to 1.06; one or two vectors of columns leave it so few accumulators that 9x48
+    takes 0.8 to 1.02 of its time (Zen 4). Other tables were not measured.
     """
-    return min(known.tiles) if known.isa == "avx512" else known.tiles[0]
+    if known.isa != "avx512":
+        return known.tiles[0]
+    return known.tiles[1] if columns <= 2 * known.vector else min(known.tiles)
 
 
 def tile_text(tile: tuple[int, int], double: bool) -> str:

@@ -115,7 +115,7 @@ class WinogradConv2d(tiles.ProductKernel):
             for stages in shared
         )
         values: dict[str, Value] = {
-            "tile": tiles.tile_text(tiles.of_few_rows(known), double),
+            "tile": tiles.tile_text(tiles.of_few_rows(known, of.k), double),
             "kc": min(_DEFAULT_KC[self.stride][self.m], tiles.covering(KC, self._depth(of))),
             "tiles": count,
             "stages": stages,
