@@ -68,6 +68,7 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         _warn_of_misspelt(env)
+        _check_emulation(env.get("HWKIT_EMULATE_AMX", ""))
         return cls(
             device=env.get("HWKIT_DEVICE", "").strip() or "cpu:0",
             db=expanded(env["HWKIT_DB"], "HWKIT_DB") if env.get("HWKIT_DB") else None,
@@ -111,6 +112,14 @@ def _warn_of_misspelt(env: Mapping[str, str]) -> None:
                 warnings.warn(
                     f"{name} is not read, did you mean {close[0]}?", HwkitWarning, stacklevel=4
                 )
+
+
+def _check_emulation(text: str) -> None:
+    """Refuse what the compiled module, which reads the variable itself, would take for off."""
+    if text not in ("", "0", "1"):
+        raise ArgumentError(
+            f"HWKIT_EMULATE_AMX is {text!r}, but must be 1 or 0: unset HWKIT_EMULATE_AMX"
+        )
 
 
 def _threads(text: str) -> int | None:

@@ -69,6 +69,15 @@ def test_workspace_limit_must_be_a_size(text: str) -> None:
         Settings.from_environment({"HWKIT_WORKSPACE_LIMIT": text})
 
 
+@pytest.mark.parametrize("text", ["true", "yes", " 1"])
+def test_emulation_is_a_one_or_a_zero(text: str) -> None:
+    """The compiled module takes "1" alone for yes; nobody tests without tiles and does not know."""
+    with pytest.raises(ArgumentError, match="must be 1 or 0: unset HWKIT_EMULATE_AMX"):
+        Settings.from_environment({"HWKIT_EMULATE_AMX": text})
+    for known in ("", "0", "1"):
+        assert Settings.from_environment({"HWKIT_EMULATE_AMX": known}) == Settings()
+
+
 def test_a_home_that_is_not_known() -> None:
     """The sentence names the variable, the value, and what to type."""
     with pytest.raises(ArgumentError, match=r"HWKIT_DB is '~no-such-user/x', .* the whole path"):

@@ -228,7 +228,8 @@ class Model:
         """Return what runs, a line for each step: node, kernel, config and source."""
         program = self.program(shapes_of(self._inputs, shapes))
         lines = [
-            f"{self.name} on {self.device}, {len(program.steps)} steps, {_memory(program.memory)}"
+            f"{self.name} on {self.device}, {len(program.steps)} steps, "
+            f"{program.memory.arena} bytes between nodes (at least {program.memory.bound})"
         ]
         for step in program.steps:
             what = "; ".join(
@@ -299,7 +300,3 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r} on {self.device}: {len(self.inputs)} inputs>"
-
-
-def _memory(memory: Memory) -> str:
-    return f"{memory.arena} bytes between nodes (at least {memory.bound})"
