@@ -85,6 +85,15 @@ def _list(groups: list[Gathered], wanted: dict[str, str]) -> None:
         before = (group.arch, group.identity)
         line(group.problem)
         line("  " + _standing(group), "dim", hang=4)
+        _say_unused(group)
+
+
+def _say_unused(group: Gathered) -> None:
+    from .winners import unused
+
+    why = None if group.winner is None else unused(group.winner)
+    if why is not None:
+        line(f"  {why}", "yellow")
 
 
 def _standing(group: Gathered) -> str:
@@ -171,6 +180,7 @@ def _show(group: Gathered, top: int) -> None:
     if rows:
         heads = [">time", ">ratio", ">error", ">samples", ">workspace", ">age", "", "kernel"]
         table(heads, rows, indent=2)
+        _say_unused(group)
     more = len(group.standing) - top
     if more > 0:
         line(f"  and {more} more", "dim")

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, HwkitError
 
 if TYPE_CHECKING:
     from ..records import Record
 
-__all__ = ["Group", "gathered", "plain"]
+__all__ = ["Group", "gathered", "plain", "unused"]
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,34 @@ class Group:
             "winner": None if self.winner is None else plain(self.winner),
             "ties": [plain(record) for record in self.ties],
             "speedup_over_default": self.speedup,
+            "unused": None if self.winner is None else unused(self.winner),
         }
+
+
+def unused(record: Record) -> str | None:
+    """Return why calls on the default device do not run a record of its arch.
+
+    Only the kernel is asked for: whether the plugin that brings it is here, and in that version.
+    """
+    from ..registry import registry
+    from ..settings import settings
+
+    try:
+        device = registry().device(settings().device)
+    except HwkitError:
+        return None
+    if device.arch != record.arch:
+        return None
+    versions = {k.name: k.version for k in registry().kernels(device, record.op)}
+    if record.kernel not in versions:
+        return f"calls do not run it: no plugin here brings kernel {record.kernel}"
+    here = versions[record.kernel]
+    if here == record.version:
+        return None
+    return (
+        f"calls do not run it: kernel {record.kernel} is version {here}, this is of version "
+        f"{record.version}"
+    )
 
 
 def _budget(problem: str, tolerance: float | str | None) -> float:

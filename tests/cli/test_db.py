@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hwkit.cli.database import facts
 from hwkit.cli.options import require_writable
 from hwkit.dispatch import database
 from hwkit.records import Database
+from hwkit.registry import registry
 
 from .conftest import Hwkit, record
 
@@ -63,6 +65,31 @@ def test_ls_json_and_filters(hwkit: Hwkit, filled: Path) -> None:
     assert [tie["config"] for tie in group["ties"]] == [{"tile": 32}]
     assert group["speedup_over_default"] == pytest.approx(2.0)
     assert hwkit("db", "ls", "--arch", "vax").code == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "why"),
+    [
+        ("fake", "no plugin here brings kernel fake"),
+        ("packed_gemm", "kernel packed_gemm is version 1, this is of version 7"),
+    ],
+)
+def test_a_winner_that_calls_do_not_run_is_marked(
+    hwkit: Hwkit, db: Path, kernel: str, why: str
+) -> None:
+    """On this device's arch, where its plugin is gone or brings another version."""
+    arch = registry().device("cpu:0").arch
+    kept = Database(db)
+    kept.add(replace(record(GEMM, arch=arch), kernel=kernel, version=7))
+    kept.add(record(CONV, arch="vax"))
+    kept.close()
+    for words in (["ls"], ["show", GEMM]):
+        answer = hwkit("db", *words)
+        assert answer.out.count("calls do not run it") == 1
+        assert why in answer.out
+    devices = hwkit("db", "show", GEMM, "--json").json["devices"]
+    assert [why in device["unused"] for device in devices] == [True]
+    assert hwkit("db", "ls", "--op", "conv2d", "--json").json["problems"][0]["unused"] is None
 
 
 def test_ls_of_nothing(hwkit: Hwkit) -> None:
