@@ -22,6 +22,7 @@ typedef struct {
     const hwkit_winograd_transform *transform;
     int size;               /* bytes of an element */
     int width;              /* columns of a panel */
+    int window;             /* taps */
     int side, seen;         /* pixels of a tile: of a line, and of all */
     int positions;          /* of a transformed tile */
     int64_t cg, kg;         /* channels of a group */
@@ -69,7 +70,7 @@ static int64_t weights_bytes(const plan *p)
 /* Panel number `panel`, counted over all groups, at all positions. */
 static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
 {
-    const int64_t panels = hwkit_parts(p->kg, p->width), whole = p->cg * 9;
+    const int64_t panels = hwkit_parts(p->kg, p->width), whole = p->cg * p->window;
     const int64_t group = panel / panels, j = panel % panels * p->width;
     const int count = (int)hwkit_min(p->width, p->kg - j);
     const int wide = (int)hwkit_round_up(count, p->kernels->vl);
@@ -83,8 +84,8 @@ static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
         const int to = p->position[i];
         at[i] = group * p->u_step + p->u_at[to] + j * p->deep[to] + p->part[i] * p->cg * wide;
     }
-    p->transform->weights(turned, p->c.nhwc ? p->cg * wide : wide, p->c.nhwc ? wide : 9 * wide, u,
-                          at, p->cg, wide);
+    p->transform->weights(turned, p->c.nhwc ? p->cg * wide : wide, p->c.nhwc ? wide : p->window * wide,
+                          u, at, p->cg, wide);
     return 1;
 }
 
@@ -184,7 +185,7 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
     const int64_t results = c->nhwc ? 0 : c->m * RUN_PIXELS * hwkit_min(RUN_CHANNELS, p->kg) * p->size;
     const int64_t tiles = c->stages ? 0 : c->tiles * p->size;
     const int64_t bytes[SPACES] = {
-        [PATCH] = p->cg * 9 * p->size,
+        [PATCH] = p->cg * p->window * p->size,
         [RESULTS] = results,
         [OTHER] = c->has_residual ? results : 0,
         [V] = tiles * p->v_step,
@@ -204,20 +205,21 @@ static void recompute(const job *x, const space *s, int64_t tile, int64_t group,
                       int64_t n0, int64_t columns, const hwkit_epilogue *e)
 {
     const plan *p = x->p;
-    const int64_t whole = p->cg * 9, size = p->size;
+    const int64_t whole = p->cg * p->window, size = p->size;
     const char *w = x->w + (group * p->kg + n0) * whole * size;
     const void *pixels[HWKIT_WINOGRAD_MOST];
     point(p, x->x, tile, group, pixels);
     for (int i = 0; i < p->c.m * p->c.m; i++) {
         if (!to[i])
             continue;
-        for (int t = 0; t < 9; t++) {
-            const int y = i / p->c.m * p->c.stride + t / 3, at = i % p->c.m * p->c.stride + t % 3;
+        for (int t = 0; t < p->window; t++) {
+            const int y = i / p->c.m * p->c.stride + t / p->c.taps;
+            const int at = i % p->c.m * p->c.stride + t % p->c.taps;
             const char *from = pixels[y * p->side + at];
             if (p->c.nhwc)
                 memcpy(s->patch + t * p->cg * size, from, (size_t)(p->cg * size));
             else
-                p->table->transpose(s->patch + t * size, 9, from, p->cg, p->cg, 1);
+                p->table->transpose(s->patch + t * size, p->window, from, p->cg, p->cg, 1);
         }
         p->table->dot(s->patch, whole, w, whole, to[i], columns, 1, columns, whole);
         p->table->finish(to[i], columns, 1, columns, e, 0, group * p->kg + n0);
@@ -333,7 +335,7 @@ static void fetch(const job *x, const block *b, int64_t position)
             continue;
         point(p, x->x, b->to + i, b->group, pixels);
         for (int64_t at = 0; at < p->seen; at++)
-            for (int64_t byte = at % p->side < 3 - c->stride ? p->cg * p->size : 0;
+            for (int64_t byte = at % p->side < c->taps - c->stride ? p->cg * p->size : 0;
                  byte < p->cg * p->size; byte += 64)
                 __builtin_prefetch((const char *)pixels[at] + byte, 0, 2);
     }
@@ -497,11 +499,26 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     return NULL;
 }
 
+static const hwkit_winograd_transform *find(const hwkit_kernels *kernels, int m, int taps, int stride)
+{
+    for (int i = 0; i < HWKIT_WINOGRAD_KINDS; i++) {
+        const hwkit_winograd_transform *t = &kernels->winograd->of[i];
+        if (t->m == m && t->taps == taps && t->stride == stride)
+            return t;
+    }
+    return NULL;
+}
+
+int hwkit_winograd_has(int m, int taps, int stride)
+{
+    return find(&hwkit_isa_get()->f32, m, taps, stride) != NULL;
+}
+
 /* Where pixels go that are transformed. Of a line with stride 2, those after the first m + 1 are of its
  * second part, which has no position at infinity. */
 static void set_positions(plan *p)
 {
-    const int line = p->c.m + 3 - p->c.stride;
+    const int line = p->c.m + p->c.taps - p->c.stride;
     p->positions = line * line;
     for (int i = 0; i < p->seen; i++) {
         const int y = i / p->side, x = i % p->side, to = y % line * line + x % line;
@@ -527,10 +544,11 @@ static void set_sizes(plan *p)
     const hwkit_isa *isa = hwkit_isa_get();
     p->kernels = c->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
-    p->transform = &p->kernels->winograd->of[c->stride - 1][c->m / 2 - 1];
+    p->transform = find(p->kernels, c->m, c->taps, c->stride);
     p->size = c->is_double ? 8 : 4;
     p->width = c->vectors * p->kernels->vl;
-    p->side = (c->m - 1) * c->stride + 3;
+    p->window = c->taps * c->taps;
+    p->side = (c->m - 1) * c->stride + c->taps;
     p->seen = p->side * p->side;
     p->cg = c->c / c->groups;
     p->kg = c->k / c->groups;

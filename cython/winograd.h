@@ -1,7 +1,8 @@
-/* Convolution with 3 x 3 taps, stride 1 or 2 and no dilation by the minimal filtering of Winograd.
+/* Convolution with 3 x 3 taps and stride 1 or 2, or 5 x 5 and stride 1, and no dilation, by the minimal
+ * filtering of Winograd.
  *
  * m x m outputs at a time: y = At [(G g Gt) . (Bt d B)] A, where d is (m + 2) x (m + 2) pixels and g
- * the taps (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016, section 4).
+ * 3 x 3 taps (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016, section 4).
  * Summed over channels, the product in the middle is a matrix product for each of the (m + 2)^2
  * positions: tiles are its rows, output channels its columns. F(2) interpolates at 0, 1, -1 and
  * infinity. F(4) does at 0, +-5/8, +-3/2 and infinity: the error of a sum depends on the points
@@ -9,6 +10,9 @@
  * neural networks", 2020), and of all symmetric ones with few bits these have less than half of that
  * of the usual 0, +-1, +-2. F(6) does at 0, +-1/2, +-1, +-2 and infinity, which no other three pairs
  * of at most 4 bits undercut by more than a twentieth; its error is 3 to 5 times that of F(4).
+ *
+ * With 5 x 5 taps, d is (m + 4) x (m + 4) pixels. F(2) interpolates where F(4) does with 3 x 3, which
+ * are the best points for it too, so that Bt is the same; its error is 1.1 times as large.
  *
  * Three taps that move by two are two taps over every other pixel, from the first on, and one tap over
  * those between, both of which move by one (Huang et al., "DWM: a decomposable Winograd method for
@@ -28,13 +32,14 @@
 
 #include <stdint.h>
 
-/* Sizes of m, strides, and pixels that a tile sees. */
-enum { HWKIT_WINOGRAD_SIZES = 3, HWKIT_WINOGRAD_STRIDES = 2, HWKIT_WINOGRAD_MOST = 81 };
+/* Kinds of m, taps and stride, and the most pixels that a tile sees. */
+enum { HWKIT_WINOGRAD_KINDS = 6, HWKIT_WINOGRAD_MOST = 81 };
 
-/* The transformations of one m and stride. Sizes and steps count elements. With Bt and G, of as many
+/* The transformations of one kind. Sizes and steps count elements. With Bt and G, of as many
  * lines as d, a line of d and of g becomes its parts: first that of every other pixel, if there are
  * two. */
 typedef struct {
+    int m, taps, stride;
     /* v[at[i] + c] = (Bt d B)[i], c < channels; pixels: pointers to the channels of d */
     void (*input)(const void *const *pixels, void *v, const int64_t *at, int64_t channels);
     /* u[at[i] + c * width + j] = (G g Gt)[i], c < channels, j < width, a multiple of VL; tap t is
@@ -48,8 +53,7 @@ typedef struct {
 } hwkit_winograd_transform;
 
 typedef struct {
-    /* stride 1: m = 2, 4, 6; stride 2: m = 2, 4 */
-    hwkit_winograd_transform of[HWKIT_WINOGRAD_STRIDES][HWKIT_WINOGRAD_SIZES];
+    hwkit_winograd_transform of[HWKIT_WINOGRAD_KINDS];
 } hwkit_winograd_kernels;
 
 /* Operands of a run: x, w, then as far as there are: bias, residual. */
@@ -58,7 +62,7 @@ typedef struct {
     int64_t top, left, groups;
     int nhwc, is_double, has_bias, has_residual;
     hwkit_activation act;
-    int m, stride; /* 2, 4 or 6 with stride 1; 2 or 4 with stride 2 */
+    int m, taps, stride; /* of a kind that there is */
     /* tunables */
     int rows, vectors; /* of the product's tile */
     int64_t kc;        /* most channels that are summed in one go: less is more accurate */
@@ -66,6 +70,9 @@ typedef struct {
     int stages;        /* threads share a block, stage by stage; else each has blocks of its own */
     int threads;
 } hwkit_winograd;
+
+/* Whether there is such a kind. */
+int hwkit_winograd_has(int m, int taps, int stride);
 
 /* NULL if memory is short. The product's tile must be one that the table has. */
 hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *c);

@@ -3,24 +3,25 @@ cdef extern from "winograd.h" nogil:
         int64_t n, c, h, w, k, p, q, top, left, groups
         int nhwc, is_double, has_bias, has_residual
         hwkit_activation act
-        int m, stride, rows, vectors
+        int m, taps, stride, rows, vectors
         int64_t kc, tiles
         int stages, threads
+    int hwkit_winograd_has(int m, int taps, int stride)
     hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *)
 
 
 def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint nhwc=False,
              bint is_double=False, bint bias=False, bint residual=False, activation=None, int m,
-             int stride=1, int rows, int vectors, int64_t kc, int64_t tiles, bint stages, int threads=1):
-    """Return the Run of a convolution with 3 x 3 taps.
+             int taps, int stride, int rows, int vectors, int64_t kc, int64_t tiles, bint stages, int threads=1):
+    """Return the Run of a convolution without dilation.
 
     Args:
         operands, output: (shape, dtype).
         sizes: n, c, h, w, k.
         out_size: p, q.
         pad: zeros at the top and at the left; those at the other ends follow from the sizes.
-        m: outputs of a tile each way: 2, 4 or 6 with stride 1, 2 or 4 with stride 2.
-        stride: of both axes.
+        m: outputs of a tile each way.
+        taps, stride: of each axis.
     """
     cdef hwkit_winograd c
     c.n, c.c, c.h, c.w, c.k = sizes
@@ -29,10 +30,11 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
     c.groups, c.nhwc, c.is_double, c.has_bias, c.has_residual = (
         groups, nhwc, is_double, bias, residual)
     c.act = read_activation(activation)
-    c.m, c.stride, c.rows, c.vectors, c.kc, c.tiles = m, stride, rows, vectors, kc, tiles
+    c.m, c.taps, c.stride, c.rows, c.vectors, c.kc, c.tiles = (
+        m, taps, stride, rows, vectors, kc, tiles)
     c.stages, c.threads = stages, threads
-    if (m, stride) not in ((2, 1), (4, 1), (6, 1), (2, 2), (4, 2)):
-        raise ValueError(f"there is no F({m}) with stride {stride}")
+    if not hwkit_winograd_has(m, taps, stride):
+        raise ValueError(f"there is no F({m}, {taps}) with stride {stride}")
     if min(*sizes, *out_size, groups, kc, tiles, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     if c.c % groups or c.k % groups or min(pad) < 0:

@@ -1,8 +1,9 @@
-"""Kernels of the Op conv2d for 3x3 taps and stride 1 or 2 by Winograd's minimal filtering.
+"""Kernels of the Op conv2d for 3x3 and 5x5 taps by Winograd's minimal filtering.
 
 F(2x2) does with 16 products what takes 36, F(4x4) with 36 what takes 144, F(6x6) with 64 what takes
 324; their sums round more than plain ones, those of F(6x6) beyond the default budget of float32.
-With stride 2, F(2x2) does with 25 products what takes 36, F(4x4) with 81 what takes 144.
+With stride 2, F(2x2) does with 25 products what takes 36, F(4x4) with 81 what takes 144. Of 5x5
+taps, F(2x2) does with 36 what takes 100.
 ``cython/winograd.h`` names the algorithm and its points of interpolation.
 """
 
@@ -18,8 +19,8 @@ from .tiles import Value
 
 __all__ = ["WinogradConv2d", "costs", "fits", "gains", "kernels"]
 
-SIZES = {1: (2, 4, 6), 2: (2, 4)}
-"""Outputs of a tile each way, by stride."""
+SIZES = {(3, 1): (2, 4, 6), (3, 2): (2, 4), (5, 1): (2,)}
+"""Outputs of a tile each way, by taps and stride."""
 KC = (32, 64, 96, 128, 192, 256, 384, 512)
 TILES = (12, 24, 48, 96, 192, 384, 768)
 
@@ -27,20 +28,21 @@ TILES = (12, 24, 48, 96, 192, 384, 768)
 _MOST_BYTES = 1 << 26
 
 # The default sums so many channels in one go; with more, deep layers would use up the error budget:
-# the default one with F(4), 1e-5 with F(6). By stride.
-_DEFAULT_KC = {1: {2: 256, 4: 192, 6: 128}, 2: {2: 512, 4: 512}}
+# the default one with F(4), 1e-5 with F(6). By taps and stride.
+_DEFAULT_KC = {(3, 1): {2: 256, 4: 192, 6: 128}, (3, 2): {2: 512, 4: 512}, (5, 1): {2: 192}}
 
-# Bounds of errors of float32, measured on random and badly scaled operands, by stride: of one
-# channel, and for the root of their number. Those of F(6) lie above the default budget with one.
+# Bounds of errors of float32, measured on random and badly scaled operands, by taps and stride: of
+# one channel, and for the root of their number. Those of F(6) lie above the default budget.
 _ERRORS = {
-    1: {2: (2e-7, 4.5e-8), 4: (4e-7, 1e-7), 6: (3e-6, 4.5e-7)},
-    2: {2: (1.6e-7, 2.6e-8), 4: (3e-7, 6.5e-8)},
+    (3, 1): {2: (2e-7, 4.5e-8), 4: (4e-7, 1e-7), 6: (3e-6, 4.5e-7)},
+    (3, 2): {2: (1.6e-7, 2.6e-8), 4: (3e-7, 6.5e-8)},
+    (5, 1): {2: (5.8e-7, 8.5e-8)},
 }
 
 
 def kernels() -> list[Kernel]:
     """Return the kernels of this module."""
-    return [WinogradConv2d(m, stride) for stride, sizes in SIZES.items() for m in sizes]
+    return [WinogradConv2d(m, *window) for window, sizes in SIZES.items() for m in sizes]
 
 
 class _Numbers(NamedTuple):
@@ -65,20 +67,21 @@ class WinogradConv2d(tiles.ProductKernel):
 
     Args:
         m: outputs of a tile each way, one of :data:`SIZES`.
-        stride: of both axes, 1 or 2.
+        taps, stride: of each axis.
     """
 
     op = "conv2d"
 
-    def __init__(self, m: int, stride: int = 1) -> None:
-        self.m, self.stride = m, stride
-        self.name = f"winograd{m}_conv2d" if stride == 1 else f"winograd{m}_stride{stride}_conv2d"
+    def __init__(self, m: int, taps: int = 3, stride: int = 1) -> None:
+        self.m, self.taps, self.stride = m, taps, stride
+        window = (f"_{taps}x{taps}" if taps != 3 else "") + ("_stride2" if stride == 2 else "")
+        self.name = f"winograd{m}{window}_conv2d"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether the window is 3x3, dense and moves as it has to."""
-        if (problem["r"], problem["s"]) != (3, 3):
-            return "takes 3x3 windows only"
-        if not fits(problem, self.stride):
+        """Whether the window is dense, and has and moves by what it is for."""
+        if (problem["r"], problem["s"]) != (self.taps, self.taps):
+            return f"takes {self.taps}x{self.taps} windows only"
+        if not fits(problem, self.taps, self.stride):
             return f"takes stride {self.stride} and dilation 1 only"
         return tiles.refusal(problem) or True
 
@@ -116,7 +119,9 @@ class WinogradConv2d(tiles.ProductKernel):
         )
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tiles.of_few_rows(known, of.k), double),
-            "kc": min(_DEFAULT_KC[self.stride][self.m], tiles.covering(KC, self._depth(of))),
+            "kc": min(
+                _DEFAULT_KC[self.taps, self.stride][self.m], tiles.covering(KC, self._depth(of))
+            ),
             "tiles": count,
             "stages": stages,
             "threads": threads,
@@ -139,6 +144,7 @@ class WinogradConv2d(tiles.ProductKernel):
             nhwc=problem.layout == "nhwc",
             is_double=double,
             m=self.m,
+            taps=self.taps,
             stride=self.stride,
             rows=rows,
             vectors=vectors,
@@ -159,7 +165,7 @@ class WinogradConv2d(tiles.ProductKernel):
         deep = float(self._depth(self._numbers(problem)))
         block = max(min(float(config["kc"]), deep), 1.0)
         summed = block + deep / block - 1
-        first, more = _ERRORS[self.stride][self.m]
+        first, more = _ERRORS[self.taps, self.stride][self.m]
         bound: float = first + more * summed**0.5
         return bound * 2.0**-28 if problem.dtypes.input == "float64" else bound
 
@@ -180,8 +186,8 @@ class WinogradConv2d(tiles.ProductKernel):
         groups = problem["groups"]
         return _Numbers(
             every=problem["n"] * -(-p // self.m) * -(-q // self.m),
-            seen=((self.m - 1) * self.stride + 3) ** 2,
-            positions=(self.m + 3 - self.stride) ** 2,
+            seen=((self.m - 1) * self.stride + self.taps) ** 2,
+            positions=(self.m + self.taps - self.stride) ** 2,
             c=problem["c"] // groups,
             k=problem["k"] // groups,
             groups=groups,
@@ -199,15 +205,15 @@ class WinogradConv2d(tiles.ProductKernel):
         return min(_cost(of, known, t, s, threads) for t in self._blocks(of) for s in (False, True))
 
 
-def fits(problem: Problem, stride: int = 1) -> bool:
-    """Whether the window is 3x3, dense and moves by ``stride``."""
+def fits(problem: Problem, taps: int = 3, stride: int = 1) -> bool:
+    """Whether the window has so many taps each way, is dense and moves by ``stride``."""
     window = (problem["r"], problem["s"], problem["stride"], problem["dilation"])
-    return bool(window == (3, 3, (stride, stride), (1, 1)))
+    return bool(window == (taps, taps, (stride, stride), (1, 1)))
 
 
 def gains(problem: Problem) -> bool:
     """Whether it fits, and the model of costs says that it is faster than plain sums."""
-    fit = any(fits(problem, stride) for stride in SIZES)
+    fit = any(fits(problem, *window) for window in SIZES)
     return fit and min(costs(problem).values()) <= _GAIN
 
 
@@ -215,18 +221,18 @@ def costs(problem: Problem) -> dict[int, float]:
     """Return what the model says of each F(m), as a share of the time of plain sums.
 
     Args:
-        problem: a dense 3x3 convolution with stride 1 or 2 in float32 or float64.
+        problem: a dense convolution in float32 or float64 with a window of :data:`SIZES`.
     """
     double = problem.dtypes.input == "float64"
     known, threads = tiles.facts(double), tiles.threads_for(problem, double)
     p, q = tiles.out_size(problem)
     groups, vector = problem["groups"], known.vector
     c, k = problem["c"] // groups, problem["k"] // groups
+    window = problem["r"], problem["stride"][0]
     # Plain sums fill the last vector too; of a few channels, tiles cost more than the model says.
     filled = -(-k // vector) * vector if c >= _FEW else k
-    plain = problem["n"] * p * q * 9 * c * filled * groups
-    stride = problem["stride"][0]
-    cost = {m: WinogradConv2d(m, stride)._least(problem, known, threads) for m in SIZES[stride]}
+    plain = problem["n"] * p * q * window[0] ** 2 * c * filled * groups
+    cost = {m: WinogradConv2d(m, *window)._least(problem, known, threads) for m in SIZES[window]}
     if 6 in cost:
         # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
         every, rows = WinogradConv2d(6)._numbers(problem).every, known.tiles[0][0]

@@ -19,10 +19,11 @@ registry().device("cpu:0")
 from hwkit_cpu import winograd  # noqa: E402  # the device says first if it is missing
 
 KERNELS = {
-    stride: [kernel for kernel in winograd.kernels() if kernel.stride == stride]
-    for stride in winograd.SIZES
+    (taps, stride): [k for k in winograd.kernels() if (k.taps, k.stride) == (taps, stride)]
+    for taps, stride in winograd.SIZES
 }
-EACH_STRIDE = pytest.mark.parametrize("stride", winograd.SIZES)
+EACH_WINDOW = pytest.mark.parametrize("window", winograd.SIZES)
+DENSE = (3, 1)
 # How many times the error of the smaller tiles that of F(6) may be.
 MORE = {2: 1.0, 4: 1.0, 6: 5.0}
 Array = np.ndarray[Any, Any]
@@ -32,24 +33,29 @@ def problem(text: str) -> Problem:
     return registry().op("conv2d").parse(f"conv2d {text}")
 
 
-def layer(layout: str, c: int, size: int, k: int, rest: str = "", stride: int = 1) -> Problem:
+def layer(
+    layout: str, c: int, size: int, k: int, rest: str = "", window: tuple[int, int] = DENSE
+) -> Problem:
+    taps, stride = window
     return problem(
-        f"float32 {layout} n=1 c={c} h={size} w={size} k={k} r=3 s=3 pad=1 stride={stride}{rest}"
+        f"float32 {layout} n=1 c={c} h={size} w={size} k={k} r={taps} s={taps} pad={taps // 2} "
+        f"stride={stride}{rest}"
     )
 
 
-def random_text(rng: random.Random, stride: int) -> str:
-    """Write a small 3x3 problem with any padding, groups and epilogue."""
+def random_text(rng: random.Random, window: tuple[int, int]) -> str:
+    """Write a small problem with any padding, groups and epilogue."""
+    taps, stride = window
     groups = rng.choice([1, 1, 1, 2, 3])
     c, k = groups * rng.choice([1, 2, 3, 8, 17, 32, 70]), groups * rng.choice([1, 5, 16, 33, 67])
     pad = [rng.choice([0, 1, 2, 5]) for _ in range(4)]
     h, w = (
-        max(rng.randint(1, 18), 3 - pad[0] - pad[1]),
-        max(rng.randint(1, 18), 3 - pad[2] - pad[3]),
+        max(rng.randint(1, 18), taps - pad[0] - pad[1]),
+        max(rng.randint(1, 18), taps - pad[2] - pad[3]),
     )
     return (
         f"{rng.choice(['float32', 'float64'])} {rng.choice(['nchw', 'nhwc'])} n={rng.randint(1, 3)}"
-        f" c={c} h={h} w={w} k={k} r=3 s=3 pad={','.join(map(str, pad))}"
+        f" c={c} h={h} w={w} k={k} r={taps} s={taps} pad={','.join(map(str, pad))}"
         f" stride={stride} groups={groups} " + rng.choice(EPILOGUES)
     )
 
@@ -69,16 +75,16 @@ def both_ways(kernel: Any, p: Problem, config: Any, operands: tuple[Array, ...])
     return results
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize("seed", range(6))
-def test_random_problems_and_configs(seed: int, stride: int) -> None:
+def test_random_problems_and_configs(seed: int, window: tuple[int, int]) -> None:
     """Any Config of the space gives the right answer for any geometry and epilogue."""
     rng = random.Random(seed)
     for _ in range(12):
-        p = problem(random_text(rng, stride))
+        p = problem(random_text(rng, window))
         operands = p.random_operands(seed)
         wanted = p.reference(*[a.astype(np.float64) for a in operands])
-        for kernel in KERNELS[stride]:
+        for kernel in KERNELS[window]:
             for config in candidates(kernel, p, rng, 3):
                 first, second = both_ways(kernel, p, config, operands)
                 # a clip cuts what the error is relative to, and not the error
@@ -87,16 +93,16 @@ def test_random_problems_and_configs(seed: int, stride: int) -> None:
                 np.testing.assert_array_equal(first, second)
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_every_number_of_channels(layout: str, stride: int) -> None:
+def test_every_number_of_channels(layout: str, window: tuple[int, int]) -> None:
     """Channels from 1 to 70, in and out, with an image that no tile divides."""
     rng = random.Random(7)
     for c in range(1, 71):
-        p = layer(layout, c, 7, 71 - c, " +bias+residual+relu", stride=stride)
+        p = layer(layout, c, 7, 71 - c, " +bias+residual+relu", window=window)
         operands = p.random_operands(c)
         wanted = p.reference(*[a.astype(np.float64) for a in operands])
-        for kernel in KERNELS[stride]:
+        for kernel in KERNELS[window]:
             for config in (kernel.default(p), kernel.space(p).sample(rng)):
                 found = both_ways(kernel, p, config, operands)[1]
                 assert relative_error(found, wanted) < 4e-6 * MORE[kernel.m]
@@ -115,18 +121,18 @@ def shifted(x: Array, w: Array, rng: np.random.Generator) -> None:
     x += 1
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize("change", [None, scaled, scaled_by_image, shifted])
 @pytest.mark.parametrize("c", [3, 64, 512, 2048])
-def test_error_is_below_bound_and_budget(c: int, change: Any, stride: int) -> None:
+def test_error_is_below_bound_and_budget(c: int, change: Any, window: tuple[int, int]) -> None:
     """On random, badly scaled and deep inputs: F(6) within 1e-5, others within the default."""
     rng = np.random.default_rng(c)
-    p = layer("nhwc", c, 12, 24, stride=stride)
+    p = layer("nhwc", c, 12, 24, window=window)
     x, w = (rng.standard_normal(o.shape).astype(o.dtype) for o in p.operands)
     if change is not None:
         change(x, w, rng)
     wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         config = kernel.default(p)
         error = relative_error(both_ways(kernel, p, config, (x, w))[0], wanted)
         budget = p.error_budget(1e-5 if kernel.m == 6 else None)
@@ -134,62 +140,66 @@ def test_error_is_below_bound_and_budget(c: int, change: Any, stride: int) -> No
         assert (kernel.error_bound(p, config) < p.error_budget()) == (kernel.m != 6)
 
 
-@EACH_STRIDE
-def test_cancelling_inputs_lose_a_digit_at_most(stride: int) -> None:
+@EACH_WINDOW
+def test_cancelling_inputs_lose_a_digit_at_most(window: tuple[int, int]) -> None:
     """Where the plain sum has lost digits to cancellation, this one has lost one more, no more."""
     rng = np.random.default_rng(3)
-    p = layer("nhwc", 64, 12, 24, stride=stride)
+    p = layer("nhwc", 64, 12, 24, window=window)
     x, w = (rng.standard_normal(o.shape).astype(o.dtype) for o in p.operands)
     x[..., 1::2] = x[..., ::2]
     w[..., 1::2] = -w[..., ::2] * (1 + 1e-3 * rng.standard_normal(w[..., ::2].shape))
     wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
     size = np.linalg.norm(p.reference(abs(x).astype(np.float64), abs(w).astype(np.float64)))
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         found = both_ways(kernel, p, kernel.default(p), (x, w))[0]
         # relative to the terms, the only measure that no sum of rounded terms can fail
         assert np.linalg.norm(found - wanted) / size < 1e-6 * MORE[kernel.m]
         assert relative_error(found, wanted) < 1e-3 * MORE[kernel.m]
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("words", ["", " +bias+residual+clip:-1,1", " +silu"])
 def test_what_is_not_finite_stays_in_its_windows(
-    layout: str, value: float, words: str, stride: int
+    layout: str, value: float, words: str, window: tuple[int, int]
 ) -> None:
     """Inf and NaN of single pixels go where the reference sends them, and no further."""
-    p = layer(layout, 20, 13, 37, words, stride=stride)
+    p = layer(layout, 20, 13, 37, words, window=window)
     operands = p.random_operands(1)
     x = operands[0].copy()
     x.reshape(-1)[[0, 555, 1301, x.size - 1]] = value
     operands = (x, *operands[1:])
     wanted = p.reference(*[a.astype(np.float64) for a in operands])
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         for found in both_ways(kernel, p, kernel.default(p), operands):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_infinite_weights_meet_the_zeros_of_the_padding(layout: str, stride: int) -> None:
+def test_infinite_weights_meet_the_zeros_of_the_padding(
+    layout: str, window: tuple[int, int]
+) -> None:
     """Zero times infinity is NaN at the border too, as in the reference."""
-    p = layer(layout, 4, 9, 21, stride=stride)
+    p = layer(layout, 4, 9, 21, window=window)
     x, w = p.random_operands(0)
     w = w.copy()
     w.reshape(-1)[[7, 100]] = np.inf, np.nan
     wanted = p.reference(x, w)
     assert np.isnan(wanted).any()
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         for found in both_ways(kernel, p, kernel.default(p), (x, w)):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize(("scale_x", "scale_w"), [(2e38, 1e-3), (1e-3, 2e38), (1e30, 1e7)])
-def test_sums_that_overflow_are_done_again(scale_x: float, scale_w: float, stride: int) -> None:
+def test_sums_that_overflow_are_done_again(
+    scale_x: float, scale_w: float, window: tuple[int, int]
+) -> None:
     """Where transformed values overflow and plain sums do not, the answer is that of plain sums."""
-    p = layer("nhwc", 6, 11, 18, stride=stride)
+    p = layer("nhwc", 6, 11, 18, window=window)
     rng = np.random.default_rng(2)
     x, w = (
         (scale * rng.uniform(-1, 1, o.shape)).astype(o.dtype)
@@ -197,29 +207,29 @@ def test_sums_that_overflow_are_done_again(scale_x: float, scale_w: float, strid
     )
     wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
     assert np.abs(wanted).max() < 3.4e38
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         for found in both_ways(kernel, p, kernel.default(p), (x, w)):
             assert relative_error(found, wanted) < 4e-6 * MORE[kernel.m]
 
 
-@EACH_STRIDE
-def test_tiny_magnitudes_keep_their_digits(stride: int) -> None:
+@EACH_WINDOW
+def test_tiny_magnitudes_keep_their_digits(window: tuple[int, int]) -> None:
     """Inputs near the smallest normal numbers give answers as exact as others."""
-    p = layer("nhwc", 16, 10, 16, stride=stride)
+    p = layer("nhwc", 16, 10, 16, window=window)
     x, w = p.random_operands(2)
     x, w = (x * np.float32(1e-20)).astype(x.dtype), (w * np.float32(1e-10)).astype(w.dtype)
     wanted = p.reference(x.astype(np.float64), w.astype(np.float64))
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         found = both_ways(kernel, p, kernel.default(p), (x, w))[0]
         assert relative_error(found, wanted) < 2e-6 * MORE[kernel.m]
 
 
-@EACH_STRIDE
-def test_runs_are_the_same_bits_at_any_number_of_threads(stride: int) -> None:
+@EACH_WINDOW
+def test_runs_are_the_same_bits_at_any_number_of_threads(window: tuple[int, int]) -> None:
     """One Config at 1 and at 3 threads, and two runs of each, agree bit by bit."""
-    p = layer("nchw", 40, 19, 50, " +bias+relu", stride=stride)
+    p = layer("nchw", 40, 19, 50, " +bias+relu", window=window)
     operands = p.random_operands(0)
-    for kernel, stages in itertools.product(KERNELS[stride], [False, True]):
+    for kernel, stages in itertools.product(KERNELS[window], [False, True]):
         config = kernel.default(p).replace(stages=stages, tiles=12)
         wanted = both_ways(kernel, p, config.replace(threads=1), operands)[0]
         for _ in range(3):
@@ -239,7 +249,7 @@ def test_strict_and_tight_tolerances_leave_it_out() -> None:
     assert chosen(None) == "winograd4_conv2d"
     assert chosen("strict") == "direct_conv2d"
     assert chosen(1.2e-6) == "winograd2_conv2d"
-    p = layer("nhwc", 64, 160, 128, " packed", stride=2)
+    p = layer("nhwc", 64, 160, 128, " packed", window=(3, 2))
     assert chosen(None) == "winograd4_stride2_conv2d"
     assert chosen("strict") == "direct_conv2d"
     assert chosen(1e-6) == "winograd2_stride2_conv2d"
@@ -262,27 +272,29 @@ def test_large_tiles_need_a_tolerance() -> None:
     assert chosen(large, "strict") == "direct_conv2d"
 
 
-@EACH_STRIDE
+@EACH_WINDOW
 @pytest.mark.parametrize("change", [None, scaled, scaled_by_image])
-def test_errors_of_float64_are_below_their_bound(change: Any, stride: int) -> None:
+def test_errors_of_float64_are_below_their_bound(change: Any, window: tuple[int, int]) -> None:
     """In float64 as well, measured with the long double of numpy."""
-    rng = np.random.default_rng(8)
-    p = problem(f"float64 nhwc n=1 c=96 h=12 w=12 k=20 r=3 s=3 pad=1 stride={stride}")
+    rng, (taps, stride) = np.random.default_rng(8), window
+    p = problem(
+        f"float64 nhwc n=1 c=96 h=12 w=12 k=20 r={taps} s={taps} pad={taps // 2} stride={stride}"
+    )
     x, w = (rng.standard_normal(o.shape) for o in p.operands)
     if change is not None:
         change(x, w, rng)
-    padded = np.pad(x.astype(np.longdouble), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    padded = np.pad(x.astype(np.longdouble), ((0, 0), (taps // 2,) * 2, (taps // 2,) * 2, (0, 0)))
     wanted = sum(
         np.einsum(
             "nhwc,kc->nhwk",
             padded[:, i : i + 12 : stride, j : j + 12 : stride],
             w[:, i, j].astype("g"),
         )
-        for i in range(3)
-        for j in range(3)
+        for i in range(taps)
+        for j in range(taps)
     )
     size = np.linalg.norm(wanted)
-    for kernel in KERNELS[stride]:
+    for kernel in KERNELS[window]:
         config = kernel.default(p)
         found = both_ways(kernel, p, config, (x, w))[0]
         error = float(np.linalg.norm(found - wanted) / size)
@@ -291,7 +303,7 @@ def test_errors_of_float64_are_below_their_bound(change: Any, stride: int) -> No
 
 def test_reasons_of_refusal() -> None:
     """Kernels say in words why they do not take a problem."""
-    kernel = KERNELS[1][0]
+    kernel = KERNELS[DENSE][0]
     for text, reason in (
         ("float32 nhwc n=1 c=4 h=5 w=5 k=4 r=1 s=3 pad=0 stride=1", "3x3"),
         ("float32 nhwc n=1 c=4 h=5 w=5 k=4 r=3 s=3 pad=0 stride=2,1", "stride"),
@@ -303,17 +315,19 @@ def test_reasons_of_refusal() -> None:
 
 def test_few_channels_and_single_tiles_are_left_to_others() -> None:
     """The untuned choice takes it for large layers, not where transforming costs more."""
-    for text, stride, wanted in (
-        ("c=64 h=56 w=56 k=64", 1, True),
-        ("c=512 h=28 w=28 k=512", 1, True),
-        ("c=1 h=8 w=8 k=1", 1, False),
-        ("c=512 h=2 w=2 k=512", 1, False),
-        ("c=64 h=160 w=160 k=128", 2, True),
-        ("c=512 h=14 w=14 k=512", 2, False),
-        ("c=3 h=224 w=224 k=32", 2, False),
+    for c, size, k, window, wanted in (
+        (64, 56, 64, DENSE, True),
+        (512, 28, 512, DENSE, True),
+        (1, 8, 1, DENSE, False),
+        (512, 2, 512, DENSE, False),
+        (64, 160, 128, (3, 2), True),
+        (512, 14, 512, (3, 2), False),
+        (3, 224, 32, (3, 2), False),
+        (48, 35, 64, (5, 1), True),
+        (3, 64, 32, (5, 1), False),
     ):
-        p = problem(f"float32 nhwc n=1 {text} r=3 s=3 pad=1 stride={stride}")
-        assert (max(k.rank(p) for k in KERNELS[stride]) > 1) == wanted
+        p = layer("nhwc", c, size, k, window=window)
+        assert (max(kernel.rank(p) for kernel in KERNELS[window]) > 1) == wanted
 
 
 @pytest.mark.slow
