@@ -115,6 +115,18 @@ def test_nearest_pixels_are_those_of_float32(mode: str, rounding: str) -> None:
                 np.testing.assert_array_equal(got, want, err_msg=f"{size} x {tenths / 10}")
 
 
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_ceil_mode_takes_images_smaller_than_the_window(kind: str, rank: int) -> None:
+    """The last map of a ResNet-D of small images is one pixel under windows of two by two."""
+    for size in (1, 2, 3):
+        x = np.random.default_rng(size).standard_normal((2, 3, *(size,) * rank)).astype(np.float32)
+        for window, stride in ((2, 2), (3, 3), (2, 3)):
+            attributes = {"kernel_shape": [window] * rank, "strides": [stride] * rank}
+            got, want = answers(kind, [x], ceil_mode=1, **attributes)
+            np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"{size}, {attributes}")
+
+
 @pytest.mark.parametrize("mode", ["NOTSET", "SAME_UPPER", "SAME_LOWER"])
 def test_transposed_convolution_of_a_given_size(mode: str) -> None:
     """The odd pixel is cut before the image, but with SAME_UPPER behind it."""

@@ -87,9 +87,10 @@ def window_of(node: Node, image: Sequence[int], taps: Sequence[int], ceil: bool 
 
 
 def _count(span: int, stride: int, inside: int, ceil: bool) -> int:
-    if span < 0:
+    last = span + (stride - 1 if ceil else 0)  # rounded up, a window may reach beyond the image
+    if last < 0:
         return 0
-    count = (span + (stride - 1 if ceil else 0)) // stride + 1
+    count = last // stride + 1
     return count - 1 if ceil and (count - 1) * stride >= inside else count
 
 
