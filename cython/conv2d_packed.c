@@ -33,6 +33,16 @@ static void pack_tap(const plan *p, char *to, int64_t ld, const char *plane, int
     }
 }
 
+/* Tiles of rows from which on the copy of a panel, which they all read, costs less than it brings. */
+enum { MANY_TILES = 13 };
+
+/* Whether a panel of so many pixels is read where it lies: it would hold pixels of a channel as they
+ * are. */
+static int in_place(const plan *p, int64_t count)
+{
+    return p->flat && count == p->width && hwkit_parts(p->kg, p->c.rows) < MANY_TILES;
+}
+
 /* Panels of output pixels [i0, i1) over depth [k0, k0 + depth), both whole channels. */
 static void pack_block(const plan *p, char *to, const char *x, int64_t i0, int64_t i1, int64_t k0,
                        int64_t depth)
@@ -43,7 +53,7 @@ static void pack_block(const plan *p, char *to, const char *x, int64_t i0, int64
     for (int64_t i = i0; i < i1; i += p->width) {
         const int64_t count = hwkit_min(p->width, i1 - i);
         const int64_t wide = hwkit_round_up(count, p->kernels->vl);
-        if (p->flat)
+        if (p->flat && !in_place(p, count))
             p->table->pack(to, wide, x + i * p->size, p->area, 1, depth, count, wide - count);
         for (int64_t t = 0; !p->flat && t < taps; t++) {
             char *row = to + t * wide * p->size;
@@ -96,6 +106,10 @@ void hwkit_conv2d_packed_chunk(void *ctx, int64_t chunk)
             const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
             t.ldb = vectors * p->kernels->vl;
             t.b = panels + (i - i0) * t.depth * p->size;
+            if (in_place(p, t.columns)) {
+                t.b = from + (k0 * p->area + i) * p->size;
+                t.ldb = p->area;
+            }
             t.column = i;
             for (int64_t m = m0; m < m1; m += rows) {
                 const int count = (int)hwkit_min(rows, m1 - m);
