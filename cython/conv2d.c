@@ -153,16 +153,24 @@ static int all_finite(const plan *p, const void *w)
     return good;
 }
 
-/* Rows of taps in the padding are left out if their weights are finite. */
+/* Taps in the padding are left out if their weights are finite: whole rows of them, and columns that
+ * lie so far apart that they are beside the image for whole tiles. */
 static void set_borders(plan *p, const void *w)
 {
     const hwkit_conv2d *c = &p->c;
     const int64_t lowest = c->h + c->top - (c->r - 1) * c->dilation_y;
     const int64_t upper = hwkit_parts(c->top, c->stride_y) * c->q;
     const int64_t lower = lowest > 0 ? hwkit_parts(lowest, c->stride_y) * c->q : 0;
-    const int any = c->algorithm == HWKIT_CONV_DIRECT && c->r > 1 &&
-                    (upper > 0 || lower < p->out_area);
-    if (!any || !all_finite(p, w)) /* weights are looked at only where that saves something */
+    const int direct = c->algorithm == HWKIT_CONV_DIRECT;
+    const int rows = direct && c->r > 1 && (upper > 0 || lower < p->out_area);
+    const int columns = direct && !p->pairs && c->s > 1 && !c->merge && c->dilation_x >= c->rows * c->stride_x &&
+                        (c->left > 0 || (c->q - 1) * c->stride_x - c->left +
+                                                (c->s - 1) * c->dilation_x >= c->w);
+    /* weights are looked at only where that saves something */
+    if (!(rows || columns) || !all_finite(p, w))
+        return;
+    p->leaves_columns = columns;
+    if (!rows)
         return;
     p->upper = upper;
     p->lower = lower;

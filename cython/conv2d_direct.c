@@ -14,6 +14,7 @@ typedef struct {
     const char *a;     /* the image at the group, or the strip; then elements to the first window */
     int64_t start;
     const int64_t *starts;
+    int64_t from, to;  /* taps of a row that some pixel sees, see leaves_columns */
 } place;
 
 /* What one thread needs for a chunk. */
@@ -83,14 +84,31 @@ static int rows_inside(const plan *p, int64_t oy)
     return y >= 0 && y + (p->c.r - 1) * p->c.dilation_y < p->c.h;
 }
 
-/* Whether output pixels from (oy, ox) on lie a step apart and see nothing but the image, or what they
- * see beside is left out. */
-static int in_place(const plan *p, int64_t oy, int64_t ox, int64_t count)
+/* The taps of a row that pixels of a tile from column `ox` on see: without those that lie beside the
+ * image for all of them. */
+static void find_columns(const plan *p, place *o, int64_t ox)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t x = ox * c->stride_x - c->left;
-    return p->starts && !p->copied && ox + count <= c->q && x >= 0 &&
-           x + (count - 1) * c->stride_x + (c->s - 1) * c->dilation_x < c->w &&
+    const int64_t x = ox * c->stride_x - c->left, last = x + (o->count - 1) * c->stride_x;
+    o->from = 0;
+    o->to = p->segments / c->r;
+    if (!p->leaves_columns || ox + o->count > c->q)
+        return;
+    while (o->from < o->to && last + o->from * c->dilation_x < 0)
+        o->from++;
+    while (o->to > o->from && x + (o->to - 1) * c->dilation_x >= c->w)
+        o->to--;
+}
+
+/* Whether pixels of a tile from (oy, ox) on lie a step apart and see nothing but the image, or what they
+ * see beside is left out. */
+static int in_place(const plan *p, const place *o, int64_t oy, int64_t ox)
+{
+    const hwkit_conv2d *c = &p->c;
+    const int64_t across = p->segments / c->r, x = ox * c->stride_x - c->left;
+    const int64_t end = o->to == across ? c->s : o->to; /* merged taps are one segment */
+    return p->starts && !p->copied && ox + o->count <= c->q && x + o->from * c->dilation_x >= 0 &&
+           x + (o->count - 1) * c->stride_x + (end - 1) * c->dilation_x < c->w &&
            (p->leaves_out || rows_inside(p, oy));
 }
 
@@ -165,7 +183,8 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
     for (int64_t i = i0; i < i1; i += o++->count) {
         const int count = hwkit_tile_rows((by_line(p) ? (oy + 1) * c->q : i1) - i, c->rows);
         *o = (place){.first = i - i0, .count = count, .rows = to};
-        if (p->flat ? p->starts != NULL : in_place(p, oy, ox, count)) {
+        find_columns(p, o, ox);
+        if (p->flat ? p->starts != NULL : in_place(p, o, oy, ox)) {
             o->a = x;
             o->start = ((oy * c->stride_y - c->top) * c->w + ox * c->stride_x - c->left) * c->c;
             o->starts = p->starts;
@@ -240,6 +259,46 @@ static void ask(const plan *p, const place *o)
     }
 }
 
+/* The first segment from `from` on that a tile sees. */
+static int64_t next_seen(const place *o, int64_t across, int64_t from, int64_t end)
+{
+    while (from < end && (from % across < o->from || from % across >= o->to))
+        from++;
+    return from;
+}
+
+/* One tile, run by run of the segments that it sees. b: of the first segment of the part. */
+static void direct_tile(const plan *p, const part *d, const place *o, hwkit_tile *t, const char *b)
+{
+    const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
+    const int64_t across = p->segments / p->c.r, end = seen.segment + seen.segments;
+    const int whole = o->to - o->from == across, add = t->accumulate;
+    const hwkit_epilogue *e = t->epilogue;
+    const int64_t vectors = hwkit_parts(t->columns, p->vl);
+    const hwkit_tile_fn kernel = (o->rows ? p->by_row : p->table->by_step)[vectors - 1][o->count - 1];
+    t->a = o->a;
+    t->skip = o->start + d->skip;
+    int64_t from = whole ? seen.segment : next_seen(o, across, seen.segment, end);
+    for (int last = 0; !last;) {
+        const int64_t to = whole || from == end ? end : hwkit_min(from - from % across + o->to, end);
+        const int64_t next = whole ? end : next_seen(o, across, to, end);
+        last = next == end;
+        t->epilogue = last ? e : NULL;
+        t->segments = to - from;
+        t->b = b + (from - d->segment) * p->depth * t->ldb * p->size;
+        if (o->rows)
+            t->rows = o->rows + from * o->count;
+        else
+            t->starts = o->starts + from;
+        if (t->segments || !t->accumulate || t->epilogue)
+            kernel(t);
+        t->accumulate = 1;
+        from = next;
+    }
+    t->accumulate = add;
+    t->epilogue = e;
+}
+
 static void direct_part(const job *x, const space *s, const part *d, const char *weights,
                         hwkit_tile *t, int64_t columns, char *out)
 {
@@ -259,30 +318,17 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
         const char *b = weights + (j * p->whole + at * t->ldb) * p->size;
         t->column = column + j;
         for (const place *o = s->places; o < end; o++) {
-            t->b = b;
             t->c = out + (o->first * t->ldc + j) * p->out_size;
             t->row = row + o->first;
             if (p->c.pack_a) {
                 t->a = s->panels + o->first * deep * p->size;
+                t->b = b;
                 p->table->by_panel[vectors - 1][o->count - 1](t);
                 continue;
             }
-            const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
-            if (!seen.segments && t->accumulate && !t->epilogue)
-                continue;
-            t->segments = seen.segments;
-            t->b = b + (seen.segment - d->segment) * p->depth * t->ldb * p->size;
-            t->skip = o->start + d->skip;
-            if (o->rows) {
-                t->rows = o->rows + seen.segment * o->count;
-                p->by_row[vectors - 1][o->count - 1](t);
-            } else {
-                if (j == 0 && o + 1 < end && o[1].starts)
-                    ask(p, o + 1);
-                t->a = o->a;
-                t->starts = o->starts + seen.segment;
-                p->table->by_step[vectors - 1][o->count - 1](t);
-            }
+            if (j == 0 && o->starts && o + 1 < end && o[1].starts)
+                ask(p, o + 1);
+            direct_tile(p, d, o, t, b);
         }
     }
     t->column = column;

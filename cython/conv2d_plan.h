@@ -42,6 +42,7 @@ typedef struct {
     char *zeros;             /* what taps in the padding point to */
     int64_t upper, lower;    /* direct: pixels before, and from, which rows of taps are left out */
     int leaves_out;          /* direct: whether that is allowed */
+    int leaves_columns;      /* direct: whether taps of a row are left out, tile by tile */
     hwkit_operands operands; /* W is held packed */
     hwkit_pairs_range range; /* pairs: of the weights that are held */
 } plan;

@@ -313,10 +313,22 @@ static double of_products(int products)
     return products == 1 ? 3e-2 : products == 3 ? 5e-5 : 2e-6;
 }
 
+/* Columns of taps so far apart that tiles of some pixels see only a few of them. */
+static void spread_taps(hwkit_conv2d *g)
+{
+    g->dilation_x = 6 + upto(14);
+    const int64_t reach = (g->s - 1) * g->dilation_x + 1;
+    g->left = rand() % reach;
+    g->w = upto(40);
+    g->q = (g->w + g->left - 1) / g->stride_x + 1; /* and reach - 1 zeros at the right */
+}
+
 static int test_conv2d(void)
 {
     const void *operands[4];
     hwkit_conv2d g = any_window();
+    if (g.s > 1 && rand() % 4 == 0)
+        spread_taps(&g);
     g.groups = rand() % 3 ? 1 : upto(3);
     g.c = g.groups * upto(9);
     g.k = g.groups * upto(20);

@@ -122,6 +122,27 @@ def test_padding_wider_than_the_image(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        "r=3 s=3 pad=14 stride=1 dilation=14",
+        "r=3 s=4 pad=1,0,20,3 stride=1 dilation=1,15",
+        "r=1 s=3 pad=0,0,0,19 stride=2 dilation=28",
+        "r=3 s=2 pad=40 stride=1 dilation=20,30",
+    ],
+)
+def test_taps_far_apart_that_tiles_do_not_see(layout: str, window: str) -> None:
+    """Columns of taps beside the image are left out, tile by tile, with any Config."""
+    rng = random.Random(len(window))
+    for groups, epilogue in ((1, "+bias+residual+relu"), (2, "")):
+        p = problem(f"float32 {layout} n=1 c=6 h=19 w=47 k=22 {window} groups={groups} {epilogue}")
+        for kernel in supporting(p):
+            for config in [kernel.default(p), *candidates(kernel, p, rng, 4)]:
+                check(kernel, p, config)
+                check(kernel, p, config.replace(kc=64))
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_infinite_weights_meet_the_zeros_of_the_padding(layout: str) -> None:
     """Zero times infinity is NaN at the border too, as in the reference, packed or not."""
     p = problem(f"float32 {layout} n=1 c=4 h=6 w=5 k=6 r=3 s=3 pad=1 stride=1")
