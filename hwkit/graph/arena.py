@@ -1,4 +1,4 @@
-"""Where activations lie: one block of memory, places by lifetime.
+"""Where activations lie: one block of memory, places by lifetime, and parts of what lies there.
 
 Placing by decreasing size at the lowest free offset is the greedy-by-size strategy of Pisarchyk and
 Lee, "Efficient Memory Management for Deep Neural Net Inference", arXiv:2001.03288, section 5.
@@ -11,8 +11,17 @@ from typing import NamedTuple
 
 from ..errors import ArgumentError
 from ..memory import LINE
+from .ir import Array, Value
 
-__all__ = ["Block", "check_limit", "lower_bound", "place"]
+__all__ = [
+    "Block",
+    "check_limit",
+    "columns_of",
+    "lower_bound",
+    "place",
+    "stretch",
+    "strides_of",
+]
 
 _TRIES = 16
 _SPREAD = 0.05
@@ -96,3 +105,22 @@ def check_limit(needed: int, limit: int) -> None:
             f"the arrays between nodes need {needed} bytes, more than the {limit} allowed: "
             "give memory= more if the model can be trusted"
         )
+
+
+def stretch(start: int, size: int, shape: tuple[int, ...], array: Array) -> Array:
+    """Return ``size`` elements of an array from ``start`` on, in their order, as ``shape``."""
+    return array.reshape(-1)[start : start + size].reshape(shape)
+
+
+def columns_of(start: int, count: int, array: Array) -> Array:
+    """Return ``count`` places of the last axis from ``start`` on."""
+    return array[..., start : start + count]
+
+
+def strides_of(value: Value) -> tuple[int, ...]:
+    """Return the bytes from place to place along each axis of a value that lies in one piece."""
+    strides, step = [], value.kind.itemsize
+    for size in value.sizes[::-1]:
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(strides[::-1])

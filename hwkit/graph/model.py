@@ -227,16 +227,13 @@ class Model:
     def explain(self, shapes: tuple[Shape, ...] | None = None) -> str:
         """Return what runs, a line for each step: node, kernel, config and source."""
         program = self.program(shapes_of(self._inputs, shapes))
-        lines = [
-            f"{self.name} on {self.device}, {len(program.steps)} steps, "
-            f"{program.memory.arena} bytes between nodes (at least {program.memory.bound})"
-        ]
+        steps, memory = len(program.steps), program.memory
+        between = f"{memory.arena} bytes between nodes (at least {memory.bound})"
+        lines = [f"{self.name} on {self.device}, {steps} steps, {between}"]
         for step in program.steps:
-            what = "; ".join(
-                f"{p.kernel.name} {p.config} ({p.source}) {p.problem}" for p in step.plans
-            )
-            plain = "numpy" if step.bind is not None else LATE
-            lines.append(f"{step.node.type:<20} {step.node.name:<28} {what or plain}")
+            runs = [f"{p.kernel.name} {p.config} ({p.source}) {p.problem}" for p in step.plans]
+            what = "; ".join(runs) or ("numpy" if step.bind is not None else LATE)
+            lines.append(f"{step.node.type:<20} {step.node.name:<28} {what}")
         return "\n".join(lines)
 
     def profile(self, *arrays: Any, rounds: int = 10, **named: Any) -> Any:

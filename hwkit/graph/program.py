@@ -17,7 +17,7 @@ import numpy as np
 
 from ..memory import aligned
 from ..plans import Plan
-from .arena import Block, check_limit, lower_bound, place
+from .arena import Block, check_limit, columns_of, lower_bound, place, stretch, strides_of
 from .failures import failure, guarded
 from .inference import kind_of
 from .ir import Array, Graph, Node, Value
@@ -108,7 +108,7 @@ class Program:
         # Only the layout matters; no element is read.
         blank = np.zeros(1, f"V{value.kind.itemsize}")
         probe = np.lib.stride_tricks.as_strided(
-            blank, value.sizes, _strides(value), writeable=False
+            blank, value.sizes, strides_of(value), writeable=False
         )
         found = guarded(node, lambda: kind_of(node).view(node, probe))
         if found is None or not found.flags.c_contiguous:
@@ -131,10 +131,10 @@ class Program:
                 root, size, columns = self._root(value), math.prod(value.sizes), value.sizes[axis]
                 alike = root.nbytes == value.nbytes and root.kind == whole.kind
                 if together and alike and root in made and root is not self._root(whole):
-                    self._views[root] = whole, partial(_slice, start, size, root.sizes)
+                    self._views[root] = whole, partial(stretch, start, size, root.sizes)
                     whole_rows.add(whole)
                 elif axis == len(whole.sizes) - 1 and root is value and value in loose - whole_rows:
-                    self._views[value] = whole, partial(_columns, column, columns)
+                    self._views[value] = whole, partial(columns_of, column, columns)
                 start += size
                 column += columns
 
@@ -294,19 +294,3 @@ def _view(node: Node, array: Array) -> Array:
 
 def _is_concat(node: Node) -> bool:
     return node.type == "Concat" and not node.domain
-
-
-def _slice(start: int, size: int, shape: tuple[int, ...], array: Array) -> Array:
-    return array.reshape(-1)[start : start + size].reshape(shape)
-
-
-def _columns(start: int, count: int, array: Array) -> Array:
-    return array[..., start : start + count]
-
-
-def _strides(value: Value) -> tuple[int, ...]:
-    strides, step = [], value.kind.itemsize
-    for size in value.sizes[::-1]:
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(strides[::-1])
