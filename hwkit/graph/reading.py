@@ -193,7 +193,9 @@ def _check_supported(nodes: list[Node], name: str) -> None:
     if not missing:
         return
     shown = "; ".join(f"{n}{_attributes(n)}" for n in missing[:_MOST_SHOWN])
-    more = f"; and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
+    rest = missing[_MOST_SHOWN:]
+    types = ", ".join(dict.fromkeys(printable(n.type) for n in rest))
+    more = f"; and {len(rest)} more ({types})" if rest else ""
     number = "1 node" if len(missing) == 1 else f"{len(missing)} nodes"
     raise NoKernel(
         f"model {name} has {number} that hwkit cannot run: {shown}{more}; a plugin adds a node "

@@ -165,6 +165,14 @@ def test_all_unsupported_nodes_are_listed_at_once() -> None:
         hwkit.load(model_of(nodes))
 
 
+def test_of_many_unsupported_nodes_every_type_is_named() -> None:
+    """The nodes beyond the first twenty are counted, their types listed once."""
+    types = ["LSTM"] * 22 + ["GRU", "Loop", "GRU"]
+    nodes = [helper.make_node(t, ["x"], [f"v{i}"]) for i, t in enumerate(types)]
+    text = refused(model_of([*nodes, add("x", "x", "y")]), "25 nodes that hwkit cannot run")
+    assert "; and 5 more (LSTM, GRU, Loop); a plugin" in text
+
+
 def test_a_node_type_of_a_plugin_runs() -> None:
     """What was unsupported runs once a plugin brings it."""
     from hwkit import hookimpl
