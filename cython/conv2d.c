@@ -31,7 +31,7 @@ static int pack_by_tap(const plan *p, char *to, const char *w, int64_t j)
     return 1;
 }
 
-/* Panel number `panel`, counted over all groups. */
+/* Panel number `panel`, counted over all groups; 0 if memory is short, -1 as hwkit_block_float_pack. */
 static int pack_weights(const plan *p, char *to, const char *w, int64_t panel)
 {
     const int64_t group = panel / weight_panels(p), index = panel % weight_panels(p);
@@ -39,6 +39,8 @@ static int pack_weights(const plan *p, char *to, const char *w, int64_t panel)
     w += group * p->kg * p->c.r * p->c.s * p->tap;
     if (p->pairs)
         return hwkit_pairs_pack(p, to, w, index);
+    if (p->c.block_float)
+        return hwkit_block_float_pack(p, to, w, index);
     if (p->c.algorithm == HWKIT_CONV_PACKED) {
         int64_t i = index * p->c.rows;
         int count = (int)hwkit_min(p->c.rows, p->kg - i);
@@ -58,9 +60,13 @@ static void pack_chunk(void *ctx, int64_t chunk)
     job *x = ctx;
     const plan *p = x->p;
     const int64_t all = weight_panels(p) * p->c.groups;
-    for (int64_t i = chunk * x->share; i < hwkit_min((chunk + 1) * x->share, all); i++)
-        if (!pack_weights(p, x->pack_to, x->w, i))
+    for (int64_t i = chunk * x->share; i < hwkit_min((chunk + 1) * x->share, all); i++) {
+        const int done = pack_weights(p, x->pack_to, x->w, i);
+        if (!done)
             x->failed = 1;
+        if (done < 0)
+            x->unfit = 1;
+    }
 }
 
 /* ---- runs -------------------------------------------------------------------------------------- */
@@ -93,6 +99,7 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
                                                           : range_of_weights(p, all[W]);
     if (p->pairs && !hwkit_pairs_suit(range))
         return hwkit_pairs_run_plain(p, all, out);
+    x.unfit = p->unfit;
     if (!p->operands.held[W]) {
         const int64_t panels = weight_panels(p) * c->groups;
         if (!(x.pack_to = hwkit_scratch(HWKIT_SCRATCH_SHARED, weights_bytes(p))))
@@ -102,6 +109,8 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
         hwkit_parallel_work(hwkit_parts(panels, x.share), pack_chunk, &x, c->threads,
                             c->k * p->whole / 2);
     }
+    if (x.unfit)
+        return hwkit_block_float_run_plain(p, all, out, out_row, weights_bytes(p));
     const int direct = c->algorithm == HWKIT_CONV_DIRECT;
     if (direct && !c->nhwc && c->c > 1) {
         x.x = hwkit_channels_last(p->table, p->size, all[X], c->n, c->c, p->area, c->threads);
@@ -114,6 +123,8 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
                         1e9 * base->seconds);
     if (p->pairs && !x.failed && !hwkit_pairs_trusted(p, all[X], range, out))
         return hwkit_pairs_run_plain(p, all, out);
+    if (x.unfit && !x.failed)
+        return hwkit_block_float_run_plain(p, all, out, out_row, weights_bytes(p));
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
 }
 
@@ -131,14 +142,25 @@ static void destroy(hwkit_plan *base)
     free(p);
 }
 
-static void *pack_whole(const plan *p, const void *w)
+/* What is held of weights: packed, and of those that are rounded as they came too. */
+static int64_t held_bytes(const plan *p)
 {
-    char *to = hwkit_alloc(weights_bytes(p));
-    for (int64_t i = 0; to && i < weight_panels(p) * p->c.groups; i++)
-        if (!pack_weights(p, to, w, i)) {
+    return weights_bytes(p) + (p->c.block_float ? hwkit_block_float_plain_bytes(p) : 0);
+}
+
+static void *pack_whole(plan *p, const void *w)
+{
+    char *to = hwkit_alloc(held_bytes(p));
+    for (int64_t i = 0; to && i < weight_panels(p) * p->c.groups; i++) {
+        const int done = pack_weights(p, to, w, i);
+        if (!done) {
             hwkit_free(to);
             return NULL;
         }
+        p->unfit |= done < 0;
+    }
+    if (to && p->c.block_float)
+        memcpy(to + weights_bytes(p), w, (size_t)hwkit_block_float_plain_bytes(p));
     return to;
 }
 
@@ -148,6 +170,8 @@ static int all_finite(const plan *p, const void *w)
     int good = 1;
     if (p->pairs)
         return range_of_weights(p, w).most < HWKIT_PAIRS_INFINITE;
+    if (p->c.block_float) /* others are not multiplied */
+        return 1;
     for (int64_t i = 0; i < p->c.k * p->whole; i++)
         good &= isfinite(p->c.is_double ? ((const double *)w)[i] : ((const float *)w)[i]);
     return good;
@@ -190,11 +214,26 @@ static hwkit_plan *prepack(const hwkit_plan *base, const hwkit_constants *consta
     if (w && p->pairs)
         p->range = range_of_weights(p, w);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
-    if (hwkit_conv2d_find_starts(p) && hwkit_hold(&p->operands, &old->operands, constants, W) && p->zeros &&
-        (!w || hwkit_keep(&p->operands, W, pack_whole(p, w), weights_bytes(p))))
+    if (hwkit_conv2d_find_starts(p) && hwkit_hold(&p->operands, &old->operands, constants, W) &&
+        p->zeros && (!w || hwkit_keep(&p->operands, W, pack_whole(p, w), held_bytes(p))))
         return &p->base;
     destroy(&p->base);
     return NULL;
+}
+
+/* Converted are, of windows of one tap, the pixels only that are used. */
+static void set_strip(plan *p)
+{
+    hwkit_conv2d *c = &p->c;
+    p->skip_x = c->block_float && c->s == 1 ? c->stride_x : 1;
+    p->skip_y = c->block_float && c->r == 1 ? c->stride_y : 1;
+    p->step_x = c->stride_x / p->skip_x;
+    p->step_y = c->stride_y / p->skip_y;
+    p->strip_width = (c->q - 1) * p->step_x + (c->s - 1) * c->dilation_x + 1;
+    if (p->one_line)
+        return;
+    p->out_rows = hwkit_even(c->p, hwkit_max(c->pixels / c->q, 1), 1);
+    c->pixels = p->out_rows * c->q;
 }
 
 static void set_sizes(plan *p)
@@ -204,14 +243,17 @@ static void set_sizes(plan *p)
     p->kernels = c->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
     p->pairs = c->algorithm == HWKIT_CONV_DIRECT && c->way.pairs;
-    p->by_row = p->pairs ? hwkit_pairs_by_row() : p->table->by_row;
-    p->vl = p->pairs ? HWKIT_PAIRS_VECTOR : p->kernels->vl;
+    p->by_row = p->pairs         ? hwkit_pairs_by_row()
+                : c->block_float ? hwkit_block_float_get()->by_row
+                                 : p->table->by_row;
+    p->vl = p->pairs || c->block_float ? HWKIT_PAIRS_VECTOR : p->kernels->vl;
     p->size = c->is_double ? 8 : 4;
     p->out_size = p->pairs ? 2 : p->size;
     p->width = c->vectors * p->vl;
     p->pixel = c->c * p->out_size;
     p->tap = p->pixel / c->groups;
-    p->cg = hwkit_parts(p->tap, p->size);
+    p->blocks = hwkit_block_float_of(c->c);
+    p->cg = c->block_float ? p->blocks.words : hwkit_parts(p->tap, p->size);
     p->kg = c->k / c->groups;
     p->whole = p->cg * c->r * c->s;
     p->copied = c->merge;
@@ -219,22 +261,20 @@ static void set_sizes(plan *p)
               c->p == c->h && c->q == c->w;
     p->area = c->h * c->w;
     p->out_area = c->p * c->q;
-    p->segments = c->merge ? c->r : c->r * c->s;
+    p->segments = c->merge && c->dilation_x == 1 ? c->r : c->r * c->s;
     p->depth = p->whole / p->segments;
     p->lower = p->out_area;
-    c->kc = p->pairs ? p->whole : hwkit_min(c->kc, p->whole); /* pairs are rounded at once */
+    /* pairs are rounded at once, and blocks are not cut */
+    c->kc = p->pairs || c->block_float ? p->whole : hwkit_min(c->kc, p->whole);
     if (c->algorithm == HWKIT_CONV_DIRECT) {
         c->channels = hwkit_even(p->kg, c->channels, p->width);
         /* Whole tiles, except where that would make one of a few blocks much larger than the others. */
         c->pixels = hwkit_even(p->out_area, c->pixels, c->pixels < 32 * c->rows ? 1 : c->rows);
         p->group_bytes = hwkit_panels_bytes(p->kg, p->whole, p->width, p->vl, p->size);
-        if (c->merge) {
-            p->out_rows = hwkit_even(c->p, hwkit_max(c->pixels / c->q, 1), 1);
-            c->pixels = p->out_rows * c->q;
-            p->strip_width = (c->q - 1) * c->stride_x + c->s;
-        }
-        p->tiles = c->merge ? p->out_rows * hwkit_parts(c->q, c->rows)
-                            : hwkit_parts(c->pixels, c->rows);
+        if (c->merge)
+            set_strip(p);
+        p->tiles = c->merge && !p->one_line ? p->out_rows * hwkit_parts(c->q, c->rows)
+                                            : hwkit_parts(c->pixels, c->rows);
     } else {
         c->channels = hwkit_even(p->kg, c->channels, c->rows);
         c->pixels = hwkit_even(p->out_area, c->pixels, p->width);
@@ -263,6 +303,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
     if (!p)
         return NULL;
     p->c = *given;
+    if (given->block_float)
+        p->one_line = hwkit_block_float_flatten(&p->c);
     set_sizes(p);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
     if (!hwkit_conv2d_find_starts(p) || !p->zeros) {
@@ -281,7 +323,7 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
     p->base.destroy = destroy;
     p->base.workspace = workspace(p);
     p->base.seconds =
-        hwkit_product_seconds((double)given->n * (double)given->k * (double)p->out_area *
+        hwkit_product_seconds((double)p->c.n * (double)given->k * (double)p->out_area *
                                   (double)p->whole, p->vl);
     return &p->base;
 }

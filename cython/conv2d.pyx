@@ -6,24 +6,25 @@ cdef extern from "conv2d.h" nogil:
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, pixels, channels
-        int pack_a, merge, threads
+        int pack_a, merge, block_float, threads
         hwkit_amx_way way
     hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *)
     int hwkit_pairs_tile(int rows, int vectors)
+    int hwkit_block_float_tile(int rows, int vectors)
 
 
 def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t groups=1,
            bint nhwc=False, bint is_double=False, bint bias=False, bint residual=False,
            activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t pixels,
            int64_t channels, bint pack_a=False, bint merge=False, int products=0, bint pairs=False,
-           bint by_depth=False, int threads=1):
+           bint by_depth=False, bint block_float=False, int threads=1):
     """Return the Run of a convolution.
 
     Args:
         operands, output: (shape, dtype).
         sizes: n, c, h, w, k, r, s.
         out_size: p, q.
-        by_depth: weights are (c, k), of one tap; with pairs only.
+        by_depth: weights are (c, k), of one tap; with pairs and block_float only.
         pad: zeros at the top and at the left; those at the other ends follow from the sizes.
     """
     cdef hwkit_conv2d c
@@ -38,6 +39,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.algorithm = ("direct", "packed", "strassen", "tiles").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
     c.pack_a, c.merge, c.by_depth, c.threads = pack_a, merge, by_depth, threads
+    c.block_float = block_float
     c.way.products, c.way.pairs, c.way.half = 0, 0, HWKIT_HALF_NONE
     if min(*sizes, *out_size, *stride, *dilation, groups, kc, pixels, channels, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
@@ -51,20 +53,27 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         c.way = read_way(output[1], products, pairs)
         if groups != 1 or c.way.half != HWKIT_HALF_NONE and not nhwc:
             raise ValueError("algorithm tiles takes one group, and half precision in nhwc")
-    if merge and (groups != 1 or c.dilation_x != 1):
+    if merge and (groups != 1 or c.dilation_x != 1 and not block_float):
         raise ValueError("merge needs groups=1 and no dilation along rows")
-    if algorithm == "direct" and pairs:
+    if by_depth and c.r * c.s * groups > 1:
+        raise ValueError("weights by depth are of one tap and one group")
+    if block_float:
+        if algorithm != "direct" or not merge or not nhwc or is_double or pairs or pack_a:
+            raise ValueError("block_float is for direct with merge, float32 in nhwc, no pack_a")
+        if not hwkit_vnni() or not hwkit_block_float_tile(rows, vectors):
+            raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors of blocks")
+    elif algorithm == "direct" and pairs:
         c.way = read_way(output[1], 1, pairs)
         if c.way.half != HWKIT_HALF_BF16 or not nhwc or pack_a:
             raise ValueError("pairs are bfloat16 in nhwc, without pack_a")
         if c.c // groups % 2 and not merge:
             raise ValueError("pairs of an odd number of channels need merge")
-        if by_depth and (c.r * c.s * groups > 1 or c.c % 2 or merge):
-            raise ValueError("weights by depth are of one tap and one group, c even, without merge")
+        if by_depth and (c.c % 2 or merge):
+            raise ValueError("weights of pairs by depth take c even, without merge")
         if not hwkit_pairs_tile(rows, vectors):
             raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors of pairs")
     elif by_depth:
-        raise ValueError("weights by depth are for pairs only")
+        raise ValueError("weights by depth are for pairs and block_float only")
     else:
         _check_tile(is_double, rows, vectors)
     return make_run(hwkit_conv2d_plan(&c), operands, output)

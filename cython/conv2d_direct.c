@@ -40,12 +40,13 @@ static int by_line(const plan *p)
 static int64_t lay_out(const plan *p, int64_t start[SPACES])
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t strip = (p->out_rows - 1) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
+    const int64_t high = (p->out_rows - 1) * p->step_y + (c->r - 1) * c->dilation_y + 1;
+    const int64_t strip = p->one_line ? c->pixels : high * p->strip_width;
     const int64_t block = c->nhwc ? 0 : c->pixels * c->channels * p->size;
     const int64_t bytes[SPACES] = {
         [PLACES] = p->tiles * (int64_t)sizeof(place),
         [ROWS] = by_line(p) ? 0 : c->pixels * p->segments * (int64_t)sizeof(void *),
-        [STRIP] = c->merge ? strip * p->strip_width * p->cg * p->size : 0,
+        [STRIP] = c->merge ? strip * p->cg * p->size : 0,
         [PANELS] = c->pack_a ? c->pixels * hwkit_max(c->kc, p->depth) * p->size : 0,
         [BLOCK] = block,
         [OTHER] = c->has_residual ? block : 0,
@@ -112,45 +113,63 @@ static int in_place(const plan *p, const place *o, int64_t oy, int64_t ox)
            (p->leaves_out || rows_inside(p, oy));
 }
 
-/* Columns [from, to) of the padded row of a strip that input row `y` makes. */
-static void fill_row(const plan *p, const char *x, char *strip, int64_t y, int64_t from, int64_t to)
+/* `count` pixels, of which every skip_x-th is read, into a strip; 0 if one cannot be converted. */
+static int copy_pixels(const plan *p, char *to, const char *from, int64_t count)
+{
+    if (p->c.block_float)
+        return hwkit_block_float_get()->convert(&p->blocks, to, (const float *)from,
+                                                p->skip_x * p->c.c, count);
+    hwkit_pairs_copy(p, to, from, p->pixel, count);
+    return 1;
+}
+
+/* Columns [from, to) of the padded row of a strip that input row `y` makes; 0 as copy_pixels. */
+static int fill_row(const plan *p, const char *x, char *strip, int64_t y, int64_t from, int64_t to)
 {
     const hwkit_conv2d *c = &p->c;
     const int64_t pixel = p->cg * p->size;
     const int outside = y < 0 || y >= c->h;
-    const int64_t lo = outside ? to : hwkit_min(hwkit_max(from, c->left), to);
-    const int64_t hi = outside ? to : hwkit_min(hwkit_max(lo, c->left + c->w), to);
+    const int64_t left = hwkit_parts(c->left, p->skip_x), end = hwkit_parts(c->left + c->w, p->skip_x);
+    const int64_t lo = outside ? to : hwkit_min(hwkit_max(from, left), to);
+    const int64_t hi = outside ? to : hwkit_min(hwkit_max(lo, end), to);
+    int good = 1;
     memset(strip + from * pixel, 0, (size_t)((lo - from) * pixel));
     if (hi > lo)
-        hwkit_pairs_copy(p, strip + lo * pixel, x + (y * c->w + lo - c->left) * p->pixel, p->pixel,
-                         hi - lo);
+        good = copy_pixels(p, strip + lo * pixel,
+                           x + (y * c->w + lo * p->skip_x - c->left) * p->pixel, hi - lo);
     memset(strip + hi * pixel, 0, (size_t)((to - hi) * pixel));
+    return good;
 }
 
-/* The input rows under output rows [y0, y1) with their padding, as far as tiles are not inside. */
-static void fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int64_t y1)
+/* The input rows under output rows [y0, y1) with their padding, as far as tiles are not inside; 0 as
+ * copy_pixels. */
+static int fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int64_t y1)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t rows = (y1 - 1 - y0) * c->stride_y + (c->r - 1) * c->dilation_y + 1;
+    const int64_t rows = (y1 - 1 - y0) * p->step_y + (c->r - 1) * c->dilation_y + 1;
     const int some = !p->copied && (p->leaves_out || (rows_inside(p, y0) && rows_inside(p, y1 - 1)));
     const int64_t head = some ? p->head : p->strip_width, tail = hwkit_max(head, p->tail);
+    int good = 1;
     for (int64_t i = 0; i < rows; i++, strip += p->strip_width * p->cg * p->size) {
-        const int64_t y = y0 * c->stride_y - c->top + i;
-        fill_row(p, x, strip, y, 0, head);
-        fill_row(p, x, strip, y, tail, p->strip_width);
+        const int64_t y = y0 * c->stride_y - c->top + i * p->skip_y;
+        good &= fill_row(p, x, strip, y, 0, head);
+        good &= fill_row(p, x, strip, y, tail, p->strip_width);
     }
+    return good;
 }
 
 /* merge: pointers of `some` output pixels of a tile of `count`, the first to the runs at `strip`. */
 static void point_strip(const plan *p, const char *strip, const void **to, int64_t some,
                         int64_t count, int64_t step)
 {
-    const int64_t down = p->c.dilation_y * p->strip_width * p->cg * p->size;
-    for (int64_t r = 0; r < p->c.r; r++, strip += down, to += count) {
-        const char *at = strip;
-        for (int64_t i = 0; i < some; i++, at += step)
-            to[i] = at;
-    }
+    const int64_t pixel = p->cg * p->size, down = p->c.dilation_y * p->strip_width * pixel;
+    const int64_t across = p->segments / p->c.r;
+    for (int64_t r = 0; r < p->c.r; r++, strip += down)
+        for (int64_t t = 0; t < across; t++, to += count) {
+            const char *at = strip + t * p->c.dilation_x * pixel;
+            for (int64_t i = 0; i < some; i++, at += step)
+                to[i] = at;
+        }
 }
 
 /* Pointers of `some` output pixels of a tile of `count`, from (oy, ox) on, to what their taps see. */
@@ -175,7 +194,7 @@ static void point_taps(const plan *p, const char *x, const void **to, int64_t so
 static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = p->cg * p->size, step = c->stride_x * pixel; /* of a strip */
+    const int64_t pixel = p->cg * p->size, step = p->step_x * pixel; /* of a strip */
     const int64_t first = i0 / c->q;
     int64_t oy = first, ox = i0 % c->q;
     const void **to = s->rows;
@@ -203,7 +222,7 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
         for (int64_t row = 0; row < count;) {
             /* What is left of this tile and of this line of the image. */
             const int64_t some = hwkit_min(count - row, c->q - ox);
-            const char *strip = s->strip + (oy - first) * c->stride_y * p->strip_width * pixel;
+            const char *strip = s->strip + (oy - first) * p->step_y * p->strip_width * pixel;
             if (c->merge)
                 point_strip(p, strip + ox * step, to + row, some, count, step);
             else
@@ -378,14 +397,23 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
         return;
     }
     const char *from = x->x + image * p->area * p->pixel;
-    if (c->merge)
-        fill_strip(p, from, s.strip, i0 / c->q, hwkit_parts(i1, c->q));
-    point(p, from + group * p->cg * p->size, &s, i0, i1);
+    int good = 1;
+    if (p->one_line)
+        good = copy_pixels(p, s.strip, from + i0 * p->pixel, count);
+    else if (c->merge)
+        good = fill_strip(p, from, s.strip, i0 / c->q, hwkit_parts(i1, c->q));
+    if (!good) {
+        x->unfit = 1;
+        return;
+    }
+    const int64_t origin = p->one_line ? i0 : 0;
+    point(p, from + group * p->cg * p->size, &s, i0 - origin, i1 - origin);
 
     const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
     hwkit_epilogue e = x->epilogue;
     hwkit_tile t = {.ldc = x->row, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
     t.step = c->stride_x * c->c;
+    t.pairs = p->blocks.pairs;
     if (c->nhwc) {
         char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->out_size;
         direct_parts(x, &s, weights, &t, columns, out);
@@ -414,7 +442,7 @@ int hwkit_conv2d_find_starts(plan *p)
 {
     const hwkit_conv2d *c = &p->c;
     p->starts = NULL;
-    if (c->algorithm != HWKIT_CONV_DIRECT || c->pack_a || p->pairs)
+    if (c->algorithm != HWKIT_CONV_DIRECT || c->pack_a || p->pairs || c->block_float)
         return 1;
     int64_t *to = p->starts = malloc((size_t)(2 * p->segments) * sizeof *to);
     if (!to)

@@ -167,7 +167,7 @@ int hwkit_pairs_trusted(const plan *p, const void *x, hwkit_pairs_range w, const
 
 /* ---- float32 ----------------------------------------------------------------------------------- */
 
-static hwkit_plan *wide_plan(const plan *p)
+hwkit_plan *hwkit_conv2d_plain_plan(const plan *p)
 {
     hwkit_conv2d c = p->c;
     c.way = (hwkit_amx_way){0};
@@ -179,7 +179,7 @@ static hwkit_plan *wide_plan(const plan *p)
     c.kc = 256;
     c.pixels = 96;
     c.channels = c.k;
-    c.merge = 0;
+    c.merge = c.block_float = 0;
     return hwkit_conv2d_plan(&c);
 }
 
@@ -199,7 +199,7 @@ int hwkit_pairs_run_plain(const plan *p, const void *const all[KINDS], void *out
             given[count++] = i == W && w ? w : all[i];
         }
     taken[count] = sizes[KINDS];
-    hwkit_plan *wide = wide_plan(p);
+    hwkit_plan *wide = hwkit_conv2d_plain_plan(p);
     hwkit_plan *narrow = wide ? hwkit_half_plan(wide, HWKIT_HALF_BF16, count, taken, p->c.threads)
                               : NULL;
     if (narrow && (w || !own))

@@ -2,6 +2,7 @@
 #ifndef HWKIT_CONV2D_PLAN_H
 #define HWKIT_CONV2D_PLAN_H
 
+#include "block_float.h"
 #include "conv2d.h"
 #include "gemm.h"
 #include "isa.h"
@@ -23,6 +24,9 @@ typedef struct {
     /* Pairs of bfloat16 along the channels are the elements of the product, of 4 bytes; a channel
      * without another is one with zero. */
     int pairs;
+    /* block_float: how the channels of a pixel are cut; words are the elements of the product. */
+    hwkit_block_float blocks;
+    int unfit;               /* block_float: weights that are held cannot be converted */
     int size, out_size;      /* bytes of an element, of the product and of the result */
     int vl, width;           /* elements of a vector, columns of a panel */
     int64_t cg, kg;          /* elements of a pixel, channels of the result, of a group */
@@ -38,6 +42,9 @@ typedef struct {
     int64_t tiles;           /* direct: most of a chunk */
     int64_t *starts;         /* direct: elements from a pixel's window to its segments, in the image,
                               * then in the strip; NULL: rows of tiles are not read by step */
+    int64_t skip_x, skip_y;  /* merge: input pixels from one pixel and row of the strip to the next */
+    int64_t step_x, step_y;  /* merge: what is left of the strides in the strip */
+    int one_line;            /* block_float: flat, and a chunk's pixels are those of the strip */
     int64_t group_bytes;     /* packed weights of a group */
     char *zeros;             /* what taps in the padding point to */
     int64_t upper, lower;    /* direct: pixels before, and from, which rows of taps are left out */
@@ -57,6 +64,7 @@ typedef struct {
     hwkit_epilogue epilogue;
     int any;       /* whether there is an epilogue at all */
     _Atomic int failed;
+    _Atomic int unfit; /* block_float: something cannot be converted */
 } job;
 
 /* ---- direct ---- */
@@ -99,5 +107,24 @@ int hwkit_pairs_trusted(const plan *p, const void *x, hwkit_pairs_range w, const
 
 /* The same convolution in float32. */
 int hwkit_pairs_run_plain(const plan *p, const void *const all[KINDS], void *out);
+
+/* The plan of that, of float32 operands, weights as they came; NULL if memory is short. */
+hwkit_plan *hwkit_conv2d_plain_plan(const plan *p);
+
+/* ---- block floating point ---- */
+
+/* Makes the images one line if products do not depend on where pixels lie, and returns whether they
+ * do not. */
+int hwkit_block_float_flatten(hwkit_conv2d *c);
+
+/* One panel of weights; 0 if memory is short, -1 if there is a value that cannot be converted. */
+int hwkit_block_float_pack(const plan *p, char *to, const char *w, int64_t panel);
+
+/* Bytes of weights as they came, which are held behind packed ones. */
+int64_t hwkit_block_float_plain_bytes(const plan *p);
+
+/* The same convolution in plain float32. `packed`: bytes of packed weights. */
+int hwkit_block_float_run_plain(const plan *p, const void *const all[KINDS], void *out,
+                                int64_t out_row, int64_t packed);
 
 #endif

@@ -41,7 +41,8 @@ def cpu_info():
 
     Bytes of the caches ``l1d``, ``l2``, ``l3``; physical ``cores``; ``threads``, the most that a
     kernel uses; ``isa``, the selected kernels; ``amx``, whether products of tiles are among them;
-    ``pairs``, whether dot products of AVX512-BF16 are; ``features``; ``model``; the ``compiler``.
+    ``pairs``, whether dot products of AVX512-BF16 are; ``vnni``, whether those of int16 of AVX512-VNNI
+    are, for block floating point; ``features``; ``model``; the ``compiler``.
     """
     cdef const hwkit_cpuinfo *info = hwkit_cpu()
     isa = hwkit_isa_name().decode()
@@ -50,6 +51,7 @@ def cpu_info():
         "features": info.features.decode() + (f" {isa}" if isa.endswith("-emulated") else ""),
         "amx": hwkit_amx() != HWKIT_AMX_NONE,
         "pairs": hwkit_pairs() != HWKIT_AMX_NONE,
+        "vnni": hwkit_vnni() != HWKIT_AMX_NONE,
         "model": info.model.decode("utf-8", "replace"),
         "cores": info.cores,
         "threads": hwkit_threads_max(),

@@ -25,6 +25,7 @@ cdef extern from "gemm.h" nogil:
         HWKIT_AMX_NONE
     int hwkit_amx()
     int hwkit_pairs()
+    int hwkit_vnni()
     const char *hwkit_isa_name()
     ctypedef struct hwkit_amx_way:
         int products, pairs

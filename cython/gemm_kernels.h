@@ -38,6 +38,7 @@ typedef struct {
      * next; NULL: those of C and of the residual. */
     const void *ask, *ask_too; /* ask_too: NULL if there is no other */
     int64_t ldask;
+    int pairs; /* of a block, see block_float.h */
 } hwkit_tile;
 
 typedef void (*hwkit_tile_fn)(const hwkit_tile *tile);

@@ -6,6 +6,7 @@
 
 #include "amx.h"
 #include "amx_kernels.h"
+#include "block_float.h"
 #include "cpuinfo.h"
 
 #include <pthread.h>
@@ -21,7 +22,7 @@ static const hwkit_isa *const TABLES[] = {&hwkit_isa_avx512, &hwkit_isa_avx2, &h
                                           &hwkit_isa_scalar};
 enum { TABLE_COUNT = sizeof TABLES / sizeof TABLES[0] };
 static const hwkit_isa *chosen;
-static hwkit_amx_kind amx, pairs;
+static hwkit_amx_kind amx, pairs, vnni;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* An empty table is one for another architecture. */
@@ -68,15 +69,15 @@ static hwkit_amx_kind choose_amx(const char *name)
     return tiles_permitted() ? HWKIT_AMX_REAL : HWKIT_AMX_NONE;
 }
 
-static hwkit_amx_kind choose_pairs(const char *name)
+/* Dot products of pairs, of which `real` is NULL if the compiler does not know them. */
+static hwkit_amx_kind choose_pairs(const char *name, const void *real, uint32_t feature)
 {
     if (name && *name && strcasecmp(name, "amx") && strcasecmp(name, "avx512"))
         return HWKIT_AMX_NONE;
     if (emulated())
         return HWKIT_AMX_TWIN;
-    return hwkit_pairs_real && chosen == &hwkit_isa_avx512 && hwkit_cpu()->bits & HWKIT_AVX512BF16
-               ? HWKIT_AMX_REAL
-               : HWKIT_AMX_NONE;
+    return real && chosen == &hwkit_isa_avx512 && hwkit_cpu()->bits & feature ? HWKIT_AMX_REAL
+                                                                              : HWKIT_AMX_NONE;
 }
 
 static void choose(void)
@@ -90,7 +91,8 @@ static void choose(void)
         if (runs_here(TABLES[i]))
             chosen = TABLES[i];
     amx = choose_amx(name);
-    pairs = choose_pairs(name);
+    pairs = choose_pairs(name, hwkit_pairs_real, HWKIT_AVX512BF16);
+    vnni = choose_pairs(name, hwkit_block_float_real, HWKIT_AVX512VNNI);
 }
 
 const hwkit_isa *hwkit_isa_get(void)
@@ -109,6 +111,12 @@ hwkit_amx_kind hwkit_pairs(void)
 {
     pthread_once(&once, choose);
     return pairs;
+}
+
+hwkit_amx_kind hwkit_vnni(void)
+{
+    pthread_once(&once, choose);
+    return vnni;
 }
 
 const char *hwkit_isa_name(void)

@@ -54,6 +54,9 @@ hwkit_amx_kind hwkit_amx(void);
 /* The same of the dot products of AVX512-BF16, which HWKIT_MAX_ISA=avx512 leaves as well. */
 hwkit_amx_kind hwkit_pairs(void);
 
+/* The same of those of int16 of AVX512-VNNI. */
+hwkit_amx_kind hwkit_vnni(void);
+
 /* "amx", "amx-emulated", "avx512bf16-emulated", or the name of the table. */
 const char *hwkit_isa_name(void);
 

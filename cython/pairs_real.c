@@ -11,30 +11,11 @@
 #define HWKIT_TARGET "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"
 
 HWKIT_TARGET_BEGIN
-typedef __m512 pairs_vec;
-typedef __m512bh pairs_word;
-static inline HWKIT_INLINE pairs_vec pairs_zero(void) { return _mm512_setzero_ps(); }
-static inline HWKIT_INLINE pairs_vec pairs_load(const void *p) { return _mm512_loadu_ps(p); }
-static inline HWKIT_INLINE void pairs_store(void *p, pairs_vec v) { _mm512_storeu_ps(p, v); }
-static inline HWKIT_INLINE pairs_word pairs_words(const void *p)
-{
-    return (pairs_word)_mm512_loadu_si512(p);
-}
-static inline HWKIT_INLINE pairs_word pairs_set(const char *p)
-{
-    int32_t pair;
-    memcpy(&pair, p, sizeof pair);
-    return (pairs_word)_mm512_set1_epi32(pair);
-}
+#include "pairs_real.inc"
+typedef uint16_t pairs_stored;
 static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_word b)
 {
-    return _mm512_dpbf16_ps(c, a, b);
-}
-static inline HWKIT_INLINE pairs_vec pairs_add(pairs_vec a, pairs_vec b) { return a + b; }
-static inline HWKIT_INLINE pairs_vec pairs_set_float(float x) { return _mm512_set1_ps(x); }
-static inline HWKIT_INLINE pairs_vec pairs_clamp(pairs_vec v, pairs_vec lo, pairs_vec hi)
-{
-    return _mm512_min_ps(hi, _mm512_max_ps(lo, v)); /* of two, the second where one is NaN */
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
 }
 static inline HWKIT_INLINE pairs_vec pairs_wide(const uint16_t *p, int n)
 {

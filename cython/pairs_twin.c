@@ -4,36 +4,8 @@
 #include "isa.h"
 #include "simd.h"
 
-typedef struct {
-    float of[16];
-} pairs_vec;
-typedef struct {
-    uint32_t of[16];
-} pairs_word;
-
-static inline HWKIT_INLINE pairs_vec pairs_zero(void) { return (pairs_vec){{0}}; }
-static inline HWKIT_INLINE pairs_vec pairs_load(const void *p)
-{
-    pairs_vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-static inline HWKIT_INLINE void pairs_store(void *p, pairs_vec v) { memcpy(p, &v, sizeof v); }
-static inline HWKIT_INLINE pairs_word pairs_words(const void *p)
-{
-    pairs_word v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-static inline HWKIT_INLINE pairs_word pairs_set(const char *p)
-{
-    uint32_t pair;
-    pairs_word v;
-    memcpy(&pair, p, sizeof pair);
-    for (int i = 0; i < 16; i++)
-        v.of[i] = pair;
-    return v;
-}
+#include "pairs_twin.inc"
+typedef uint16_t pairs_stored;
 /* Denormal numbers are zeros. */
 static inline HWKIT_INLINE float pairs_flushed(float x)
 {
@@ -60,27 +32,6 @@ static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_
         }
     return c;
 }
-static inline HWKIT_INLINE pairs_vec pairs_add(pairs_vec a, pairs_vec b)
-{
-    for (int i = 0; i < 16; i++)
-        a.of[i] += b.of[i];
-    return a;
-}
-static inline HWKIT_INLINE pairs_vec pairs_set_float(float x)
-{
-    pairs_vec v;
-    for (int i = 0; i < 16; i++)
-        v.of[i] = x;
-    return v;
-}
-static inline HWKIT_INLINE pairs_vec pairs_clamp(pairs_vec v, pairs_vec lo, pairs_vec hi)
-{
-    for (int i = 0; i < 16; i++) {
-        v.of[i] = v.of[i] < lo.of[i] ? lo.of[i] : v.of[i];
-        v.of[i] = v.of[i] > hi.of[i] ? hi.of[i] : v.of[i];
-    }
-    return v;
-}
 static inline HWKIT_INLINE pairs_vec pairs_wide(const uint16_t *p, int n)
 {
     pairs_vec v = pairs_zero();
@@ -93,10 +44,6 @@ static inline HWKIT_INLINE void pairs_round(uint16_t *p, pairs_vec v, int n)
         v.of[i] = pairs_flushed(v.of[i]);
     hwkit_half_round_row(HWKIT_HALF_BF16, v.of, p, n);
 }
-/* small rather than fast */
-#undef HWKIT_UNROLL
-#define HWKIT_UNROLL
-#define PAIRS_TILE_FUNCTION __attribute__((noinline))
 #include "pairs_kernels.inc"
 
 const hwkit_amx_kernels *const hwkit_pairs_twin = &table;

@@ -29,6 +29,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     from . import (
         amx,
         amx_conv2d,
+        block_float,
         conv2d,
         depthwise,
         elementwise,
@@ -49,6 +50,6 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     products = [*gemms, *conv2d.kernels(), *winograd.kernels(), *strassen.kernels()]
     small = [*pool2d.kernels(), *elementwise.kernels(), *lrn.kernels()]
     plain = [*products, *depthwise.kernels(), *small]
-    tiled = [*amx.kernels(), *amx_conv2d.kernels(), *pairs.kernels()]
+    tiled = [*amx.kernels(), *amx_conv2d.kernels(), *pairs.kernels(), *block_float.kernels()]
     moving = transpose.kernels()
     return [*plain, *moving, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

@@ -24,6 +24,8 @@ from .tiles import Value
 __all__ = ["BOUNDS", "NARROW", "SPLIT", "TERMS", "TilesGemm", "TilesKernel", "kernels"]
 
 SIDE = 32
+
+_UNITS = {"amx": "AMX", "pairs": "AVX512-BF16", "vnni": "AVX512-VNNI"}
 KC = (256, 512, 768, 1024, 1536, 2048)
 MC = (32, 64, 128, 192, 256, 512)
 NC = (32, 64, 128, 256, 512, 1024, 2048, 4096, 12288)
@@ -53,11 +55,11 @@ def kernels() -> list[Kernel]:
 
 
 @cache
-def unavailable(pairs: bool) -> str | None:
-    """Return why this process has no tiles (or no ``pairs``), or ``None`` if it has."""
-    name, what = ("pairs", "AVX512-BF16") if pairs else ("amx", "AMX")
-    if compiled().cpu_info()[name]:
+def unavailable(unit: str) -> str | None:
+    """Return why this process has no ``amx``, ``pairs`` or ``vnni``, or ``None`` if it has."""
+    if compiled().cpu_info()[unit]:
         return None
+    what = _UNITS[unit]
     return f"this process has no {what}: the processor, the system or HWKIT_MAX_ISA leaves it out"
 
 
@@ -97,7 +99,7 @@ class TilesKernel(tiles.ProductKernel):
             return f"it is for {self.dtype} with float32 accumulation"
         if not all(array.nbytes for array in (problem.output, *problem.operands)):
             return "takes no empty arrays"
-        return unavailable(self.pairs)
+        return unavailable("pairs" if self.pairs else "amx")
 
     def strict(self, problem: Problem, config: Config) -> bool:
         """Whether products are those of the operands, and none is left out."""

@@ -191,7 +191,7 @@ class Int8Tiles(Int8Product):
     def supports(self, problem: Problem) -> bool | str:
         """Where there are tiles, the same."""
         found = super().supports(problem)
-        return (unavailable(pairs=False) or True) if found is True else found
+        return (unavailable("amx") or True) if found is True else found
 
     def _shapes(self) -> _Tiles:
         return _amx_tiles()

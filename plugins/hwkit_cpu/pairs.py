@@ -8,6 +8,8 @@ dot products take for zeros are found.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
@@ -18,7 +20,7 @@ from .device import compiled
 from .half import widened
 from .tiles import Value
 
-__all__ = ["PairsConv2d", "PairsGemm", "kernels"]
+__all__ = ["PairsGemm", "PairsKernel", "PairsConv2d", "kernels"]
 
 # Columns of a vector, and tiles as the compiled module has them.
 _VECTOR = 16
@@ -45,8 +47,16 @@ def kernels() -> list[Kernel]:
     return [PairsConv2d(), PairsGemm("gemm"), PairsGemm("matmul")]
 
 
-class _PairsKernel(amx.TilesKernel):
-    """What both have in common."""
+class PairsKernel(amx.TilesKernel):
+    """What both have in common.
+
+    Attributes:
+        shapes: of tiles, as the compiled module has them.
+        elements: arguments of the compiled kernel that say what pairs are.
+    """
+
+    shapes: tuple[str, ...] = _TILES
+    elements: Mapping[str, Any] = MappingProxyType({"pairs": True})
 
     def __init__(self, op: str) -> None:
         super().__init__("bfloat16", 1, True)
@@ -54,7 +64,7 @@ class _PairsKernel(amx.TilesKernel):
 
     def _values(self) -> dict[str, Any]:
         return {
-            "tile": _TILES,
+            "tile": self.shapes,
             "pixels": PIXELS,
             "channels": CHANNELS,
             "threads": tiles.thread_ladder(False),
@@ -66,7 +76,7 @@ class _PairsKernel(amx.TilesKernel):
         most = max(tiles.facts(False).l2 / 4 / (2 * depth), _LEAST_PIXELS)
         pixels, channels = blocks(area, others, channels, threads, most)
         values: dict[str, Value] = {
-            "tile": _TILES[0],
+            "tile": self.shapes[0],
             "pixels": pixels,
             "channels": channels,
             "threads": threads,
@@ -81,25 +91,26 @@ class _PairsKernel(amx.TilesKernel):
             output,
             nhwc=True,
             algorithm="direct",
-            pairs=True,
             rows=int(rows),
             vectors=int(columns) // _VECTOR,
             kc=1,
             pixels=config["pixels"],
             channels=config["channels"],
             threads=config["threads"],
+            **self.elements,
             **window,
             **tiles.epilogue_arguments(problem),
         )
         return run
 
-    def _first(self) -> int:
+    def first(self) -> int:
+        """Return the rank where vectors are full."""
         if amx.slow_pairs():
             return -2
-        return _RANK if amx.unavailable(pairs=False) else _BESIDE_TILES
+        return _RANK if amx.unavailable("amx") else _BESIDE_TILES
 
 
-class PairsConv2d(_PairsKernel):
+class PairsConv2d(PairsKernel):
     """Pixels are rows, read tap by tap where they lie; weights are packed panels of pairs.
 
     Tunables: ``merge`` copies padded input rows, so that all taps of a row are one segment, and
@@ -164,10 +175,10 @@ class PairsConv2d(_PairsKernel):
             return -2
         if winograd.fits(problem) and min(winograd.costs(widened(problem)).values()) < _SHARE:
             return 1
-        return self._first()
+        return self.first()
 
 
-class PairsGemm(_PairsKernel):
+class PairsGemm(PairsKernel):
     """Rows of a are read where they lie; b is packed panels of pairs.
 
     Tunables: ``pixels`` are rows and ``channels`` columns of a chunk.
@@ -179,9 +190,7 @@ class PairsGemm(_PairsKernel):
     name = "avx512_bfloat16_direct_gemm"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether there are pairs, all is bfloat16, and it is one product of rows of a."""
-        if problem["k"] % 2:
-            return "takes an even depth only"
+        """Whether there are pairs of these dtypes, and it is one product of rows of a."""
         if self.op == "matmul":
             a, b = problem.operands[:2]
             if b.shape[0] > 1 or a.shape[0] < problem["b"]:
@@ -190,7 +199,10 @@ class PairsGemm(_PairsKernel):
             return "takes no transposed a"
         elif problem["alpha"] != 1 or problem["beta"] != 0:
             return "takes alpha=1 and beta=0 only"
-        return self.refusal(problem) or True
+        return self.refusal(problem) or self._fits(problem)
+
+    def _fits(self, problem: Problem) -> bool | str:
+        return problem["k"] % 2 == 0 or "takes an even depth only"
 
     def space(self, problem: Problem) -> Space:
         """Return tile, rows and columns of a chunk, and threads."""
@@ -228,7 +240,7 @@ class PairsGemm(_PairsKernel):
         """First, where vectors are full and packing pays."""
         if problem["n"] < _VECTOR or (_rows(problem) < _UNPACKED and not problem.packed):
             return -2
-        return self._first()
+        return self.first()
 
 
 def _rows(problem: Problem) -> int:

@@ -9,6 +9,7 @@ taps, F(2x2) does with 36 what takes 100.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from hwkit import Config, Kernel, Problem, Run, Space
@@ -17,7 +18,7 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["WinogradConv2d", "costs", "fits", "gains", "kernels"]
+__all__ = ["WinogradConv2d", "costs", "fits", "gains", "kernels", "least_cost"]
 
 SIZES = {(3, 1): (2, 4, 6), (3, 2): (2, 4), (5, 1): (2,)}
 """Outputs of a tile each way, by taps and stride."""
@@ -211,10 +212,15 @@ def fits(problem: Problem, taps: int = 3, stride: int = 1) -> bool:
     return bool(window == (taps, taps, (stride, stride), (1, 1)))
 
 
+def least_cost(problem: Problem) -> float:
+    """Return the least of what the model says of each F(m), infinite where none fits."""
+    fit = any(fits(problem, *window) for window in SIZES)
+    return min(costs(problem).values()) if fit else math.inf
+
+
 def gains(problem: Problem) -> bool:
     """Whether it fits, and the model of costs says that it is faster than plain sums."""
-    fit = any(fits(problem, *window) for window in SIZES)
-    return fit and min(costs(problem).values()) <= _GAIN
+    return least_cost(problem) <= _GAIN
 
 
 def costs(problem: Problem) -> dict[int, float]:

@@ -362,6 +362,67 @@ static int test_conv2d(void)
     return good;
 }
 
+/* Weights [k][c] as [c][k]. */
+static void *turned(const hwkit_conv2d *g, const float *w)
+{
+    float *to = fresh(0, g->c * g->k);
+    for (int64_t i = 0; i < g->c * g->k; i++)
+        to[i] = w[i % g->k * g->c + i / g->k];
+    return to;
+}
+
+/* Some values that are tiny, some that are zeros, and now and then one that cannot be converted. */
+static void spoil(float *x, int64_t n)
+{
+    const float tiny = 0x1p-140f * (float)upto(1 << 10);
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= rand() % 4 ? 1 : rand() % 2 ? 0 : tiny;
+    if (rand() % 4 == 0)
+        x[rand() % n] = 0x1p60f;
+}
+
+static int test_block_float(void)
+{
+    const void *operands[4];
+    hwkit_conv2d g = any_window();
+    if (!hwkit_vnni())
+        return 1;
+    g.block_float = g.merge = g.nhwc = 1;
+    g.is_double = 0;
+    g.groups = 1;
+    if (rand() % 3 == 0) {
+        g.r = g.s = g.stride_y = g.stride_x = 1;
+        g.top = g.left = 0;
+        g.p = g.h;
+        g.q = g.w;
+    }
+    g.c = rand() % 2 ? upto(9) : 28 + upto(70);
+    g.k = upto(70);
+    g.kc = 1;
+    g.pixels = upto(60);
+    g.channels = upto(70);
+    do {
+        g.rows = (int)upto(HWKIT_MAX_ROWS);
+        g.vectors = (int)upto(HWKIT_MAX_VECTORS);
+    } while (!hwkit_block_float_tile(g.rows, g.vectors));
+    int64_t n = g.n * g.k * g.p * g.q;
+    double *want = malloc((size_t)n * sizeof(double));
+    int count = operands_of(&g, operands);
+    if (rand() % 4 == 0)
+        spoil((float *)operands[0], g.n * g.c * g.h * g.w);
+    if (rand() % 8 == 0)
+        spoil((float *)operands[1], g.k * g.r * g.s * g.c);
+    convolve(&g, operands, want);
+    if (g.r * g.s == 1 && rand() % 2) {
+        operands[1] = turned(&g, operands[1]);
+        g.by_depth = 1;
+    }
+    /* a few terms may cancel, or be cut off */
+    int good = within(1e-3, "block_float", hwkit_conv2d_plan(&g), count, operands, n, 0, want);
+    free(want);
+    return good;
+}
+
 static int test_winograd(void)
 {
     const void *operands[4];
@@ -690,9 +751,10 @@ static int test_lrn(void)
 
 int main(int argc, char **argv)
 {
-    static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_gemm,
-                                         test_half, test_half_images, test_int8, test_winograd,
-                                         test_amx, test_elementwise, test_transpose, test_lrn};
+    static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_block_float,
+                                         test_gemm, test_half, test_half_images, test_int8,
+                                         test_winograd, test_amx, test_elementwise, test_transpose,
+                                         test_lrn};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_name();
     if (argc > 2 && strcmp(argv[2], isa)) {
