@@ -14,7 +14,8 @@ typedef struct {
     const char *a;     /* the image at the group, or the strip; then elements to the first window */
     int64_t start;
     const int64_t *starts;
-    int64_t from, to;  /* taps of a row that some pixel sees, see leaves_columns */
+    int64_t from, to;  /* taps of a row that some pixel sees */
+    int some_columns;  /* whether these are not all */
 } place;
 
 /* What one thread needs for a chunk. */
@@ -99,6 +100,7 @@ static void find_columns(const plan *p, place *o, int64_t ox)
         o->from++;
     while (o->to > o->from && x + (o->to - 1) * c->dilation_x >= c->w)
         o->to--;
+    o->some_columns = o->to - o->from < p->segments / c->r;
 }
 
 /* Whether pixels of a tile from (oy, ox) on lie a step apart and see nothing but the image, or what they
@@ -286,21 +288,18 @@ static int64_t next_seen(const place *o, int64_t across, int64_t from, int64_t e
     return from;
 }
 
-/* One tile, run by run of the segments that it sees. b: of the first segment of the part. */
-static void direct_tile(const plan *p, const part *d, const place *o, hwkit_tile *t, const char *b)
+/* One tile that does not see all taps of a row, run by run of those that it sees. b: of the first
+ * segment of the part. */
+static void some_columns(const plan *p, const part *d, const part *seen, const place *o,
+                         hwkit_tile *t, const char *b, hwkit_tile_fn kernel)
 {
-    const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
-    const int64_t across = p->segments / p->c.r, end = seen.segment + seen.segments;
-    const int whole = o->to - o->from == across, add = t->accumulate;
+    const int64_t across = p->segments / p->c.r, end = seen->segment + seen->segments;
+    const int add = t->accumulate;
     const hwkit_epilogue *e = t->epilogue;
-    const int64_t vectors = hwkit_parts(t->columns, p->vl);
-    const hwkit_tile_fn kernel = (o->rows ? p->by_row : p->table->by_step)[vectors - 1][o->count - 1];
-    t->a = o->a;
-    t->skip = o->start + d->skip;
-    int64_t from = whole ? seen.segment : next_seen(o, across, seen.segment, end);
+    int64_t from = next_seen(o, across, seen->segment, end);
     for (int last = 0; !last;) {
-        const int64_t to = whole || from == end ? end : hwkit_min(from - from % across + o->to, end);
-        const int64_t next = whole ? end : next_seen(o, across, to, end);
+        const int64_t to = from == end ? end : hwkit_min(from - from % across + o->to, end);
+        const int64_t next = next_seen(o, across, to, end);
         last = next == end;
         t->epilogue = last ? e : NULL;
         t->segments = to - from;
@@ -347,7 +346,24 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
             }
             if (j == 0 && o->starts && o + 1 < end && o[1].starts)
                 ask(p, o + 1);
-            direct_tile(p, d, o, t, b);
+            const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
+            const hwkit_tile_fn kernel =
+                (o->rows ? p->by_row : p->table->by_step)[vectors - 1][o->count - 1];
+            t->a = o->a;
+            t->skip = o->start + d->skip;
+            if (o->some_columns) {
+                some_columns(p, d, &seen, o, t, b, kernel);
+                continue;
+            }
+            if (!seen.segments && t->accumulate && !t->epilogue)
+                continue;
+            t->segments = seen.segments;
+            t->b = b + (seen.segment - d->segment) * p->depth * t->ldb * p->size;
+            if (o->rows)
+                t->rows = o->rows + seen.segment * o->count;
+            else
+                t->starts = o->starts + seen.segment;
+            kernel(t);
         }
     }
     t->column = column;
@@ -464,8 +480,9 @@ int hwkit_conv2d_find_starts(plan *p)
         if (end > c->left + c->w)
             p->tail = hwkit_min(p->tail, from);
     }
-    /* Whole lines for each pixel, from beyond the second cache, arrive sooner for a plain copy. */
-    p->copied = c->merge && c->stride_x * p->pixel >= 64 && p->area * p->pixel > hwkit_cpu()->l2;
+    /* About a line for each pixel, from beyond the second cache, arrives sooner for a plain copy. */
+    const int64_t bytes = p->area * p->pixel + p->out_area * c->k * p->size;
+    p->copied = c->merge && c->stride_x * p->pixel >= 48 && bytes > hwkit_cpu()->l2 / 2 * 3;
     return 1;
 }
 
