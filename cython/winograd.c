@@ -27,7 +27,7 @@ typedef struct {
     int positions;          /* of a transformed tile */
     int64_t cg, kg;         /* channels of a group */
     int64_t area, out_area; /* pixels of an image */
-    int64_t across, down;   /* tiles of an image */
+    int64_t across, down;   /* tiles of an image, or of the largest of those that dilation makes of it */
     int64_t every;          /* tiles of all images */
     /* for each of the positions: what is summed, and where V and the weights of a group have it */
     int64_t deep[HWKIT_WINOGRAD_MOST], v_at[HWKIT_WINOGRAD_MOST], u_at[HWKIT_WINOGRAD_MOST];
@@ -108,8 +108,9 @@ typedef struct {
 
 static place place_of(const plan *p, int64_t tile)
 {
-    const int64_t line = tile / p->across;
-    return (place){line / p->down, line % p->down * p->c.m, tile % p->across * p->c.m};
+    const int64_t d = p->c.dilation, line = tile / p->across, image = line / p->down;
+    const int64_t y = line % p->down * p->c.m * d, x = tile % p->across * p->c.m * d;
+    return (place){image / (d * d), y + image / d % d, x + image % d};
 }
 
 /* What tile number `tile` sees of the channels of a group, from (y, x) of its first output on. */
@@ -120,10 +121,10 @@ static void point(const plan *p, const char *x, int64_t tile, int64_t group, con
     const int64_t pixel = c->c * p->size;
     const int64_t y0 = first.y * c->stride - c->top, x0 = first.x * c->stride - c->left;
     x += first.image * p->area * pixel + group * p->cg * p->size;
-    for (int64_t y = y0; y < y0 + p->side; y++) {
+    for (int64_t i = 0, y = y0; i < p->side; i++, y += c->dilation) {
         const int outside = y < 0 || y >= c->h;
         const char *line = outside ? p->zeros : x + y * c->w * pixel;
-        for (int64_t at = x0; at < x0 + p->side; at++)
+        for (int64_t j = 0, at = x0; j < p->side; j++, at += c->dilation)
             *pixels++ = outside || at < 0 || at >= c->w ? p->zeros : line + at * pixel;
     }
 }
@@ -250,8 +251,10 @@ static void finish_run(const job *x, const block *b, const space *s, int64_t fro
     const hwkit_winograd *c = &p->c;
     const place at = place_of(p, from);
     const int64_t channel = b->group * p->kg + n0, spot = at.y * c->q + at.x;
-    const int64_t tall = hwkit_min(c->m, c->p - at.y);
-    const int64_t wide = hwkit_min((to - from) * c->m, c->q - at.x);
+    if (at.y >= c->p || at.x >= c->q) /* not all images that dilation makes are as large */
+        return;
+    const int64_t tall = hwkit_min(c->m, hwkit_parts(c->p - at.y, c->dilation));
+    const int64_t wide = hwkit_min((to - from) * c->m, hwkit_parts(c->q - at.x, c->dilation));
     hwkit_epilogue e = x->epilogue;
     const char *bias = e.bias;
     /* where pixel `spot` goes, and elements from pixel to pixel and from line to line */
@@ -259,8 +262,8 @@ static void finish_run(const job *x, const block *b, const space *s, int64_t fro
     int64_t pixel = columns, line = RUN_PIXELS * columns;
     char *plane = x->out + ((at.image * c->k + channel) * p->out_area + spot) * p->size;
     if (c->nhwc) {
-        pixel = x->row;
-        line = c->q * x->row;
+        pixel = x->row * c->dilation;
+        line = c->q * pixel;
         first = x->out + ((at.image * p->out_area + spot) * x->row + channel) * p->size;
     } else {
         e.out = s->results;
@@ -324,8 +327,9 @@ static void fetch(const job *x, const block *b, int64_t position)
     const void *pixels[HWKIT_WINOGRAD_MOST];
     for (int64_t i = count * position / p->positions; i < to; i++) {
         const place first = place_of(p, b->from + i);
-        for (int64_t y = first.y; y < hwkit_min(first.y + c->m, c->p); y++)
-            for (int64_t at = first.x; at < hwkit_min(first.x + c->m, c->q); at++) {
+        const int64_t reach = c->m * c->dilation;
+        for (int64_t y = first.y; y < hwkit_min(first.y + reach, c->p); y += c->dilation)
+            for (int64_t at = first.x; at < hwkit_min(first.x + reach, c->q); at += c->dilation) {
                 const int64_t pixel = first.image * p->out_area + y * c->q + at;
                 const char *out = x->out + (pixel * x->row + b->group * p->kg) * p->size;
                 for (int64_t byte = 0; byte < p->kg * p->size; byte += 64)
@@ -554,9 +558,9 @@ static void set_sizes(plan *p)
     p->kg = c->k / c->groups;
     p->area = c->h * c->w;
     p->out_area = c->p * c->q;
-    p->across = hwkit_parts(c->q, c->m);
-    p->down = hwkit_parts(c->p, c->m);
-    p->every = c->n * p->across * p->down;
+    p->across = hwkit_parts(hwkit_parts(c->q, c->dilation), c->m);
+    p->down = hwkit_parts(hwkit_parts(c->p, c->dilation), c->m);
+    p->every = c->n * c->dilation * c->dilation * p->across * p->down;
     p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > HWKIT_FAR_BYTES;
     c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
     p->m_step = hwkit_odd_lines(p->kg, p->size);

@@ -1,5 +1,5 @@
-/* Convolution with 3 x 3 taps and stride 1 or 2, or 5 x 5 and stride 1, and no dilation, by the minimal
- * filtering of Winograd.
+/* Convolution with 3 x 3 taps and stride 1 or 2, or 5 x 5 and stride 1, by the minimal filtering of
+ * Winograd.
  *
  * m x m outputs at a time: y = At [(G g Gt) . (Bt d B)] A, where d is (m + 2) x (m + 2) pixels and g
  * 3 x 3 taps (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016, section 4).
@@ -22,6 +22,8 @@
  * the depth: (2 m + 1)^2 in all, where plain sums take 9 m^2, and what follows is as above, but for
  * m + 1 positions a line. F(2) interpolates at +-1 and infinity, F(4) at +-3/8, +-5/4 and infinity: of
  * all four with few bits those of the least error, 0.6 of that of F(4) with stride 1.
+ *
+ * With dilation d, pixels that lie d apart each way are images of their own, d^2 of them.
  *
  * All constants but those of G are exact in float32. */
 #ifndef HWKIT_WINOGRAD_H
@@ -63,6 +65,7 @@ typedef struct {
     int nhwc, is_double, has_bias, has_residual;
     hwkit_activation act;
     int m, taps, stride; /* of a kind that there is */
+    int64_t dilation;    /* of both axes; 1 but for nhwc with stride 1 */
     /* tunables */
     int rows, vectors; /* of the product's tile */
     int64_t kc;        /* most channels that are summed in one go: less is more accurate */

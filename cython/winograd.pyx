@@ -3,7 +3,9 @@ cdef extern from "winograd.h" nogil:
         int64_t n, c, h, w, k, p, q, top, left, groups
         int nhwc, is_double, has_bias, has_residual
         hwkit_activation act
-        int m, taps, stride, rows, vectors
+        int m, taps, stride
+        int64_t dilation
+        int rows, vectors
         int64_t kc, tiles
         int stages, threads
     int hwkit_winograd_has(int m, int taps, int stride)
@@ -12,8 +14,8 @@ cdef extern from "winograd.h" nogil:
 
 def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint nhwc=False,
              bint is_double=False, bint bias=False, bint residual=False, activation=None, int m,
-             int taps, int stride, int rows, int vectors, int64_t kc, int64_t tiles, bint stages, int threads=1):
-    """Return the Run of a convolution without dilation.
+             int taps, int stride, int64_t dilation, int rows, int vectors, int64_t kc, int64_t tiles, bint stages, int threads=1):
+    """Return the Run of a convolution by its minimal filtering.
 
     Args:
         operands, output: (shape, dtype).
@@ -21,7 +23,7 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
         out_size: p, q.
         pad: zeros at the top and at the left; those at the other ends follow from the sizes.
         m: outputs of a tile each way.
-        taps, stride: of each axis.
+        taps, stride, dilation: of each axis.
     """
     cdef hwkit_winograd c
     c.n, c.c, c.h, c.w, c.k = sizes
@@ -30,13 +32,16 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
     c.groups, c.nhwc, c.is_double, c.has_bias, c.has_residual = (
         groups, nhwc, is_double, bias, residual)
     c.act = read_activation(activation)
+    c.dilation = dilation
     c.m, c.taps, c.stride, c.rows, c.vectors, c.kc, c.tiles = (
         m, taps, stride, rows, vectors, kc, tiles)
     c.stages, c.threads = stages, threads
     if not hwkit_winograd_has(m, taps, stride):
         raise ValueError(f"there is no F({m}, {taps}) with stride {stride}")
-    if min(*sizes, *out_size, groups, kc, tiles, threads) < 1:
+    if min(*sizes, *out_size, groups, dilation, kc, tiles, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
+    if dilation > 1 and not (nhwc and stride == 1):
+        raise ValueError("dilation takes channels last and stride 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
         raise ValueError("groups must divide the channels, and padding must not be negative")
     _check_tile(is_double, rows, vectors)

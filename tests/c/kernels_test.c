@@ -432,11 +432,12 @@ static int test_winograd(void)
     const int *kind = kinds[rand() % HWKIT_WINOGRAD_KINDS];
     g.r = g.s = kind[1];
     g.stride_y = g.stride_x = kind[2];
-    g.dilation_y = g.dilation_x = 1;
-    g.h = g.r + rand() % 12;
-    g.w = g.s + rand() % 20;
-    g.p = (g.h + g.top + rand() % 3 - g.r) / g.stride_y + 1;
-    g.q = (g.w + g.left + rand() % 3 - g.s) / g.stride_x + 1;
+    g.dilation_y = g.dilation_x = g.nhwc && kind[2] == 1 && rand() % 2 ? 1 + rand() % 4 : 1;
+    const int64_t tall = (g.r - 1) * g.dilation_y, wide = (g.s - 1) * g.dilation_x;
+    g.h = 1 + tall + rand() % 12;
+    g.w = 1 + wide + rand() % 20;
+    g.p = (g.h + g.top + rand() % 3 - tall - 1) / g.stride_y + 1;
+    g.q = (g.w + g.left + rand() % 3 - wide - 1) / g.stride_x + 1;
     g.groups = rand() % 3 ? 1 : upto(3);
     g.c = g.groups * upto(20);
     g.k = g.groups * upto(40);
@@ -444,7 +445,8 @@ static int test_winograd(void)
         .n = g.n, .c = g.c, .h = g.h, .w = g.w, .k = g.k, .p = g.p, .q = g.q, .top = g.top,
         .left = g.left, .groups = g.groups, .nhwc = g.nhwc, .is_double = g.is_double,
         .has_bias = g.has_bias, .has_residual = g.has_residual, .act = g.act,
-        .m = kind[0], .taps = kind[1], .stride = kind[2], .kc = upto(30), .tiles = upto(50), .stages = rand() % 2,
+        .m = kind[0], .taps = kind[1], .stride = kind[2],
+        .dilation = g.dilation_y, .kc = upto(30), .tiles = upto(50), .stages = rand() % 2,
         .threads = g.threads};
     any_tile(g.is_double, &d.rows, &d.vectors);
     int64_t n = g.n * g.k * g.p * g.q;
@@ -463,7 +465,9 @@ static int test_winograd(void)
         for (int64_t p = 0; p < g.p && good; p++)
             for (int64_t q = 0; q < g.q && good; q++) {
                 const int64_t dy = y - p * g.stride_y + g.top, dx = x - q * g.stride_x + g.left;
-                const int seen = dy >= 0 && dy < g.r && dx >= 0 && dx < g.s;
+                const int64_t d = g.dilation_y;
+                const int seen = dy >= 0 && dy < g.r * d && dy % d == 0 && dx >= 0 &&
+                                 dx < g.s * d && dx % d == 0;
                 const int64_t at = image(g.nhwc, g.k, g.p, g.q, 0, 0, p, q);
                 good = isnan(get(out, g.is_double, at)) == seen;
             }
