@@ -10,8 +10,9 @@ from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import amx, tiles, winograd
+from . import amx, tiles, winograd_costs
 from .device import compiled
+from .half import widened
 from .tiles import Value
 
 __all__ = ["TilesConv2d", "kernels"]
@@ -24,6 +25,9 @@ CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
 # What is computed for nothing, in channels filled up to 32 and between lines of the image, and the
 # fewest output channels and pixels.
 _USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
+
+# Six products, and pairs, take more of the time of plain sums than this.
+_WINOGRAD = 0.5
 
 
 def kernels() -> list[Kernel]:
@@ -138,7 +142,7 @@ class TilesConv2d(amx.TilesKernel):
     def rank(self, problem: Problem) -> int:
         """Before plain sums where tiles are full; six products, and pairs, stand behind Winograd's.
 
-        On Zen 4, pairs take 0.53 to 0.76 of the time of plain sums, and F(4) 0.3 to 0.4.
+        On Zen 4, pairs take 0.53 to 0.76 of the time of plain sums, and F(4) mostly 0.3 to 0.4.
         """
         c, k = problem["c"], problem["k"]
         p, q = tiles.out_size(problem)
@@ -147,7 +151,8 @@ class TilesConv2d(amx.TilesKernel):
         least = _PACKED if problem.packed else _UNPACKED
         if used < _USED or k < _WIDE or pixels < least or _depth(problem) < 2 * SIDE:
             return -2
-        behind = (self.products == 6 or self.pairs) and winograd.fits(problem)
+        slow = self.products == 6 or self.pairs
+        behind = slow and winograd_costs.least_cost(widened(problem)) < _WINOGRAD
         return self.order() - (2 if behind else 1)
 
 

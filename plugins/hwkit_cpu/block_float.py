@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import amx, tiles, winograd
+from . import amx, tiles, winograd_costs
 from .conv2d import CHANNELS, PIXELS
 from .pairs import PairsGemm, PairsKernel
 
@@ -117,7 +117,7 @@ class BlockFloatConv2d(_BlockFloat):
         share = _share(problem)
         if share > _GAIN:
             return -2
-        return 1 if winograd.least_cost(problem) < share else self.first()
+        return 1 if winograd_costs.least_cost(problem) < share else self.first()
 
 
 class BlockFloatGemm(_BlockFloat, PairsGemm):

@@ -14,7 +14,7 @@ from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import amx, gemm_common, tiles, winograd
+from . import amx, gemm_common, tiles, winograd_costs
 from .conv2d import CHANNELS, PIXELS, blocks
 from .device import compiled
 from .half import widened
@@ -173,7 +173,7 @@ class PairsConv2d(PairsKernel):
         """
         if problem["k"] // problem["groups"] < _VECTOR or problem["c"] < problem["groups"] * 2:
             return -2
-        if winograd.fits(problem) and min(winograd.costs(widened(problem)).values()) < _SHARE:
+        if winograd_costs.least_cost(widened(problem)) < _SHARE:
             return 1
         return self.first()
 

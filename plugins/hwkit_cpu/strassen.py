@@ -12,7 +12,7 @@ from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import tiles, winograd
+from . import tiles, winograd_costs
 from .device import compiled
 from .gemm_common import NC, operation, transposes
 from .tiles import Value
@@ -210,7 +210,7 @@ class StrassenConv2d(_Strassen):
     def rank(self, problem: Problem) -> int:
         """As any, but not where Winograd's algorithm is, nor where many weights meet few rows."""
         few = problem["r"] * problem["s"] > 1 and self._sizes(problem)[0] < _TAPS_ROWS
-        return -1 if few or winograd.gains(problem) else super().rank(problem)
+        return -1 if few or winograd_costs.gains(problem) else super().rank(problem)
 
     def _sizes(self, problem: Problem) -> tuple[int, int, int]:
         p, q = tiles.out_size(problem)
