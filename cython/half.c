@@ -4,11 +4,11 @@
  * 9e-3 as one sum of 4096, they overflow, and blocks take more instructions than float32 with FMA. */
 #include "half.h"
 
+#include "bits.h"
 #include "cpuinfo.h"
 #include "isa.h"
 #include "threads.h"
 
-#include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -17,48 +17,34 @@
 
 enum { PIECE = 1 << 14 }; /* elements per task: 96 KiB in and out, a few microseconds */
 
-static float as_float(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static uint32_t as_bits(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
 static float one_f16_to_f32(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
     uint32_t fraction = half & 1023;
     if (exponent == 31) /* infinity, or NaN made quiet */
-        return as_float(sign | 0x7f800000 | fraction << 13 | (fraction ? 0x400000 : 0));
+        return hwkit_float(sign | 0x7f800000 | fraction << 13 | (fraction ? 0x400000 : 0));
     if (exponent == 0) /* the product is a normal float, so flushing modes do no harm */
-        return as_float(sign | as_bits((float)fraction * 0x1p-24f));
-    return as_float(sign | (exponent + 112) << 23 | fraction << 13);
+        return hwkit_float(sign | hwkit_bits((float)fraction * 0x1p-24f));
+    return hwkit_float(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
 static uint16_t one_f32_to_f16(float value)
 {
-    uint32_t bits = as_bits(value), sign = bits >> 16 & 0x8000;
+    uint32_t bits = hwkit_bits(value), sign = bits >> 16 & 0x8000;
     bits &= 0x7fffffff;
     if (bits > 0x7f800000)
         return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x3ff));
     if (bits >= 0x47800000) /* 65536 and above */
         return (uint16_t)(sign | 0x7c00);
     if (bits < 0x38800000) /* below 2**-14: adding 0.5 rounds at 2**-24, the unit of subnormals */
-        return (uint16_t)(sign | (as_bits(as_float(bits) + 0.5f) - 0x3f000000));
+        return (uint16_t)(sign | (hwkit_bits(hwkit_float(bits) + 0.5f) - 0x3f000000));
     bits += 0xfff + (bits >> 13 & 1);
     return (uint16_t)(sign | (bits - (112u << 23)) >> 13);
 }
 
 static uint16_t one_f32_to_bf16(float value)
 {
-    uint32_t bits = as_bits(value);
+    uint32_t bits = hwkit_bits(value);
     if ((bits & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
@@ -212,7 +198,7 @@ static void widen(hwkit_half type, int vectors, const uint16_t *src, float *dst,
         hwkit_f16_to_f32_portable(src + i, dst + i, n - i);
     } else
         for (int64_t i = vectors ? bf16_to_f32_wide(src, dst, n) : 0; i < n; i++)
-            dst[i] = as_float((uint32_t)src[i] << 16);
+            dst[i] = hwkit_float((uint32_t)src[i] << 16);
 }
 
 static void round_off(hwkit_half type, int vectors, const float *src, uint16_t *dst, int64_t n)

@@ -1,6 +1,7 @@
 /* Packing for narrow.h. Done once for each matrix, so it is plain C. */
 #include "narrow.h"
 
+#include "bits.h"
 #include "half.h"
 #include "sizes.h"
 #include "threads.h"
@@ -51,20 +52,6 @@ typedef struct {
     uint32_t most[MOST_WIDTH];
 } part;
 
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 static void take_part(part *to, const hwkit_narrow_source *s, int64_t k, int64_t j, int width)
 {
     const float *b = s->b;
@@ -80,7 +67,7 @@ static void take_part(part *to, const hwkit_narrow_source *s, int64_t k, int64_t
             memcpy(to->value[r], b + (k + r) * s->ld + j, (size_t)columns * sizeof *b);
         memset(to->value[r] + columns, 0, (size_t)(width - columns) * sizeof *b);
         for (int c = 0; c < width; c++) {
-            const uint32_t size = bits_of(to->value[r][c]) & 0x7fffffff;
+            const uint32_t size = hwkit_bits(to->value[r][c]) & 0x7fffffff;
             to->most[c] = size > to->most[c] ? size : to->most[c];
         }
     }
@@ -133,7 +120,7 @@ static int put_int8(const part *p, int vl, uint32_t *to)
     if (!all_finite(p))
         return 0;
     for (int c = 0; c < p->width; c++) {
-        scales[c] = nextafterf(float_of(p->most[c]) / 127, 0); /* so that 127 of it do not overflow */
+        scales[c] = nextafterf(hwkit_float(p->most[c]) / 127, 0); /* so that 127 of it do not overflow */
         reciprocal[c] = scales[c] > 0 ? 1 / (double)scales[c] : 0;
     }
     to += p->width;
@@ -155,7 +142,7 @@ static int put_int24(const part *p, int vl, uint32_t *to)
     double reciprocal[MOST_WIDTH];
     int good = 1;
     for (int c = 0; good && c < p->width; c++) {
-        const float most = float_of(p->most[c]);
+        const float most = hwkit_float(p->most[c]);
         scales[c] = most / (256.0f * MOST); /* of a word, whose lowest byte is 0 */
         /* the product of the largest word and its scale may round up, which must not overflow */
         good = p->most[c] == 0 || (scales[c] >= FLT_MIN && most < 0x1p127f);
