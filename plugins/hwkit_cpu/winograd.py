@@ -62,8 +62,10 @@ class WinogradConv2d(tiles.ProductKernel):
         """Whether the window has the taps and the stride that it is for."""
         if (problem["r"], problem["s"]) != (self.taps, self.taps):
             return f"takes {self.taps}x{self.taps} windows only"
+        if problem["stride"] != (self.stride, self.stride):
+            return f"takes stride {self.stride} only"
         if not fits(problem, self.taps, self.stride):
-            return f"takes stride {self.stride} only, and dilation with stride 1, channels last"
+            return "takes dilation with stride 1, channels last, below the size of the output only"
         return tiles.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:
