@@ -2,6 +2,7 @@
 #include "amx_blocks.h"
 
 #include "amx.h"
+#include "bits.h"
 #include "gemm.h"
 #include "half.h"
 #include "isa.h"
@@ -42,13 +43,6 @@ void hwkit_amx_steps(const hwkit_amx_maker *m, int64_t *steps, int64_t count)
 
 /* ---- what suits -------------------------------------------------------------------------------- */
 
-static float value_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
-}
-
 /* Beyond this a value rounds to infinity. */
 static const uint32_t TOO_LARGE = 0x7f7f8000;
 /* A row whose largest value is this loses no more than 2^-126 of each element, 2^-46 of the largest;
@@ -59,7 +53,7 @@ static const float LEAST_HALF = 0x1p-100f;
 
 int hwkit_amx_fits(hwkit_amx_range r)
 {
-    return r.most < TOO_LARGE && (r.most == 0 || value_of(r.least) >= LEAST);
+    return r.most < TOO_LARGE && (r.most == 0 || hwkit_float(r.least) >= LEAST);
 }
 
 /* Whether a panel is kept as float32. */
@@ -75,14 +69,14 @@ static int suited(const hwkit_amx_maker *m, const hwkit_amx_panel *a, const hwki
         return 0;
     if (a->range.most == 0 || b->range.most == 0)
         return a->range.most < infinite && b->range.most < infinite;
-    if ((double)value_of(a->range.least) * value_of(b->range.least) < LEAST)
+    if ((double)hwkit_float(a->range.least) * hwkit_float(b->range.least) < LEAST)
         return 0;
-    if (value_of(a->range.least) < LEAST_HALF || value_of(b->range.least) < LEAST_HALF)
+    if (hwkit_float(a->range.least) < LEAST_HALF || hwkit_float(b->range.least) < LEAST_HALF)
         return 0;
     if (m->half && m->terms == 1 && (a->range.most >= infinite || b->range.most >= infinite))
         return 1; /* exact products: infinities and NaN go where they go in float32 */
     /* no partial sum can overflow */
-    return (double)value_of(a->range.most) * value_of(b->range.most) * (double)a->depth < 0x1p126;
+    return (double)hwkit_float(a->range.most) * hwkit_float(b->range.most) * (double)a->depth < 0x1p126;
 }
 
 /* ---- panels ------------------------------------------------------------------------------------ */
@@ -157,7 +151,7 @@ static float half_at(const char *at)
 {
     uint16_t half;
     memcpy(&half, at, 2);
-    return value_of((uint32_t)half << 16);
+    return hwkit_float((uint32_t)half << 16);
 }
 
 /* The terms of A added up, the small ones first. */

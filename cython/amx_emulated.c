@@ -5,6 +5,7 @@
  * the instruction makes zero. */
 #include "amx.h"
 
+#include "bits.h"
 #include "cpuinfo.h"
 
 #include <math.h>
@@ -78,22 +79,10 @@ static void need_product(int c, int a, int b)
 
 enum { WORDS = HWKIT_TILE_BYTES / 4 };
 
-static inline __attribute__((always_inline)) float flushed(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    bits &= bits & 0x7f800000 ? 0xffffffff : 0x80000000;
-    memcpy(&x, &bits, 4);
-    return x;
-}
-
 /* The lower (0) or upper (1) bfloat16 of a word. */
 static inline __attribute__((always_inline)) float half_of(uint32_t word, int upper)
 {
-    float x;
-    word = upper ? word & 0xffff0000 : word << 16;
-    memcpy(&x, &word, 4);
-    return flushed(x);
+    return hwkit_flushed(hwkit_float(upper ? word & 0xffff0000 : word << 16));
 }
 
 static inline __attribute__((always_inline)) void bf16_rows(int c, int a, int b)
@@ -106,13 +95,13 @@ static inline __attribute__((always_inline)) void bf16_rows(int c, int a, int b)
             memcpy(right, mine.tile[b][k], sizeof right);
             const float first = half_of(left, 0), second = half_of(left, 1);
             for (int j = 0; j < WORDS; j++) {
-                even[j] = flushed(fmaf(first, half_of(right[j], 0), even[j]));
-                odd[j] = flushed(fmaf(second, half_of(right[j], 1), odd[j]));
+                even[j] = hwkit_flushed(fmaf(first, half_of(right[j], 0), even[j]));
+                odd[j] = hwkit_flushed(fmaf(second, half_of(right[j], 1), odd[j]));
             }
         }
         memcpy(sum, mine.tile[c][i], sizeof sum);
         for (int j = 0; j < WORDS; j++)
-            sum[j] = flushed(flushed(sum[j]) + flushed(even[j] + odd[j]));
+            sum[j] = hwkit_flushed(hwkit_flushed(sum[j]) + hwkit_flushed(even[j] + odd[j]));
         memcpy(mine.tile[c][i], sum, mine.config.colsb[c]);
     }
 }

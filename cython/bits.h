@@ -1,4 +1,4 @@
-/* The bits of a float32, and back. */
+/* The bits of a float32, and what is easier done with them. */
 #ifndef HWKIT_BITS_H
 #define HWKIT_BITS_H
 
@@ -17,6 +17,13 @@ static inline __attribute__((always_inline)) float hwkit_float(uint32_t bits)
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+/* Zero of the same sign for a denormal number, as the units of bfloat16 take it. */
+static inline __attribute__((always_inline)) float hwkit_flushed(float x)
+{
+    const uint32_t bits = hwkit_bits(x);
+    return hwkit_float(bits & (bits & 0x7f800000 ? 0xffffffff : 0x80000000));
 }
 
 #endif

@@ -1,25 +1,16 @@
 /* The same dot products in plain C, for tests on any processor. */
 #include "amx.h"
 #include "amx_kernels.h"
+#include "bits.h"
 #include "isa.h"
 #include "simd.h"
 
 #include "pairs_twin.inc"
 typedef uint16_t pairs_stored;
 /* Denormal numbers are zeros. */
-static inline HWKIT_INLINE float pairs_flushed(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    bits &= bits & 0x7f800000 ? 0xffffffff : 0x80000000;
-    memcpy(&x, &bits, 4);
-    return x;
-}
 static inline HWKIT_INLINE float pairs_half(uint32_t bits)
 {
-    float x;
-    memcpy(&x, &bits, 4);
-    return pairs_flushed(x);
+    return hwkit_flushed(hwkit_float(bits));
 }
 /* Products are exact, so it does not matter whether they are fused with the sum. */
 static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_word b)
@@ -28,7 +19,7 @@ static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_
         for (int i = 0; i < 16; i++) {
             const float x = pairs_half(half ? a.of[i] & 0xffff0000 : a.of[i] << 16);
             const float y = pairs_half(half ? b.of[i] & 0xffff0000 : b.of[i] << 16);
-            c.of[i] = pairs_flushed(pairs_flushed(c.of[i]) + x * y);
+            c.of[i] = hwkit_flushed(hwkit_flushed(c.of[i]) + x * y);
         }
     return c;
 }
@@ -41,7 +32,7 @@ static inline HWKIT_INLINE pairs_vec pairs_wide(const uint16_t *p, int n)
 static inline HWKIT_INLINE void pairs_round(uint16_t *p, pairs_vec v, int n)
 {
     for (int i = 0; i < 16; i++)
-        v.of[i] = pairs_flushed(v.of[i]);
+        v.of[i] = hwkit_flushed(v.of[i]);
     hwkit_half_round_row(HWKIT_HALF_BF16, v.of, p, n);
 }
 #include "pairs_kernels.inc"

@@ -163,6 +163,7 @@ class Int8Gemm(_NarrowGemm):
     """b in int8 with a scale for each column and each 64 rows; bfloat16 if b is not finite."""
 
     name = "int8_storage_gemm"
+    version = 2  # halves are rounded away from zero
     storage = narrow = "int8"
     bound = 9e-3
 
