@@ -17,7 +17,7 @@ from typing import Any, Protocol, Union, runtime_checkable
 import numpy as np
 
 from .config import Config
-from .errors import ArgumentError, Unavailable
+from .errors import ArgumentError, Unavailable, shown
 from .op import Problem
 from .space import Space
 
@@ -79,6 +79,11 @@ class Run(Protocol):
     def __call__(self, *operands: Any, out: Any) -> None:
         """Write the result into ``out``, and return when it is there."""
         ...
+
+
+def no_run(built: object) -> str:
+    """Return what to say of a build that returned this instead of a run."""
+    return f"its build returned {shown(built)}, which is no run: return a callable"
 
 
 class Kernel(ABC):

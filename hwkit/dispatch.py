@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .arrays import spec_of
+from .backend import Device, Kernel
 from .calls import PlanTable, fastest, operand_names
 from .errors import (
     ArgumentError,
@@ -28,6 +30,7 @@ from .errors import (
 from .op import Op, Problem
 from .plans import Plan
 from .preference import in_use, preferred, use
+from .proof import compare, disproof, known
 from .records import Database
 from .registry import registry
 from .selection import Selection, Tolerance, check_tolerance, refutation, select
@@ -194,10 +197,17 @@ def _say_elsewhere(problem: Problem, name: str, wanted: str, error: HwkitError) 
     )
 
 
-def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: str | None) -> Plan:
+def _plan_on(
+    problem: Problem,
+    device_name: str,
+    tolerance: Tolerance,
+    storage: str | None,
+    without: Mapping[str, str] = MappingProxyType({}),
+) -> Plan:
+    """Return a Plan on one device, by none of the kernels in ``without``, which failed."""
     start = time.perf_counter()
     device = registry().device(device_name)
-    failed: dict[str, str] = {}
+    failed = dict(without)
     while True:
         try:
             chosen = selection(problem, device_name, tolerance, without={*failed}, storage=storage)
@@ -206,10 +216,14 @@ def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: 
                 raise
             reasons = "; ".join(f"{name}: {why}" for name, why in failed.items())
             raise NoKernel(
-                f"what {device} has for '{problem}' fails to build ({reasons}), and nothing else "
+                f"what {device} has for '{problem}' fails ({reasons}), and nothing else "
                 f"takes it: choose another device or tolerance"
             ) from error
         try:
+            why = _compared(problem, device, chosen, tolerance)
+            if why is not None:
+                failed[chosen.kernel.name] = why
+                continue
             made = Plan(
                 problem, device, chosen.kernel, chosen.config,
                 source=chosen.source, match=chosen.match,
@@ -219,15 +233,54 @@ def _plan_on(problem: Problem, device_name: str, tolerance: Tolerance, storage: 
             failed[chosen.kernel.name] = str(error)
             warnings.warn(
                 f"kernel {chosen.kernel.name} of {device} is left out for '{problem}', it failed "
-                f"to build ({error.failure}): {error}",
+                f"to build ({error.failure}): {error}{_advice(chosen.plugin)}",
                 HwkitWarning,
                 stacklevel=6,
             )
             continue
+        again = partial(_plan_on, problem, device_name, tolerance, storage)
+        made.replace_by(partial(_another, chosen.kernel, failed, again), bool(chosen.plugin))
         if settings().trace:
             seconds = time.perf_counter() - start
             print(f"hwkit: {made!r} planned in {seconds:.6f} s", file=sys.stderr)
         return made
+
+
+def _compared(
+    problem: Problem, device: Device, chosen: Selection, tolerance: Tolerance
+) -> str | None:
+    """Compare a plugin's kernel that was not yet; return why it is not to run, or ``None``.
+
+    Raises:
+        KernelFailure: it cannot be built.
+    """
+    if not chosen.plugin or chosen.proof is not None:
+        return None
+    chosen.proof = compare(database(), device, problem, chosen)
+    if chosen.proof is None:
+        return None
+    return disproof(chosen.kernel, problem, chosen.config, chosen.proof, tolerance)
+
+
+def _advice(plugin: str) -> str:
+    return f"; mend it, or set HWKIT_DISABLE_PLUGINS={plugin}" if plugin else ""
+
+
+def _another(
+    kernel: Kernel,
+    failed: Mapping[str, str],
+    plan: Callable[[Mapping[str, str]], Plan],
+    error: HwkitError,
+) -> Plan | None:
+    """Return the Plan by the next kernel of a device, with a warning, when one fails in a call."""
+    try:
+        made = plan({**failed, kernel.name: str(error)})
+    except (NoKernel, Unavailable):
+        return None
+    warnings.warn(
+        f"{error}; {made.kernel.name} runs instead, in this process", HwkitWarning, stacklevel=5
+    )
+    return made
 
 
 def selection(
@@ -244,17 +297,30 @@ def selection(
     refuted: dict[str, str] = {}
     while True:
         matches = database().candidates(problem, opened.arch, opened.fingerprint)
-        chosen = select(problem, opened, kernels, matches, check_tolerance(tolerance), storage)
-        chosen.declined.update(refuted)
-        if chosen.source != "default" or not chosen.others:
-            return chosen
-        first = chosen.kernel
-        trials = database().trials(problem, opened.fingerprint, first.name, first.version)
-        reason = refutation(chosen.config, trials)
+        chosen = select(
+            problem, opened, kernels, matches, check_tolerance(tolerance), storage, refuted
+        )
+        reason = _refuted(problem, opened, chosen, tolerance)
         if reason is None:
             return chosen
-        refuted[first.name] = reason
-        kernels = [k for k in kernels if k is not first]
+        refuted[chosen.kernel.name] = reason
+
+
+def _refuted(
+    problem: Problem, device: Device, chosen: Selection, tolerance: Tolerance
+) -> str | None:
+    """Return why what was chosen must not run, by what was seen of it here, or ``None``."""
+    kernel, config = chosen.kernel, chosen.config
+    chosen.plugin = registry().stranger(kernel)
+    if chosen.plugin:
+        chosen.proof = known(database(), device, problem, chosen)
+        if chosen.proof is None:
+            return None
+        return disproof(kernel, problem, config, chosen.proof, tolerance)
+    if chosen.source != "default" or not chosen.others:
+        return None
+    trials = database().trials(problem, device.fingerprint, kernel.name, kernel.version)
+    return refutation(config, trials)
 
 
 def parse_problem(problem: Problem | str) -> Problem:

@@ -85,6 +85,14 @@ class Explanation:
             },
             "roofline_share": self.roofline_share,
             "speedup_over_default": self.speedup,
+            "plugin": chosen.plugin,
+            "checked": None
+            if chosen.proof is None
+            else {
+                "problem": chosen.proof.problem,
+                "created": chosen.proof.created,
+                "error": chosen.proof.measurement.error,
+            },
             "others": list(chosen.others),
             "declined": chosen.declined,
             "rejected": [
@@ -142,9 +150,19 @@ class Explanation:
             rows += [("ties", tie) for tie in ties[:_SHOWN]]
         else:
             rows.append(("error", f"{budget:.1e} allowed"))
+        rows += [("checked", self._proof())] if self.selection.plugin else []
         if self.selection.others:
             rows.append(("others", ", ".join(self.selection.others)))
         return rows
+
+    def _proof(self) -> str:
+        """Return whether a plugin's kernel has been compared with the reference."""
+        brought, trial = f"plugin {self.selection.plugin!r}", self.selection.proof
+        if trial is None:
+            return f"not yet ({brought}): it is compared with the reference before its first call"
+        where = "" if trial.problem == self.problem.text else f" on '{trial.problem}'"
+        error = f"relative error {trial.measurement.error:.1e}"
+        return f"{error}{where}, {_age(trial.created)} ago ({brought})"
 
     def _shares(self) -> str:
         record = self.record

@@ -9,7 +9,7 @@ import threading
 import traceback
 import warnings
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pluggy
 
@@ -17,6 +17,9 @@ from . import hookspecs
 from .errors import HwkitWarning, PluginError
 from .lookup import check_kind, import_path
 from .settings import settings
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 __all__ = ["GROUP", "LoadedPlugin", "Plugins"]
 
@@ -41,6 +44,18 @@ class LoadedPlugin:
     disabled: bool = False
 
 
+def _named(distribution: Distribution | None, texts: dict[int, str]) -> str:
+    """Return name and version of what brings an entry point; each is read once, into ``texts``.
+
+    Reading one takes a millisecond: the whole metadata is parsed.
+    """
+    if distribution is None:
+        return ""
+    if id(distribution) not in texts:
+        texts[id(distribution)] = f"{distribution.name} {distribution.version}"
+    return texts[id(distribution)]
+
+
 class Plugins:
     """The plugins that are loaded, and their hooks. Safe from threads."""
 
@@ -58,8 +73,9 @@ class Plugins:
         import importlib.metadata  # late: it takes longer than all that hwkit imports
 
         seen: set[tuple[str, str]] = set()
+        texts: dict[int, str] = {}
         for point in importlib.metadata.entry_points(group=GROUP):
-            distribution = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+            distribution = _named(point.dist, texts)
             # An editable install beside a regular one lists the same point twice.
             if (point.name, point.value) in seen:
                 continue

@@ -14,14 +14,11 @@ from .config import Config
 from .errors import ArgumentError, HwkitError, KernelFailure, Unavailable
 from .op import Operand, Problem
 from .records import Match
+from .runs import Held, Raised, Watched, built, fast_path
 
 __all__ = ["Plan"]
 
 Array = np.ndarray[Any, Any]
-
-
-def _no_fast_path(operands: tuple[Any, ...], out: Any) -> Any:
-    return NotImplemented
 
 
 class Plan(Call):
@@ -44,8 +41,8 @@ class Plan(Call):
     """
 
     __slots__ = (
-        "_otherwise", "_replan", "_run", "config", "device", "kernel", "match", "operands",
-        "problem", "source",
+        "_instead", "_otherwise", "_replan", "_run", "config", "device", "kernel", "match",
+        "operands", "problem", "source",
     )  # fmt: skip
 
     def __init__(
@@ -70,8 +67,9 @@ class Plan(Call):
         self.operands = problem.operands if operands is None else operands
         self._replan = replan
         self._otherwise: Callable[[HwkitError], Plan] | None = None
-        self._run: Run = _built(kernel, problem, config) if run is None else run
-        self._direct = getattr(self._run, "direct", _no_fast_path)
+        self._instead: Callable[[HwkitError], Plan | None] | None = None
+        self._run: Run = built(kernel, problem, config) if run is None else run
+        self._direct = fast_path(self._run)
 
     def __copy__(self) -> Plan:
         return self
@@ -94,10 +92,33 @@ class Plan(Call):
         """
         self._otherwise = otherwise
 
+    def replace_by(self, instead: Callable[[HwkitError], Plan | None], watched: bool) -> None:
+        """Say by what the kernel is replaced when its own code fails in a call.
+
+        Args:
+            instead: given what went wrong, returns the plan by another kernel of the device, which
+                this one is from then on, or ``None`` if there is none.
+            watched: whether its fast path may raise as well: that of a stranger's kernel.
+        """
+        self._instead = instead
+        if watched:
+            self._direct = Watched(self._direct)
+
+    def _become(self, other: Plan) -> None:
+        self._instead = other._instead
+        self._run, self._direct = other._run, other._direct
+        self.kernel, self.config = other.kernel, other.config
+        self.source, self.match = other.source, other.match
+
     def _general(self, operands: tuple[Any, ...], out: Any) -> Any:
         try:
             return self._answer(operands, out)
         except (KernelFailure, Unavailable) as error:
+            if isinstance(error, Raised) and self._instead is not None:
+                other = self._instead(error)
+                if other is not None:
+                    self._become(other)
+                    return self._general(operands, out)
             if self._otherwise is None:
                 raise
             if isinstance(error, KernelFailure) and error.failure not in ("memory", "launch"):
@@ -124,7 +145,12 @@ class Plan(Call):
     def _new(self, arrays: list[Array]) -> Array:
         output = self.problem.output
         buffer = self.device.empty(output.shape, output.dtype)
-        self._run(*map(self.device.put, arrays), out=buffer)
+        try:
+            self._run(*map(self.device.put, arrays), out=buffer)
+        except HwkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise Raised.by(self, error) from error
         return self.device.get(buffer)
 
     def _into(self, out: Array, arrays: list[Array], given: tuple[Any, ...]) -> None:
@@ -133,7 +159,12 @@ class Plan(Call):
         if usable and not any(np.may_share_memory(out, a) for a in arrays):
             buffer = self.device.put(out)
             if buffer is out:
-                self._run(*map(self.device.put, arrays), out=buffer)
+                try:
+                    self._run(*map(self.device.put, arrays), out=buffer)
+                except HwkitError:
+                    raise
+                except (Exception, SystemExit) as error:
+                    raise Raised.by(self, error) from error
                 return
         np.copyto(out, self._new(arrays), casting="same_kind")
 
@@ -141,15 +172,21 @@ class Plan(Call):
         """Run on buffers that live on the device already; the answer stays there."""
         given = [self._given(a, o) for a, o in zip(operands, self.operands, strict=True)]
         output = self.problem.output
+        view = None
         if out is not None and self.device.owns(out):
             check_buffer(out, output._replace(name="out"))
-            self._run(*map(self.device.put, given), out=out)
-            return out
-        view = None if out is None else writable_view(out)
-        if view is not None:
-            check_out(view, output.shape, output.dtype)
-        buffer = self.device.empty(output.shape, output.dtype)
-        self._run(*map(self.device.put, given), out=buffer)
+            buffer = out
+        else:
+            view = None if out is None else writable_view(out)
+            if view is not None:
+                check_out(view, output.shape, output.dtype)
+            buffer = self.device.empty(output.shape, output.dtype)
+        try:
+            self._run(*map(self.device.put, given), out=buffer)
+        except HwkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise Raised.by(self, error) from error
         if view is None:
             return buffer
         np.copyto(view, self.device.get(buffer), casting="same_kind")
@@ -199,13 +236,16 @@ class Plan(Call):
         rest = tuple(o for o in self.operands if o.name not in given)
         pack = getattr(self._run, "prepack", None)
         if pack is None:
-            run: Run = _Held(self._run, held, self.device)
+            run: Run = Held(self._run, held, self.device)
         else:
-            run = pack({position: self.device.put(array) for position, array in held.items()})
-        return Plan(
-            self.problem, self.device, self.kernel, self.config,
-            run=run, source=self.source, match=self.match, operands=rest,
-        )  # fmt: skip
+            buffers = {position: self.device.put(array) for position, array in held.items()}
+            try:
+                run = pack(buffers)
+            except HwkitError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise Raised.by(self, error) from error
+        return self._with(run, rest)
 
     def _given(self, array: Any, operand: Operand) -> Any:
         """Return an array of the user's: where it lies, if that is the device already."""
@@ -228,11 +268,19 @@ class Plan(Call):
         if on is None:
             raise ArgumentError(f"{self.device} has no streams: leave stream= out")
         replan = self._replan
-        return Plan(
+        again = None if replan is None else lambda *a, **k: replan(*a, **k).on(stream)
+        return self._with(on(stream), self.operands, again)
+
+    def _with(
+        self, run: Run, operands: tuple[Operand, ...], replan: Callable[..., Plan] | None = None
+    ) -> Plan:
+        made = Plan(
             self.problem, self.device, self.kernel, self.config,
-            run=on(stream), source=self.source, match=self.match, operands=self.operands,
-            replan=None if replan is None else lambda *a, **k: replan(*a, **k).on(stream),
+            run=run, source=self.source, match=self.match, operands=operands, replan=replan,
         )  # fmt: skip
+        if isinstance(self._direct, Watched):
+            made._direct = Watched(made._direct)
+        return made
 
     @property
     def x_apart(self) -> bool:
@@ -253,41 +301,4 @@ class Plan(Call):
         return (
             f"<Plan {self.problem} on {self.device} by {self.kernel.name}"
             f"{' ' + str(self.config) if self.config else ''} ({self.source})>"
-        )
-
-
-def _built(kernel: Kernel, problem: Problem, config: Config) -> Run:
-    """Build a run.
-
-    Raises:
-        KernelFailure: it cannot be built, whatever the Kernel raised to say so.
-    """
-    try:
-        run = kernel.build(problem, config)
-    except HwkitError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise KernelFailure.of(error, "compile") from error
-    if not callable(run):
-        raise KernelFailure(
-            "compile", f"its build returned {run!r}, which is no run: return a callable"
-        )
-    return run
-
-
-class _Held:
-    """A run with some operands kept as they are, for kernels that have no packed layout."""
-
-    def __init__(self, run: Run, held: dict[int, Array], device: Device) -> None:
-        self._run = run
-        self._held = {
-            position: device.put((device.get(array) if device.owns(array) else array).copy())
-            for position, array in held.items()
-        }
-
-    def __call__(self, *operands: Any, out: Any) -> None:
-        rest = iter(operands)
-        count = len(operands) + len(self._held)
-        self._run(
-            *(self._held[i] if i in self._held else next(rest) for i in range(count)), out=out
         )

@@ -32,6 +32,7 @@ class Registry(Plugins):
         self._devices: dict[tuple[str, int | str], Device] = {}
         # The device is kept beside its kernels: the id of one that is gone may be used again.
         self._kernels: dict[int, tuple[Device, tuple[Kernel, ...]]] = {}
+        self._brought: dict[int, str] = {}
         self._cache: dict[str, Any] = {}
         if entry_points:
             self._load_entry_points()
@@ -49,6 +50,7 @@ class Registry(Plugins):
     def _forget(self) -> None:
         self._cache.clear()
         self._kernels.clear()
+        self._brought.clear()
 
     def _named(self, hook: str, kind: type[T]) -> dict[str, T]:
         with self._lock:
@@ -131,7 +133,19 @@ class Registry(Plugins):
                 kernels = unique(items, f"Kernel of {device}").values()
                 ordered = tuple(sorted(kernels, key=lambda k: (k.op, k.name)))
                 self._kernels[id(device)] = device, ordered
+                self._brought.update({id(kernel): plugin for plugin, kernel in found})
             return tuple(k for k in self._kernels[id(device)][1] if op is None or k.op in (op, "*"))
+
+    def stranger(self, kernel: Kernel) -> str:
+        """Return the plugin that brought a Kernel, or ``""`` if it ships with hwkit.
+
+        Those that ship with hwkit have passed its tests; what others bring is compared with the
+        reference where it runs.
+        """
+        with self._lock:
+            name = self._brought.get(id(kernel), "")
+            own = [p for p in self.plugins if p.name == name and p.distribution]
+            return "" if any(p.distribution.split()[0] == "hwkit" for p in own) else name
 
     def record_files(self) -> tuple[Path, ...]:
         """Return the files of shipped Records."""

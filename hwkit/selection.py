@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
+from types import MappingProxyType
 
 from .answers import Tolerance, asked, by_rank, default_of, illegal, misfit
 from .backend import Device, Kernel
@@ -34,6 +35,9 @@ class Selection:
         declined: kernel name to the reason why it does not take the problem.
         rejected: records that were looked at and not used, with the reason.
         others: kernels that would have taken the problem.
+        plugin: which brought the kernel, ``""`` if it ships with hwkit.
+        proof: the trial in which a plugin's kernel was last compared with the reference here, if
+            there is one.
     """
 
     kernel: Kernel
@@ -43,6 +47,8 @@ class Selection:
     declined: dict[str, str] = field(default_factory=dict)
     rejected: list[tuple[Record, str]] = field(default_factory=list)
     others: tuple[str, ...] = ()
+    plugin: str = ""
+    proof: Record | None = None
 
 
 def check_tolerance(tolerance: Tolerance) -> Tolerance:
@@ -68,6 +74,7 @@ def select(
     matches: Iterable[Match],
     tolerance: Tolerance = None,
     storage: str | None = None,
+    refuted: Mapping[str, str] = MappingProxyType({}),
 ) -> Selection:
     """Return the first record that counts, otherwise the default of the kernel of highest rank.
 
@@ -79,11 +86,12 @@ def select(
         tolerance: relative error that the answer may have, ``"strict"``, ``"deterministic"``, or
             ``None`` for the Op's budget.
         storage: only kernels that keep packed constants in this dtype; ``None`` for their own.
+        refuted: kernels that are not to run, with the reason.
 
     Raises:
         NoKernel: names the device, the problem, each kernel asked, and why it declined.
     """
-    able, declined = _able(problem, list(kernels), storage)
+    able, declined = _able(problem, list(kernels), storage, refuted)
     rejected: list[tuple[Record, str]] = []
     for match in matches if able else ():
         reason = _other_threads(match, device) or _why_not(match, able, problem, tolerance)
@@ -103,7 +111,7 @@ def select(
 
 
 def _able(
-    problem: Problem, kernels: list[Kernel], storage: str | None
+    problem: Problem, kernels: list[Kernel], storage: str | None, refuted: Mapping[str, str]
 ) -> tuple[dict[str, Kernel], dict[str, str]]:
     """Return the kernels that take a Problem, and why each other declined.
 
@@ -123,6 +131,8 @@ def _able(
         if answer is True and kernel.storage != storage:
             own = f"in {kernel.storage}" if kernel.storage else "in their own dtype"
             declined[kernel.name] = f"it keeps packed constants {own}"
+        elif answer is True and kernel.name in refuted:
+            declined[kernel.name] = refuted[kernel.name]
         elif answer is True:
             able[kernel.name] = kernel
         else:

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .backend import Device, Kernel, Run
+from .backend import Device, Kernel, Run, no_run
 from .config import Config
 from .contention import Contention, on_host_clock
 from .errors import KernelFailure
@@ -114,8 +114,10 @@ class Bench:
             self._progress("build", key)
             ahead = self._ahead.pop((kernel.name, config), None) or self._build(kernel, config)
             built, build = ahead.run, ahead.seconds
-            if built is None:
-                raise ahead.error or KernelFailure("compile", "there is no run")
+            if ahead.error is not None:
+                raise ahead.error
+            if built is None or not callable(built):
+                raise KernelFailure("compile", no_run(built))
             phase = "launch"
             self._progress("run", key)
             errors: list[float] = []

@@ -32,16 +32,18 @@ PARTS: dict[str, tuple[str, str]] = {
     ),
     "strategies": ("strategies", "space errors"),
     "dispatch": (
-        "dispatch preference plans calls _calls selection answers explanation arrays roofline",
-        f"registry records measure backend settings {BASE}",
+        "dispatch preference plans runs calls _calls selection answers proof explanation arrays "
+        "roofline",
+        f"registry records measure trial backend settings {BASE}",
     ),
+    "trial": ("trial trial_inputs guard runner", f"measure backend memory {BASE}"),
     "worker": (
-        "worker worker_child nursery runner trial trial_inputs guard",
-        f"measure registry backend settings memory {BASE}",
+        "worker worker_child nursery",
+        f"trial measure registry backend settings memory {BASE}",
     ),
     "tuner": (
         "tuner search field ending candidate arms events shortlist",
-        f"dispatch registry records measure worker strategies backend settings {BASE}",
+        f"dispatch registry records measure trial worker strategies backend settings {BASE}",
     ),
     "ops": ("ops", "dispatch hookspecs errors op"),
     "graph": (
@@ -51,13 +53,13 @@ PARTS: dict[str, tuple[str, str]] = {
     "bench": ("bench", f"dispatch graph registry backend settings memory version {BASE}"),
     "testing": (
         "testing",
-        f"dispatch graph hookspecs registry records measure strategies tuner worker backend "
+        f"dispatch graph hookspecs registry records measure strategies tuner worker trial backend "
         f"settings {BASE}",
     ),
     "cli": (
         "cli __main__",
-        f"bench dispatch graph registry records measure strategies tuner worker backend settings "
-        f"version {BASE}",
+        f"bench dispatch graph registry records measure strategies tuner worker trial backend "
+        f"settings version {BASE}",
     ),
 }
 """Mirrors the arrows of the design: registry says what exists, dispatch says what runs, the tuner

@@ -24,19 +24,24 @@ def opened(path: str | None = None, *, there: bool = False) -> Database:
         there: whether that file must exist: reading a new one is a misspelt name.
 
     Raises:
-        DatabaseError: it does not, or is a file of another kind, which would be taken for a
-            damaged database and renamed.
+        DatabaseError: it does not, or is a file of another kind.
     """
     from ..dispatch import database
     from ..records import Database
+    from ..records.tables import is_other_kind
     from ..registry import registry
 
     if path is None:
-        return database()
+        kept = database()
+        if kept.path is not None and is_other_kind(kept.path):
+            raise DatabaseError(
+                f"{kept.path} is no tuning database: set HWKIT_DB to the path of one, or a new one"
+            )
+        return kept
     file = expanded(path, "--db")
     if there:
         _require_there(file, path)
-    if not _may_be_database(file):
+    if is_other_kind(file):
         raise DatabaseError(
             f"{path} is no tuning database: give --db the path of one, or a new one"
         )
@@ -50,19 +55,6 @@ def _require_there(file: Path, path: str) -> None:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         why = "is not there" if missing else f"cannot be read ({error.strerror})"
         raise DatabaseError(f"{path} {why}: give --db the path of a tuning database") from None
-
-
-def _may_be_database(file: Path) -> bool:
-    """Whether a file begins as databases do, is empty, or cannot be read, which is seen later."""
-    from ..records.lines import MAGIC
-
-    if not os.path.isfile(file):  # a pipe would be waited for
-        return True
-    try:
-        with file.open("rb") as stream:
-            return stream.read(len(MAGIC)) in (b"", MAGIC)
-    except OSError:
-        return True
 
 
 def existing(path: str) -> Path:

@@ -56,6 +56,7 @@ def ls(
 
     The exit code is 1 if there is none.
     """  # fmt: skip
+    from ..records.ranking import CHECKED
     from ..registry import registry
     from .database import opened
     from .winners import gathered
@@ -63,7 +64,8 @@ def ls(
     named = {"op": op_name, "arch": arch}
     wanted = {name: value for name, value in named.items() if value is not None}
     found = opened(path, there=True).records(None if shipped else "user", **wanted)
-    groups = gathered(found, read_tolerance(tolerance))
+    tuned = (record for record in found if record.origin != CHECKED)
+    groups = gathered(tuned, read_tolerance(tolerance))
     if not groups and op_name is not None:
         registry().op(op_name)  # records of an operator whose plugin is not here can be listed
     if not deliver("db ls", {"problems": [group.to_json() for group in groups]}, as_json):
@@ -156,6 +158,8 @@ def show(
 
 
 def _show(group: Gathered, top: int) -> None:
+    from ..records.ranking import CHECKED
+
     line()
     line(group.device)
     best = group.winner.measurement.seconds if group.winner else 1.0
@@ -187,6 +191,10 @@ def _show(group: Gathered, top: int) -> None:
     loose = len(group.records) - len(group.admitted)
     if loose:
         line(f"  outside the tolerance: {count(loose, 'trial')}", "dim")
+    for record in (r for r in group.records if r.ok and r.origin == CHECKED):
+        error = f"relative error {record.measurement.error:.1e}, {age(record.created)} ago"
+        name = f"{record.kernel} {record.config}".strip()
+        line(f"  compared only: {name}: {error}", "dim")
     failed = [r for r in group.records if not r.ok]
     for record in failed[:_FAILURES_SHOWN]:
         measured = record.measurement

@@ -199,7 +199,7 @@ def _check_supported(nodes: list[Node], name: str) -> None:
     number = "1 node" if len(missing) == 1 else f"{len(missing)} nodes"
     raise NoKernel(
         f"model {name} has {number} that hwkit cannot run: {shown}{more}; a plugin adds a node "
-        "type by the hook hwkit_nodes, see plugins/README.md"
+        "type by the hook hwkit_nodes, see docs/networks.md"
     )
 
 

@@ -22,7 +22,7 @@ from . import quarantine, rows, schema
 from .connection import SqliteFile
 from .record import Record
 from .repair import salvage, set_aside
-from .tables import ERRORS, Damaged, Later, Stranger
+from .tables import ERRORS, Damaged, Later, Stranger, is_other_kind
 
 __all__ = ["ADVICE", "Access", "NotKept", "insert"]
 
@@ -139,7 +139,9 @@ class Access:
         self._say_unused(why)
 
     def _handle(self, amiss: Damaged | Later | Stranger) -> None:
-        if isinstance(amiss, Damaged):
+        if isinstance(amiss, Damaged) and self.path is not None and is_other_kind(self.path):
+            self._refuse("it is a file of another kind")
+        elif isinstance(amiss, Damaged):
             self._set_aside(str(amiss))
         elif isinstance(amiss, Later) and amiss.args[0]:
             self.read_only, self._unwritten = True, "it was made by a later hwkit"

@@ -34,7 +34,7 @@ from .cleaning import clean, counts, verify
 from .layered import Layered
 from .lines import read_any, write_lines
 from .matching import Layer, Match, nearest, on_identity, on_others
-from .ranking import pick, score, standings
+from .ranking import CHECKED, pick, score, standings
 from .record import Record
 from .rows import device_key
 from .store import NotKept
@@ -88,9 +88,25 @@ class Database(Layered):
     def trials(
         self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
     ) -> list[Record]:
-        """Return the trials of this device, in this environment, those in quarantine included."""
+        """Return the trials of this device, in this environment, those in quarantine included.
+
+        Those that only saw whether a kernel is right are not among them: see :meth:`last`.
+        """
         stores = self._user_layer().stores
-        return [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
+        found = [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
+        return [r for r in found if r.origin != CHECKED]
+
+    def last(
+        self,
+        problem: Problem | str,
+        arch: str,
+        fingerprint: Fingerprint,
+        candidate: tuple[str, int, Config],
+    ) -> Record | None:
+        """Return the last finished trial of a kernel, its version and Config here, or ``None``."""
+        stores = self._user_layer().stores
+        found = [s.last(str(problem), arch, fingerprint, candidate) for s in stores]
+        return max((r for r in found if r is not None), key=lambda r: r.created, default=None)
 
     def elsewhere(
         self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
@@ -102,6 +118,7 @@ class Database(Layered):
             others = [d for d in layer.devices_of(text) if dict(d.fingerprint.identity) != mine]
             for device in others:
                 trials = [r for s in layer.stores for r in s.of(text, device.key)]
+                trials = [r for r in trials if r.origin != CHECKED]
                 ours = [r for r in trials if (r.kernel, r.version) == (kernel, version)]
                 found.setdefault(device.key, []).extend(ours)
         return [trials for trials in found.values() if trials]
@@ -158,6 +175,8 @@ class Database(Layered):
         for records in self._groups(self._user_layer()):
             there = records[0].fingerprint
             if dict(there.identity) != dict(fingerprint.identity):
+                continue
+            if all(r.origin == CHECKED for r in records):
                 continue
             if dict(there.environment) == dict(fingerprint.environment):
                 fresh.add(records[0].problem)

@@ -14,11 +14,9 @@ from typing import TextIO
 from ..errors import ArgumentError, DatabaseError, HwkitWarning
 from .record import MAX_LINE, Record
 from .store import Store
+from .tables import MAGIC
 
-__all__ = ["MAGIC", "Shipped", "read_any", "read_lines", "write_lines"]
-
-MAGIC = b"SQLite format 3\0"
-"""What a database file begins with."""
+__all__ = ["Shipped", "read_any", "read_lines", "write_lines"]
 
 
 def read_lines(path: Path, bad: dict[str, str], *words: str) -> Iterator[Record]:

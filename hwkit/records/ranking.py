@@ -31,9 +31,11 @@ from ..measure import median
 from .record import Record
 
 __all__ = [
+    "CHECKED",
     "MARGINS",
     "MOST_TIE",
     "READ_FIRST",
+    "READ_LAST",
     "TIE",
     "leaders",
     "pick",
@@ -59,6 +61,12 @@ MOST_TIE = 1.025
 READ_FIRST = 1e-12
 """Score by which all trials of run-offs are read, before any other: no kernel is as fast."""
 
+CHECKED = "checked"
+"""Origin of a trial that only saw whether a kernel is right: it never wins, its failure counts."""
+
+READ_LAST = 1e12
+"""Score by which such trials are read, after any other."""
+
 # An error so many times an earlier one is not of other random inputs, but of other code.
 _GROWN = 4.0
 
@@ -80,7 +88,9 @@ def score(record: Record) -> float:
 
 
 def reading_score(record: Record) -> float:
-    """Return the key by which trials are read: their score, those of a run-off before others."""
+    """Return the key by which trials are read: their score, a run-off's before others."""
+    if record.origin == CHECKED:
+        return READ_LAST
     return score(record) if record.race is None else READ_FIRST
 
 
@@ -99,7 +109,7 @@ def standings(records: Iterable[Record]) -> list[Record]:
     found = []
     for trials in by_candidate.values():
         failed = max((t.created for t in trials if not t.ok), default="")
-        valid = [t for t in trials if t.ok and t.created > failed]
+        valid = [t for t in trials if t.ok and t.created > failed and t.origin != CHECKED]
         if valid:
             found.append(max(_of_latest_code(valid), key=_weight))
     return found

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ..backend import Fingerprint
+from ..config import Config
 from . import quarantine, rows, schema
 from .access import CHUNK, Access, NotKept, insert
 from .digest import canonical, device_digest
@@ -15,6 +16,8 @@ from .ranking import MOST_TIE
 from .record import Record
 
 __all__ = ["Near", "NotKept", "QUERIES", "ROW", "Store", "Top"]
+
+Candidate = tuple[str, int, Config]
 
 _INT = 2**63
 _FASTEST = 16
@@ -233,6 +236,22 @@ class Store(Access):
             ]
 
         return self.read(work, [])
+
+    def last(
+        self, problem: str, arch: str, fingerprint: Fingerprint, candidate: Candidate
+    ) -> Record | None:
+        """Return the last finished trial of a candidate on this device, in this environment."""
+        digest = device_digest(arch, fingerprint)
+        key = rows.text_key(problem), rows.device_key(digest), rows.candidate_key(*candidate)
+
+        def work(connection: sqlite3.Connection) -> list[Record]:
+            found = connection.execute(QUERIES["trials"], key).fetchall()
+            return [r for r in self.records(connection, found) if r.device == digest]
+
+        nothing: list[Record] = []
+        found = self.read(work, nothing)
+        found = [r for r in found if (r.problem, r.candidate) == (problem, candidate)]
+        return max(found, key=lambda r: r.created, default=None)
 
     def groups(self) -> list[tuple[str, int]]:
         """Return every pair of a Problem's text and a device key."""

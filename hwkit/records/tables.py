@@ -1,12 +1,30 @@
-"""The tables of an opened file: told apart from damage and strangers, made, brought up to date."""
+"""The tables of a file: told apart from damage and strangers, made, brought up to date."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from pathlib import Path
 
 from . import schema
 
-__all__ = ["ERRORS", "Damaged", "Later", "Stranger", "check", "is_damage", "make", "version_of"]
+__all__ = [
+    "ERRORS",
+    "MAGIC",
+    "Damaged",
+    "Later",
+    "Stranger",
+    "check",
+    "is_damage",
+    "is_other_kind",
+    "make",
+    "version_of",
+]
+
+MAGIC = b"SQLite format 3\0"
+"""What a database file begins with."""
+
+_BEGINNING = 64 * 1024
 
 ERRORS = (sqlite3.Error, UnicodeDecodeError, MemoryError, OverflowError)
 """What sqlite3 raises: a message may quote a damaged schema, a damaged size be absurd."""
@@ -37,6 +55,22 @@ def is_damage(error: Exception) -> bool:
     if "malformed database schema" in text and sqlite3.sqlite_version_info < (3, 37):
         return False  # STRICT tables of a newer SQLite
     return any(sign in text for sign in _DAMAGE)
+
+
+def is_other_kind(path: Path) -> bool:
+    """Whether a file never was a database: it is left alone, not taken for a damaged one.
+
+    One whose first bytes are lost still tells of its tables, or is all zeros after a power cut. One
+    that cannot be read is seen later.
+    """
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
+    try:
+        with path.open("rb") as file:
+            found = file.read(_BEGINNING)
+    except OSError:
+        return False
+    return bool(found[:16].strip(b"\0")) and MAGIC not in found and b"CREATE TABLE" not in found
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -215,6 +215,16 @@ def test_a_file_of_another_kind_stays(
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.parametrize("words", [["db", "ls"], ["tune", "--budget", "1s", "--problem", GEMM]])
+def test_a_setting_that_names_another_file(hwkit: Hwkit, db: Path, words: list[str]) -> None:
+    """So is one that HWKIT_DB names, before anything is learnt that could not be kept."""
+    db.write_text("notes of mine")
+    answer = hwkit(*words)
+    assert (answer.code, answer.out) == (4, "")
+    assert f"{db} is no tuning database: set HWKIT_DB to" in answer.err
+    assert db.read_text() == "notes of mine"
+
+
 @pytest.mark.parametrize("command", ["import", "merge"])
 def test_what_cannot_be_kept_is_not_taken_over(
     hwkit: Hwkit, filled: Path, tmp_path: Path, command: str

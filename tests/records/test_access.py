@@ -83,16 +83,31 @@ def check(path: Path) -> list[str]:
 
 
 def test_a_file_that_is_no_database(path: Path) -> None:
-    """A file of other bytes is set aside with one warning, and a new one is begun."""
-    path.write_bytes(b"notes of mine, longer than a header " * 99)
+    """Notes of somebody's are left alone, and new trials kept in memory, with warnings."""
+    notes = b"notes of mine, longer than a header " * 99
+    path.write_bytes(notes)
+    offered, said, database = use(path)
+    assert len(said) == 2
+    assert "is not used, it is a file of another kind" in said[0]
+    assert "new trials are not kept" in said[1]
+    assert offered[-1] == trial(900, 5e-3, at=1000)
+    database.close()
+    assert [*path.parent.iterdir()] == [path]
+    assert path.read_bytes() == notes
+
+
+@pytest.mark.parametrize("lost", [16, 100, 10**9])
+def test_a_file_that_has_lost_its_beginning(path: Path, lost: int) -> None:
+    """A database whose first bytes are gone, or of zeros after a power cut, is set aside."""
+    raw = path.read_bytes()
+    path.write_bytes(bytes(min(lost, len(raw))) + raw[lost:])
     offered, said, database = use(path)
     assert len(said) == 1
     assert "was damaged (file is not a database)" in said[0]
     assert "tuning.db.damaged-1; 0 trials" in said[0]
-    assert aside(path).read_bytes().startswith(b"notes of mine")
     assert offered[-1] == trial(900, 5e-3, at=1000)
     database.close()
-    path.write_bytes(b"and again, longer than a header too " * 99)
+    path.write_bytes(bytes(9999))
     assert "damaged-2" in use(path)[1][0]
 
 
@@ -139,7 +154,7 @@ def test_what_was_written_is_written_again(path: Path) -> None:
         database.begin(PROBLEM, ARCH, HERE, "blocked", 1, Config({"tile": 1})), trial(1)
     )
     database.close()
-    path.write_bytes(b"notes of mine, longer than a header " * 99)
+    path.write_bytes(bytes(4096) + b"nonsense" * 99)
     with pytest.warns(HwkitWarning, match="2 trials that can be read"):
         assert set(database.records()) == {trial(900, at=1000), trial(1)}
     database.close()
@@ -276,7 +291,7 @@ def test_ten_thousand_mutants(sound: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("_", range(20))
 def test_several_threads_meet_a_damaged_file(path: Path, _: int) -> None:
     """One sets it aside, the others go on with the new one: nothing is set aside twice."""
-    path.write_bytes(b"notes of mine, longer than a header " * 99)
+    path.write_bytes(bytes(4096) + b"nonsense" * 99)
     stores = [Store(path) for _ in range(4)]
     start = threading.Barrier(4)
     wrong: list[BaseException] = []

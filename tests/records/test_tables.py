@@ -98,7 +98,7 @@ def test_a_later_schema_with_other_names(path: Path, statement: str) -> None:
 def test_no_database_at_all(path: Path) -> None:
     """Any other bytes are damage; an empty file is an empty database."""
     path.parent.mkdir()
-    path.write_bytes(b"notes of mine, longer than a header " * 99)
+    path.write_bytes(bytes(4096) + b"nonsense" * 99)
     with pytest.raises(Damaged):
         count(SqliteFile(path))
     path.write_bytes(b"")
