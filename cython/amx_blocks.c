@@ -147,6 +147,12 @@ void hwkit_amx_fill_b(const hwkit_amx_maker *m, hwkit_amx_panel *p, const void *
 
 /* ---- blocks ------------------------------------------------------------------------------------ */
 
+/* Which of the 32 elements of a step number k is; see amx_kernels.h. */
+static int64_t place(const hwkit_amx_maker *m, int64_t k)
+{
+    return m->half ? k : k % 16 * 2 + k / 16;
+}
+
 static float half_at(const char *at)
 {
     uint16_t half;
@@ -162,7 +168,7 @@ static const float *plain_a(const hwkit_amx_maker *m, const hwkit_amx_block *x, 
         return (const float *)x->a->data;
     for (int64_t k = 0; k < deep; k++)
         for (int i = 0; i < SIDE; i++) {
-            const char *at = x->a->data + x->steps[k / SIDE] + (i * SIDE + k % SIDE) * 2;
+            const char *at = x->a->data + x->steps[k / SIDE] + (i * SIDE + place(m, k % SIDE)) * 2;
             float sum = 0;
             for (int t = m->terms - 1; t >= 0; t--)
                 sum += half_at(at + t * x->term);
@@ -178,9 +184,10 @@ const float *hwkit_amx_plain_b(const hwkit_amx_maker *m, const hwkit_amx_panel *
         return (const float *)b->data;
     for (int64_t k = 0; k < deep; k++)
         for (int j = 0; j < SIDE; j++) {
+            const int64_t at_step = place(m, k % SIDE);
             const char *at = b->data + k / SIDE * m->terms * HWKIT_AMX_PIECE +
-                             j / 16 * (HWKIT_AMX_PIECE / 2) + k % SIDE / 2 * HWKIT_TILE_BYTES +
-                             j % 16 * 4 + k % 2 * 2;
+                             j / 16 * (HWKIT_AMX_PIECE / 2) + at_step / 2 * HWKIT_TILE_BYTES +
+                             j % 16 * 4 + at_step % 2 * 2;
             float sum = 0;
             for (int t = m->terms - 1; t >= 0; t--)
                 sum += half_at(at + t * HWKIT_AMX_PIECE);

@@ -83,6 +83,27 @@ static int64_t turn_bytes(const hwkit_amx_gemm *g)
     return 2 * SIDE * g->kc * (int64_t)sizeof(float);
 }
 
+/* A panel of packed columns, of which there are `columns`; b is its first one. */
+static void pack_panel(const hwkit_amx_gemm *g, char *packed, int64_t columns, int64_t panel,
+                       const char *b, float *turn)
+{
+    const int count = (int)hwkit_min(SIDE, columns - panel * SIDE);
+    for (int64_t i = 0; i < blocks_of(g); i++) {
+        const int64_t at = i * g->kc * (g->transpose_b ? 1 : g->ldb);
+        *range_at(g, packed, panel, i) = (hwkit_amx_range){0, 0};
+        hwkit_amx_panel p = panel_at(g, packed, columns, panel, i);
+        hwkit_amx_fill_b(&g->maker, &p, b + at * hwkit_amx_element(&g->maker), g->ldb, g->transpose_b,
+                         count, p.depth, turn);
+        *range_at(g, packed, panel, i) = p.range;
+    }
+}
+
+void hwkit_amx_pack_panel(const hwkit_amx_gemm *g, void *packed, int64_t panel, const void *b,
+                          float *turn)
+{
+    pack_panel(g, packed, g->n, panel, b, turn);
+}
+
 static void pack_chunk(void *ctx, int64_t panel)
 {
     job *x = ctx;
@@ -92,16 +113,8 @@ static void pack_chunk(void *ctx, int64_t panel)
         x->failed = 1;
         return;
     }
-    const int64_t j = panel * SIDE, column = x->column + j;
-    for (int64_t i = 0; i < blocks_of(g); i++) {
-        const int64_t k0 = i * g->kc;
-        const int64_t at = g->transpose_b ? column * g->ldb + k0 : k0 * g->ldb + column;
-        *range_at(g, x->packed, panel, i) = (hwkit_amx_range){0, 0};
-        hwkit_amx_panel p = panel_at(g, x->packed, x->columns, panel, i);
-        hwkit_amx_fill_b(&g->maker, &p, x->b + at * hwkit_amx_element(&g->maker), g->ldb,
-                         g->transpose_b, (int)hwkit_min(SIDE, x->columns - j), p.depth, turn);
-        *range_at(g, x->packed, panel, i) = p.range;
-    }
+    const int64_t at = (x->column + panel * SIDE) * (g->transpose_b ? g->ldb : 1);
+    pack_panel(g, x->packed, x->columns, panel, x->b + at * hwkit_amx_element(&g->maker), turn);
 }
 
 static void pack(job *x)

@@ -22,7 +22,12 @@ void hwkit_amx_gemm_even(hwkit_amx_gemm *g);
 int64_t hwkit_amx_packed_bytes(const hwkit_amx_gemm *g);
 int hwkit_amx_pack(const hwkit_amx_gemm *g, void *packed, const void *b);
 
-/* One panel of what it made, over block number `index` of the depth. */
+/* Panel number `panel` of it alone; `b` is its first column, and `turn` has room for 2 x 32 x kc float32 if
+ * B is transposed. */
+void hwkit_amx_pack_panel(const hwkit_amx_gemm *g, void *packed, int64_t panel, const void *b,
+                          float *turn);
+
+/* One panel of what they made, over block number `index` of the depth. */
 hwkit_amx_panel hwkit_amx_panel_at(const hwkit_amx_gemm *g, char *packed, int64_t panel,
                                    int64_t index);
 

@@ -19,7 +19,9 @@
  *
  * Units: a step is 32 elements of depth; a block of C is 32 x 32.
  *   A   [step][term][32 rows][32]         terms and steps anywhere else, see hwkit_amx_tile
- *   B   [step][term][2][16 pairs][16 columns][2] */
+ *   B   [step][term][2][16 pairs][16 columns][2]
+ * Of float32, the elements k and k + 16 of a step are a pair, which takes no shuffles; what is narrow lies
+ * in pairs already. */
 #ifndef HWKIT_AMX_KERNELS_H
 #define HWKIT_AMX_KERNELS_H
 
@@ -57,6 +59,11 @@ typedef hwkit_amx_range (*hwkit_amx_a_fn)(void *to, int64_t step, int64_t term, 
 typedef hwkit_amx_range (*hwkit_amx_b_fn)(void *to, const void *b, int64_t ld, int count,
                                           int64_t depth);
 
+/* Rows that go to panels of their own, as of hwkit_amx_a_fn: rows[i][k] to terms at `to + at[i]`. Returns
+ * the bits of the largest absolute value. */
+typedef uint32_t (*hwkit_amx_spread_fn)(void *to, const int64_t *at, int64_t step, int64_t term,
+                                        const float *a, int64_t ld, int count, int64_t depth);
+
 typedef struct {
     /* before the first product and after the last, in each thread */
     void (*begin)(void);
@@ -66,6 +73,7 @@ typedef struct {
     /* float32, [terms - 1] */
     hwkit_amx_a_fn split_a[HWKIT_AMX_TERMS];
     hwkit_amx_b_fn split_b[HWKIT_AMX_TERMS];
+    hwkit_amx_spread_fn spread[HWKIT_AMX_TERMS];
     /* what is stored narrow, exactly; of infinities and NaN the first term is all */
     hwkit_amx_a_fn take_a[HWKIT_HALF_BF16 + 1];
     hwkit_amx_b_fn take_b[HWKIT_HALF_BF16 + 1];

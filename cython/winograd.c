@@ -1,64 +1,15 @@
 /* Blocking loops of Winograd's convolution, compiled once; see gemm.c for how types are handled. */
-#include "winograd.h"
+#include "winograd_plan.h"
 
-#include "gemm.h"
-#include "isa.h"
 #include "layout.h"
 #include "threads.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { X, W, BIAS, RESIDUAL, KINDS };
 enum { RUN_PIXELS = 32 };     /* nchw: columns of results that are transposed together */
 enum { RUN_CHANNELS = 64 };   /* nchw: channels of them */
 enum { CHUNKS_PER_THREAD = 4 }; /* enough for one that comes late */
-
-typedef struct {
-    hwkit_plan base;
-    hwkit_winograd c;
-    const hwkit_kernels *kernels;
-    const hwkit_gemm_kernels *table;
-    const hwkit_winograd_transform *transform;
-    int size;               /* bytes of an element */
-    int width;              /* columns of a panel */
-    int window;             /* taps */
-    int side, seen;         /* pixels of a tile: of a line, and of all */
-    int positions;          /* of a transformed tile */
-    int64_t cg, kg;         /* channels of a group */
-    int64_t area, out_area; /* pixels of an image */
-    int64_t across, down;   /* tiles of an image, or of the largest of those that dilation makes of it */
-    int64_t every;          /* tiles of all images */
-    /* for each of the positions: what is summed, and where V and the weights of a group have it */
-    int64_t deep[HWKIT_WINOGRAD_MOST], v_at[HWKIT_WINOGRAD_MOST], u_at[HWKIT_WINOGRAD_MOST];
-    int64_t v_step, u_step; /* elements of V from tile to tile, of the weights from group to group */
-    int64_t m_step;         /* elements of M from position to position */
-    /* for each transformed pixel: its position, and which part of the depth it is there */
-    unsigned char position[HWKIT_WINOGRAD_MOST], part[HWKIT_WINOGRAD_MOST];
-    int64_t v_pixel[HWKIT_WINOGRAD_MOST]; /* and where V has it */
-    int far;                /* images lie in memory, not in a cache */
-    char *zeros;            /* what pixels in the padding point to */
-    hwkit_operands operands;
-    char *packed;           /* transformed weights, if W is held */
-} plan;
-
-/* A block: some tiles, one group. */
-typedef struct {
-    int64_t from, to, group;
-    char *v, *m; /* of tile `from` */
-} block;
-
-typedef struct {
-    const plan *p;
-    const char *x, *w, *u; /* u: transformed weights */
-    char *out, *pack_to;
-    int64_t share;         /* of a chunk */
-    int64_t column_share;  /* stages: columns of a chunk of the product */
-    int64_t row;           /* nhwc: elements from pixel to pixel of the result */
-    hwkit_epilogue epilogue;
-    block b;               /* stages: what all threads work on */
-    _Atomic int failed;
-} job;
 
 static int64_t weights_bytes(const plan *p)
 {
@@ -70,19 +21,27 @@ static int64_t weights_bytes(const plan *p)
 /* Panel number `panel`, counted over all groups, at all positions. */
 static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
 {
+    const int by_tiles = p->c.way.products;
     const int64_t panels = hwkit_parts(p->kg, p->width), whole = p->cg * p->window;
     const int64_t group = panel / panels, j = panel % panels * p->width;
     const int count = (int)hwkit_min(p->width, p->kg - j);
-    const int wide = (int)hwkit_round_up(count, p->kernels->vl);
-    char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD, whole * wide * p->size);
+    const int wide = by_tiles ? p->width : (int)hwkit_round_up(count, p->kernels->vl);
+    const int64_t bytes = hwkit_round_up(whole * wide * p->size, 64);
+    char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD,
+                                 bytes + (by_tiles ? hwkit_winograd_tiles_turn(p) : 0));
     if (!turned)
         return 0;
     p->table->pack_transposed(turned, w + (group * p->kg + j) * whole * p->size, whole, whole, count,
                               wide);
+    u += group * p->u_step * p->size;
+    if (by_tiles) {
+        hwkit_winograd_tiles_pack(p, u, j / p->width, turned, turned + bytes);
+        return 1;
+    }
     int64_t at[HWKIT_WINOGRAD_MOST];
     for (int i = 0; i < p->seen; i++) {
         const int to = p->position[i];
-        at[i] = group * p->u_step + p->u_at[to] + j * p->deep[to] + p->part[i] * p->cg * wide;
+        at[i] = p->u_at[to] + j * p->deep[to] + p->part[i] * p->cg * wide;
     }
     p->transform->weights(turned, p->c.nhwc ? p->cg * wide : wide, p->c.nhwc ? wide : p->window * wide,
                           u, at, p->cg, wide);
@@ -113,8 +72,7 @@ static place place_of(const plan *p, int64_t tile)
     return (place){image / (d * d), y + image / d % d, x + image % d};
 }
 
-/* What tile number `tile` sees of the channels of a group, from (y, x) of its first output on. */
-static void point(const plan *p, const char *x, int64_t tile, int64_t group, const void **pixels)
+void hwkit_winograd_point(const plan *p, const char *x, int64_t tile, int64_t group, const void **pixels)
 {
     const hwkit_winograd *c = &p->c;
     const place first = place_of(p, tile);
@@ -129,13 +87,17 @@ static void point(const plan *p, const char *x, int64_t tile, int64_t group, con
     }
 }
 
-static void transform(const job *x, const block *b, int64_t from, int64_t to)
+static void transform(const job *x, const block *b, const space *s, int64_t from, int64_t to)
 {
     const plan *p = x->p;
+    if (p->c.way.products) {
+        hwkit_winograd_tiles_transform(x, b, s, from, to);
+        return;
+    }
     const int64_t step = p->v_step * p->size;
     const void *pixels[HWKIT_WINOGRAD_MOST];
     for (int64_t i = from; i < to; i++) {
-        point(p, x->x, i, b->group, pixels);
+        hwkit_winograd_point(p, x->x, i, b->group, pixels);
         p->transform->input(pixels, b->v + (i - b->from) * step, p->v_pixel, p->cg);
     }
 }
@@ -143,9 +105,14 @@ static void transform(const job *x, const block *b, int64_t from, int64_t to)
 /* M = V U at one position, all tiles of the block, columns [n0, n1) of the group. Parts of the depth
  * follow each other within a panel, as they lie in U: the processor loads ahead what is read in one
  * run. */
-static void multiply(const job *x, const block *b, int64_t position, int64_t n0, int64_t n1)
+static void multiply(const job *x, const block *b, const space *s, int64_t position, int64_t n0,
+                     int64_t n1)
 {
     const plan *p = x->p;
+    if (p->c.way.products) {
+        hwkit_winograd_tiles_multiply(x, b, s, position, n0, n1);
+        return;
+    }
     const int64_t count = b->to - b->from, deep = p->deep[position];
     const int64_t part = hwkit_even(deep, p->c.kc, 1);
     const char *u = x->u + (b->group * p->u_step + p->u_at[position]) * p->size;
@@ -171,26 +138,28 @@ static void multiply(const job *x, const block *b, int64_t position, int64_t n0,
     }
 }
 
-/* What one thread needs to finish tiles. */
-typedef struct {
-    char *patch;              /* what the taps of a pixel see */
-    char *results, *residual; /* nchw: [m][RUN_PIXELS][channels] */
-} space;
+enum { PATCH, RESULTS, OTHER, OWN, V, M, SPACES };
 
-enum { PATCH, RESULTS, OTHER, V, M, SPACES };
+/* Bytes of V of so many tiles. */
+static int64_t v_bytes(const plan *p, int64_t tiles)
+{
+    return p->c.way.products ? hwkit_winograd_tiles_v(p, tiles)
+                             : hwkit_round_up(tiles * p->v_step * p->size, 64);
+}
 
 /* Where each part of a thread's memory starts, in bytes; returns how many there are. */
 static int64_t lay_out(const plan *p, int64_t start[SPACES])
 {
     const hwkit_winograd *c = &p->c;
     const int64_t results = c->nhwc ? 0 : c->m * RUN_PIXELS * hwkit_min(RUN_CHANNELS, p->kg) * p->size;
-    const int64_t tiles = c->stages ? 0 : c->tiles * p->size;
+    const int64_t tiles = c->stages ? 0 : c->tiles;
     const int64_t bytes[SPACES] = {
         [PATCH] = p->cg * p->window * p->size,
         [RESULTS] = results,
         [OTHER] = c->has_residual ? results : 0,
-        [V] = tiles * p->v_step,
-        [M] = tiles * p->positions * p->m_step,
+        [OWN] = c->way.products ? hwkit_winograd_tiles_own(p) : 0,
+        [V] = v_bytes(p, tiles),
+        [M] = tiles * p->positions * p->m_step * p->size,
     };
     int64_t at = 0;
     for (int i = 0; i < SPACES; i++) {
@@ -209,7 +178,7 @@ static void recompute(const job *x, const space *s, int64_t tile, int64_t group,
     const int64_t whole = p->cg * p->window, size = p->size;
     const char *w = x->w + (group * p->kg + n0) * whole * size;
     const void *pixels[HWKIT_WINOGRAD_MOST];
-    point(p, x->x, tile, group, pixels);
+    hwkit_winograd_point(p, x->x, tile, group, pixels);
     for (int i = 0; i < p->c.m * p->c.m; i++) {
         if (!to[i])
             continue;
@@ -279,7 +248,8 @@ static void finish_run(const job *x, const block *b, const space *s, int64_t fro
             pixels[j] = dy < tall && dx < wide ? first + (dy * line + dx * pixel) * p->size : NULL;
         }
         const char *m = b->m + ((i - b->from) * p->positions * p->m_step + n0) * p->size;
-        if (!p->transform->output(m, p->m_step, pixels, columns, &e,
+        if ((c->way.products && !hwkit_winograd_tiles_fit(p, b, i)) ||
+            !p->transform->output(m, p->m_step, pixels, columns, &e,
                                   bias ? bias + channel * p->size : NULL))
             recompute(x, s, i, b->group, pixels, n0, columns, &e);
     }
@@ -308,7 +278,7 @@ static int find_space(job *x, space *s, block *b)
         x->failed = 1;
         return 0;
     }
-    *s = (space){base + start[PATCH], base + start[RESULTS], base + start[OTHER]};
+    *s = (space){base + start[PATCH], base + start[RESULTS], base + start[OTHER], base + start[OWN]};
     if (b)
         b->v = base + start[V], b->m = base + start[M];
     return 1;
@@ -337,7 +307,7 @@ static void fetch(const job *x, const block *b, int64_t position)
             }
         if (b->to + i >= p->every)
             continue;
-        point(p, x->x, b->to + i, b->group, pixels);
+        hwkit_winograd_point(p, x->x, b->to + i, b->group, pixels);
         for (int64_t at = 0; at < p->seen; at++)
             for (int64_t byte = at % p->side < c->taps - c->stride ? p->cg * p->size : 0;
                  byte < p->cg * p->size; byte += 64)
@@ -356,27 +326,32 @@ static void block_chunk(void *ctx, int64_t chunk)
     space s;
     if (!find_space(x, &s, &b))
         return;
-    transform(x, &b, b.from, b.to);
+    transform(x, &b, &s, b.from, b.to);
     for (int64_t i = 0; i < p->positions; i++) {
         if (p->far)
             fetch(x, &b, i);
-        multiply(x, &b, i, 0, p->kg);
+        multiply(x, &b, &s, i, 0, p->kg);
     }
     finish(x, &b, &s, b.from, b.to);
 }
 
 static void transform_chunk(void *ctx, int64_t chunk)
 {
-    const job *x = ctx;
+    job *x = ctx;
     const int64_t from = x->b.from + chunk * x->share;
-    transform(x, &x->b, from, hwkit_min(from + x->share, x->b.to));
+    space s;
+    if (find_space(x, &s, NULL))
+        transform(x, &x->b, &s, from, hwkit_min(from + x->share, x->b.to));
 }
 
 static void multiply_chunk(void *ctx, int64_t chunk)
 {
-    const job *x = ctx;
+    job *x = ctx;
     const int64_t n0 = chunk / x->p->positions * x->column_share;
-    multiply(x, &x->b, chunk % x->p->positions, n0, hwkit_min(n0 + x->column_share, x->p->kg));
+    const int64_t n1 = hwkit_min(n0 + x->column_share, x->p->kg);
+    space s;
+    if (find_space(x, &s, NULL))
+        multiply(x, &x->b, &s, chunk % x->p->positions, n0, n1);
 }
 
 static void finish_chunk(void *ctx, int64_t chunk)
@@ -407,7 +382,7 @@ static void run_stages(job *x)
 
 static int64_t tiles_bytes(const plan *p)
 {
-    return p->c.tiles * (p->v_step + p->positions * p->m_step) * p->size;
+    return v_bytes(p, p->c.tiles) + p->c.tiles * p->positions * p->m_step * p->size;
 }
 
 static int run_blocks(job *x, char *tiles)
@@ -421,7 +396,7 @@ static int run_blocks(job *x, char *tiles)
     for (int64_t i = 0; i < blocks && !x->failed; i++) {
         const int64_t from = i / p->c.groups * p->c.tiles;
         x->b = (block){from, hwkit_min(from + p->c.tiles, p->every), i % p->c.groups, tiles, NULL};
-        x->b.m = tiles + p->c.tiles * p->v_step * p->size;
+        x->b.m = tiles + v_bytes(p, p->c.tiles);
         run_stages(x);
     }
     return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
@@ -530,6 +505,10 @@ static void set_positions(plan *p)
         p->part[i] = (unsigned char)(p->deep[to] / p->cg);
         p->deep[to] += p->cg;
     }
+    if (p->c.way.products) {
+        hwkit_winograd_tiles_plan(p);
+        return;
+    }
     for (int i = 0; i < p->positions; i++) {
         const int64_t deep = p->deep[i];
         const int64_t panels = hwkit_panels_bytes(p->kg, deep, p->width, p->kernels->vl, p->size);
@@ -550,7 +529,9 @@ static void set_sizes(plan *p)
     p->table = p->kernels->gemm;
     p->transform = find(p->kernels, c->m, c->taps, c->stride);
     p->size = c->is_double ? 8 : 4;
-    p->width = c->vectors * p->kernels->vl;
+    if (c->way.products)
+        c->rows = HWKIT_AMX_SIDE;
+    p->width = c->way.products ? HWKIT_AMX_SIDE : c->vectors * p->kernels->vl;
     p->window = c->taps * c->taps;
     p->side = (c->m - 1) * c->stride + c->taps;
     p->seen = p->side * p->side;

@@ -29,6 +29,7 @@
 #ifndef HWKIT_WINOGRAD_H
 #define HWKIT_WINOGRAD_H
 
+#include "amx_way.h"
 #include "epilogue.h"
 #include "run.h"
 
@@ -66,9 +67,10 @@ typedef struct {
     hwkit_activation act;
     int m, taps, stride; /* of a kind that there is */
     int64_t dilation;    /* of both axes; 1 but for nhwc with stride 1 */
+    hwkit_amx_way way;   /* no products: by multiply-adds; else products of float32 by tiles (AMX) */
     /* tunables */
-    int rows, vectors; /* of the product's tile */
-    int64_t kc;        /* most channels that are summed in one go: less is more accurate */
+    int rows, vectors; /* by multiply-adds: of the product's tile */
+    int64_t kc;        /* and most channels that are summed in one go: less is more accurate */
     int64_t tiles;     /* of a block */
     int stages;        /* threads share a block, stage by stage; else each has blocks of its own */
     int threads;
@@ -77,7 +79,7 @@ typedef struct {
 /* Whether there is such a kind. */
 int hwkit_winograd_has(int m, int taps, int stride);
 
-/* NULL if memory is short. The product's tile must be one that the table has. */
+/* NULL if memory is short. The product's tile must be one that the table has, or the way one of float32. */
 hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *c);
 
 #endif

@@ -5,6 +5,7 @@ cdef extern from "winograd.h" nogil:
         hwkit_activation act
         int m, taps, stride
         int64_t dilation
+        hwkit_amx_way way
         int rows, vectors
         int64_t kc, tiles
         int stages, threads
@@ -14,7 +15,8 @@ cdef extern from "winograd.h" nogil:
 
 def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint nhwc=False,
              bint is_double=False, bint bias=False, bint residual=False, activation=None, int m,
-             int taps, int stride, int64_t dilation, int rows, int vectors, int64_t kc, int64_t tiles, bint stages, int threads=1):
+             int taps, int stride, int64_t dilation, int rows=0, int vectors=0, int64_t kc=1, int products=0,
+             int64_t tiles, bint stages, int threads=1):
     """Return the Run of a convolution by its minimal filtering.
 
     Args:
@@ -24,6 +26,8 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
         pad: zeros at the top and at the left; those at the other ends follow from the sizes.
         m: outputs of a tile each way.
         taps, stride, dilation: of each axis.
+        rows, vectors, kc: of products by multiply-adds.
+        products: of terms by tiles (AMX), or 0.
     """
     cdef hwkit_winograd c
     c.n, c.c, c.h, c.w, c.k = sizes
@@ -36,6 +40,7 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
     c.m, c.taps, c.stride, c.rows, c.vectors, c.kc, c.tiles = (
         m, taps, stride, rows, vectors, kc, tiles)
     c.stages, c.threads = stages, threads
+    c.way.products, c.way.pairs, c.way.half = 0, 0, HWKIT_HALF_NONE
     if not hwkit_winograd_has(m, taps, stride):
         raise ValueError(f"there is no F({m}, {taps}) with stride {stride}")
     if min(*sizes, *out_size, groups, dilation, kc, tiles, threads) < 1:
@@ -44,5 +49,10 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
         raise ValueError("dilation takes channels last and stride 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
         raise ValueError("groups must divide the channels, and padding must not be negative")
-    _check_tile(is_double, rows, vectors)
+    if not products:
+        _check_tile(is_double, rows, vectors)
+    elif np.dtype(output[1]) == np.float32:
+        c.way = read_way(output[1], products, False)
+    else:
+        raise ValueError("products by tiles are for float32")
     return make_run(hwkit_winograd_plan(&c), operands, output)

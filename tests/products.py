@@ -65,6 +65,24 @@ def check(kernel: Kernel, problem: Problem, config: Config, seed: int = 0) -> No
     assert relative_error(out, wanted) < limit, (problem, kernel, config, "packed")
 
 
+def both_ways(
+    kernel: Any, problem: Problem, config: Config, operands: Sequence[Any]
+) -> list[np.ndarray[Any, Any]]:
+    """Return what a run gives, and what it gives with packed constants."""
+    run = kernel.build(problem, config)
+    output = problem.output
+    results = [np.full(output.shape, np.nan, output.dtype) for _ in range(2)]
+    run(*operands, out=results[0])
+    check_apart(run, operands, results[0])
+    held = {i: operands[i].copy() for i in problem.constants}
+    packed = run.prepack(held)
+    for array in held.values():
+        array.fill(np.nan)  # a packed run keeps nothing of the user's
+    del run
+    packed(*[a for i, a in enumerate(operands) if i not in held], out=results[1])
+    return results
+
+
 def check_apart(run: Any, operands: Sequence[Any], result: np.ndarray[Any, Any]) -> None:
     """Check that a run reads and writes parts of wider arrays, and nothing beside them."""
     if run.x_apart:

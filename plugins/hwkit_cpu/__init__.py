@@ -29,6 +29,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     from . import (
         amx,
         amx_conv2d,
+        amx_winograd,
         block_float,
         conv2d,
         depthwise,
@@ -50,6 +51,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     products = [*gemms, *conv2d.kernels(), *winograd.kernels(), *strassen.kernels()]
     small = [*pool2d.kernels(), *elementwise.kernels(), *lrn.kernels()]
     plain = [*products, *depthwise.kernels(), *small]
-    tiled = [*amx.kernels(), *amx_conv2d.kernels(), *pairs.kernels(), *block_float.kernels()]
-    moving = transpose.kernels()
-    return [*plain, *moving, *tiled, *half.kernels(plain), *int8.kernels(), *reference.kernels()]
+    tiled = [*amx.kernels(), *amx_conv2d.kernels(), *amx_winograd.kernels()]
+    narrow = [*pairs.kernels(), *block_float.kernels()]
+    others = [*transpose.kernels(), *tiled, *narrow]
+    return [*plain, *others, *half.kernels(plain), *int8.kernels(), *reference.kernels()]

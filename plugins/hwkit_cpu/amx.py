@@ -21,7 +21,7 @@ from . import gemm_common, tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["BOUNDS", "NARROW", "SPLIT", "TERMS", "TilesGemm", "TilesKernel", "kernels"]
+__all__ = ["BOUNDS", "NARROW", "SPLIT", "TERMS", "TilesGemm", "TilesKernel", "far", "kernels"]
 
 SIDE = 32
 
@@ -32,6 +32,8 @@ NC = (32, 64, 128, 256, 512, 1024, 2048, 4096, 12288)
 
 # Smaller products take as long as their packing, or as tiles that are not full.
 _DEEP, _PACKED, _UNPACKED = 64, 64, 128
+
+_NEAR_BYTES = 8 << 20  # of a core's share of the third cache
 
 BOUNDS = {3: 6e-7, 2: 9e-6, 1: 8e-3}
 """Relative errors by terms. Random operands show 1.2e-7, 4.7e-6 and 2.4e-3; where an activation
@@ -71,6 +73,11 @@ def slow_pairs() -> bool:
     got half the rate of float32; those without have them for their speed.
     """
     return "amxtile" in compiled().cpu_info()["features"].split()
+
+
+def far(k: int, n: int, terms: int) -> bool:
+    """Whether b, split and packed, is larger than a core's share of the third cache."""
+    return 2 * terms * k * n > _NEAR_BYTES
 
 
 class TilesKernel(tiles.ProductKernel):
@@ -160,13 +167,16 @@ class TilesGemm(TilesKernel):
         )
 
     def default(self, problem: Problem) -> Config:
-        """Return deep blocks, of which those of a take half of the second cache."""
+        """Return deep blocks, of which those of a take half of the second cache.
+
+        Each block of rows reads all of b: if that lies beyond the caches, blocks are large.
+        """
         m, n, k = (int(problem[name]) for name in "mnk")
         batch = gemm_common.batch_of(problem)
         threads = tiles.threads_for(problem, False)
         kc = min(1024, tiles.covering(KC, k))
         most = tiles.facts(False).l2 / 2 / (min(kc, k) * 2 * self.terms)
-        mc = tiles.balanced(MC, m, batch, threads, most)
+        mc = MC[-1] if far(k, n, self.terms) else tiles.balanced(MC, m, batch, threads, most)
         chunks = -(-m // mc) * batch
         nc = NC[-1]
         if chunks < threads:

@@ -10,14 +10,14 @@ from typing import Any
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import amx, tiles, winograd_costs
+from . import amx, amx_costs, tiles, winograd_costs
 from .device import compiled
 from .half import widened
 from .tiles import Value
 
-__all__ = ["TilesConv2d", "kernels"]
+__all__ = ["TilesConv2d", "kernels", "rank"]
 
-SIDE = 32
+SIDE = amx_costs.SIDE
 KC = (256, 512, 768, 1024, 1536, 2048)
 PIXELS = (32, 64, 128, 256, 512, 1024, 2048)
 CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
@@ -26,8 +26,11 @@ CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
 # fewest output channels and pixels.
 _USED, _WIDE, _PACKED, _UNPACKED = 0.6, 64, 49, 128
 
-# Six products, and pairs, take more of the time of plain sums than this.
+# Pairs take more of the time of plain sums than this.
 _WINOGRAD = 0.5
+
+# Before all others; and terms of float32, the fewest and least accurate first.
+_FIRST, _TERMS = 10, (1, 2, 3)
 
 
 def kernels() -> list[Kernel]:
@@ -85,13 +88,18 @@ class TilesConv2d(amx.TilesKernel):
         )
 
     def default(self, problem: Problem) -> Config:
-        """Return deep blocks, and as many pixels as the second cache holds of the image."""
+        """Return deep blocks, and as many pixels as the second cache holds of the image.
+
+        Each chunk of pixels reads all weights: where those lie beyond the caches, one has them all.
+        """
         threads = tiles.threads_for(problem, False)
         every = -(-problem["c"] // SIDE) * SIDE
         channels = min(512, tiles.covering(CHANNELS, problem["k"]))
         bytes_of_pixel = 2 * self.terms * every + 4 * min(channels, problem["k"])
         most = tiles.facts(False).l2 / 2 / bytes_of_pixel
         pixels = tiles.balanced(PIXELS, _flat(problem), 1, threads, most)
+        if amx.far(_depth(problem), problem["k"], self.terms):
+            pixels = PIXELS[-1]
         chunks = -(-_flat(problem) // pixels)
         while chunks * -(-problem["k"] // channels) < threads and channels > CHANNELS[0]:
             channels = CHANNELS[CHANNELS.index(channels) - 1]
@@ -140,20 +148,25 @@ class TilesConv2d(amx.TilesKernel):
         return run
 
     def rank(self, problem: Problem) -> int:
-        """Before plain sums where tiles are full; six products, and pairs, stand behind Winograd's.
+        """Before plain sums where tiles are full, and Winograd's is not faster.
 
         On Zen 4, pairs take 0.53 to 0.76 of the time of plain sums, and F(4) mostly 0.3 to 0.4.
         """
+        if not self._filled(problem):
+            return -2
+        if not self.pairs:
+            return rank(problem, _share(problem, self.terms))
+        behind = winograd_costs.least_cost(widened(problem)) < _WINOGRAD
+        return self.order() - (2 if behind else 1)
+
+    def _filled(self, problem: Problem) -> bool:
         c, k = problem["c"], problem["k"]
         p, q = tiles.out_size(problem)
         pixels = problem["n"] * p * q
         used = c / (-(-c // SIDE) * SIDE) * pixels / _flat(problem)
         least = _PACKED if problem.packed else _UNPACKED
-        if used < _USED or k < _WIDE or pixels < least or _depth(problem) < 2 * SIDE:
-            return -2
-        slow = self.products == 6 or self.pairs
-        behind = slow and winograd_costs.least_cost(widened(problem)) < _WINOGRAD
-        return self.order() - (2 if behind else 1)
+        enough = k >= _WIDE and pixels >= least and _depth(problem) >= 2 * SIDE
+        return bool(used >= _USED and enough)
 
 
 class NarrowTilesConv2d(TilesConv2d):
@@ -182,6 +195,32 @@ class NarrowTilesConv2d(TilesConv2d):
         values = dict(super().default(problem))
         del values["kc"]
         return Config(values)
+
+    def rank(self, problem: Problem) -> int:
+        """Before what is converted to float32, where tiles are full."""
+        return self.order() - 1 if self._filled(problem) else -2
+
+
+def rank(problem: Problem, share: float) -> int:
+    """Return the rank of a way by tiles that takes this share of the time of plain sums.
+
+    The faster the higher, so that of those that a tolerance admits the fastest comes first.
+    """
+    ways = [_share(problem, terms) for terms in _TERMS]
+    plain = 1.0
+    if winograd_costs.fits_any(problem):
+        plain = min(plain, winograd_costs.least_cost(problem))
+        ways += [w for t in _TERMS[1:] for w in winograd_costs.costs(problem, t).values()]
+    return _FIRST + sum(way > share for way in ways) if share < plain else 1
+
+
+def _share(problem: Problem, terms: int) -> float:
+    """Return the time of a convolution by tiles, as a share of that of plain sums."""
+    p, q = tiles.out_size(problem)
+    pixels = problem["n"] * p * q
+    filled = -(-problem["c"] // SIDE) * SIDE / problem["c"] * _flat(problem) / pixels
+    products: float = amx_costs.share(terms, _flat(problem)) * filled
+    return products + amx_costs.streamed(terms, pixels, tiles.facts(False).vector)
 
 
 def _plain_product(problem: Problem) -> bool:

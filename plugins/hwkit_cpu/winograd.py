@@ -9,6 +9,8 @@ taps, F(2x2) does with 36 what takes 100. Pixels that dilation leaves apart are 
 
 from __future__ import annotations
 
+from typing import Any
+
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import tiles, winograd_costs
@@ -71,7 +73,7 @@ class WinogradConv2d(tiles.ProductKernel):
     def space(self, problem: Problem) -> Space:
         """Return tile, blocks, how threads share them, and threads."""
         double = problem.dtypes.input == "float64"
-        of = winograd_costs.numbers(problem, self.m)
+        of = self.numbers(problem)
         deep, many = tiles.covering(KC, of.depth), tiles.covering(TILES, of.every)
         most = max(TILES[0], winograd_costs.most_tiles(of))
         return Space(
@@ -92,7 +94,21 @@ class WinogradConv2d(tiles.ProductKernel):
     def default(self, problem: Problem) -> Config:
         """Return the blocks that the model of costs finds best."""
         double = problem.dtypes.input == "float64"
-        of, known = winograd_costs.numbers(problem, self.m), tiles.facts(double)
+        of = self.numbers(problem)
+        values: dict[str, Value] = {
+            "tile": tiles.tile_text(tiles.of_few_rows(tiles.facts(double), of.k), double),
+            "kc": min(_DEFAULT_KC[self.taps, self.stride][self.m], tiles.covering(KC, of.depth)),
+        }
+        return Config({**values, **self.blocks(problem)})
+
+    def numbers(self, problem: Problem) -> winograd_costs.Numbers:
+        """Return what the model of costs needs of a problem."""
+        return winograd_costs.numbers(problem, self.m)
+
+    def blocks(self, problem: Problem) -> dict[str, Value]:
+        """Return the tunables that say what threads do, as the model of costs finds them best."""
+        double = problem.dtypes.input == "float64"
+        of, known = self.numbers(problem), tiles.facts(double)
         threads = tiles.threads_for(problem, double)
         shared = (False,) if threads == 1 else (False, True)
         _, count, stages = min(
@@ -100,19 +116,11 @@ class WinogradConv2d(tiles.ProductKernel):
             for count in winograd_costs.blocks(of)
             for stages in shared
         )
-        values: dict[str, Value] = {
-            "tile": tiles.tile_text(tiles.of_few_rows(known, of.k), double),
-            "kc": min(_DEFAULT_KC[self.taps, self.stride][self.m], tiles.covering(KC, of.depth)),
-            "tiles": count,
-            "stages": stages,
-            "threads": threads,
-        }
-        return Config(values)
+        return {"tiles": count, "stages": stages, "threads": threads}
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the run of the compiled kernel."""
         double = problem.dtypes.input == "float64"
-        rows, vectors = tiles.tile_of(config["tile"], double)
         operands, output = tiles.operand_arguments(problem)
         top, _, left, _ = problem["pad"]
         run: Run = compiled().winograd(
@@ -128,9 +136,7 @@ class WinogradConv2d(tiles.ProductKernel):
             taps=self.taps,
             stride=self.stride,
             dilation=problem["dilation"][0],
-            rows=rows,
-            vectors=vectors,
-            kc=config["kc"],
+            **self.products(problem, config),
             tiles=config["tiles"],
             stages=bool(config["stages"]),
             threads=config["threads"],
@@ -138,13 +144,19 @@ class WinogradConv2d(tiles.ProductKernel):
         )
         return run
 
+    def products(self, problem: Problem, config: Config) -> dict[str, Any]:
+        """Return the arguments of the compiled kernel that say how matrices are multiplied."""
+        double = problem.dtypes.input == "float64"
+        rows, vectors = tiles.tile_of(config["tile"], double)
+        return {"rows": rows, "vectors": vectors, "kc": config["kc"]}
+
     def strict(self, problem: Problem, config: Config) -> bool:
         """Sums and differences of inputs are multiplied, not inputs."""
         return False
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: rounding grows as the root of what is summed."""
-        deep = float(winograd_costs.numbers(problem, self.m).depth)
+        deep = float(self.numbers(problem).depth)
         block = max(min(float(config["kc"]), deep), 1.0)
         summed = block + deep / block - 1
         first, more = _ERRORS[self.taps, self.stride][self.m]

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from hwkit import Problem
 
-from . import tiles
+from . import amx_costs, tiles
 
 __all__ = [
+    "PANELS",
     "SIZES",
     "TILES",
     "Numbers",
@@ -17,6 +18,7 @@ __all__ = [
     "cost",
     "costs",
     "fits",
+    "fits_any",
     "gains",
     "least_cost",
     "most_tiles",
@@ -28,6 +30,8 @@ SIZES = {(3, 1): (2, 4, 6), (3, 2): (2, 4), (5, 1): (2,)}
 """Outputs of a tile each way, by taps and stride."""
 TILES = (12, 24, 48, 96, 192, 384, 768)
 """Tiles of a block to choose from."""
+PANELS = (32, 64, 96, 128, 192, 256, 384, 768)
+"""The same for products by tiles (AMX), of 32 rows each."""
 
 # Bytes that all threads may fill with transformed tiles.
 _MOST_BYTES = 1 << 26
@@ -52,6 +56,7 @@ _FIRST = 0.2  # a byte of weights from memory, for each element of a vector
 # more from beyond it. Weights come in long runs, so within the share they cost nothing.
 _NEAR, _FAR = 0.12, 0.37
 _NEAR_BYTES, _FAR_BYTES = 4 << 20, 12 << 20
+_SPLIT = {2: 8.0, 3: 12.0}  # an element of a tile into terms (AMX)
 # Wider vectors go through the units in halves of so many bytes (Zen 4), so bytes cost no more.
 _HALVES = 32
 
@@ -68,9 +73,10 @@ class Numbers(NamedTuple):
     groups: int
     size: int  # bytes of an element
     packed: bool
+    terms: int  # of each operand of the products, if they are by tiles (AMX)
 
 
-def numbers(problem: Problem, m: int) -> Numbers:
+def numbers(problem: Problem, m: int, terms: int = 0) -> Numbers:
     """Return what the model needs of a problem for tiles of m x m outputs."""
     p, q = tiles.out_size(problem)
     groups, taps = problem["groups"], problem["r"]
@@ -87,6 +93,7 @@ def numbers(problem: Problem, m: int) -> Numbers:
         groups=groups,
         size=problem.output.dtype.itemsize,
         packed=problem.packed,
+        terms=terms,
     )
 
 
@@ -97,8 +104,9 @@ def most_tiles(of: Numbers) -> int:
 
 def blocks(of: Numbers) -> list[int]:
     """Return the numbers of tiles of a block to choose from."""
-    many, most = tiles.covering(TILES, of.every), most_tiles(of)
-    return [t for t in TILES if t == TILES[0] or (t <= many and t <= most)]
+    ladder = PANELS if of.terms else TILES
+    many, most = tiles.covering(ladder, of.every), most_tiles(of)
+    return [t for t in ladder if t == ladder[0] or (t <= many and t <= most)]
 
 
 def fits(problem: Problem, taps: int = 3, stride: int = 1) -> bool:
@@ -116,8 +124,12 @@ def fits(problem: Problem, taps: int = 3, stride: int = 1) -> bool:
 
 def least_cost(problem: Problem) -> float:
     """Return the least of what the model says of each F(m), infinite where none fits."""
-    fit = any(fits(problem, *window) for window in SIZES)
-    return min(costs(problem).values()) if fit else math.inf
+    return min(costs(problem).values()) if fits_any(problem) else math.inf
+
+
+def fits_any(problem: Problem) -> bool:
+    """Whether any F(m) is for the window."""
+    return any(fits(problem, *window) for window in SIZES)
 
 
 def gains(problem: Problem) -> bool:
@@ -125,11 +137,12 @@ def gains(problem: Problem) -> bool:
     return least_cost(problem) <= _GAIN
 
 
-def costs(problem: Problem) -> dict[int, float]:
+def costs(problem: Problem, terms: int = 0) -> dict[int, float]:
     """Return what the model says of each F(m), as a share of the time of plain sums.
 
     Args:
         problem: a convolution in float32 or float64 that :func:`fits`.
+        terms: of each operand, if products are by tiles (AMX).
     """
     double = problem.dtypes.input == "float64"
     known, threads = tiles.facts(double), tiles.threads_for(problem, double)
@@ -140,7 +153,7 @@ def costs(problem: Problem) -> dict[int, float]:
     # Plain sums fill the last vector too.
     filled = -(-k // vector) * vector if c >= _FEW else k
     plain = problem["n"] * p * q * window[0] ** 2 * c * filled * groups * _seen(problem)
-    found = {m: _least(numbers(problem, m), known, threads) for m in SIZES[window]}
+    found = {m: _least(numbers(problem, m, terms), known, threads) for m in SIZES[window]}
     if 6 in found:
         # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
         every, rows = numbers(problem, 6).every, known.tiles[0][0]
@@ -203,16 +216,19 @@ def cost(of: Numbers, known: tiles.Facts, count: int, stages: bool, threads: int
     c, k = (-(-side // known.vector) * known.vector for side in (of.c, of.k))
     rate = min(known.vector, _HALVES // of.size)
     products = (of.seen * of.c + of.positions * _START) * k
-    moves = of.seen * c + of.positions * k
-    work = count * (products + of.positions * _TILE + _MOVE * moves)
+    moves = _MOVE * (of.seen * c + of.positions * k)
+    if of.terms:
+        products = amx_costs.share(of.terms, count) * of.seen * of.c * k
+        moves += _SPLIT[of.terms] * of.seen * c
+    work = count * (products + of.positions * _TILE + moves)
     # What stays in the second cache costs nothing more.
-    weights = max(0, of.seen * of.c * of.k * of.size - 2 * known.l2)
+    weights = max(0, of.seen * of.c * of.k * _operand_bytes(of) - 2 * known.l2)
     again = weights * _far(weights) * rate
     first = weights * _FIRST * rate * of.groups
-    filled = count * _tile_bytes(of)
+    held = count * _tile_bytes(of)
     # Written and read.
-    beyond = 2 * filled * (_NEAR + _far(filled)) * rate
-    spilled = beyond if filled > known.l2 else 0.0
+    beyond = 2 * held * (_NEAR + _far(held)) * rate
+    spilled = beyond if held > known.l2 else 0.0
     packing = 0.0 if of.packed else _MAKE * of.seen * of.c * k * of.groups
     if stages:
         # The threads meet three times, and transformed tiles go from cache to cache.
@@ -223,6 +239,11 @@ def cost(of: Numbers, known: tiles.Facts, count: int, stages: bool, threads: int
     return packing / threads + first - again * of.groups + rounds * (work + again + spilled)
 
 
+def _operand_bytes(of: Numbers) -> int:
+    """Return the bytes of an element of what is multiplied: as it is, or in terms of bfloat16."""
+    return 2 * of.terms or of.size
+
+
 def _tile_bytes(of: Numbers) -> int:
     """Return the bytes of one transformed tile, before and after the products."""
-    return (of.seen * of.c + of.positions * (of.k + 32)) * of.size
+    return of.seen * of.c * _operand_bytes(of) + of.positions * (of.k + 32) * of.size

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from products import EPILOGUES, LIMITS, candidates, check_apart, run_again
+from products import EPILOGUES, LIMITS, both_ways, candidates, run_again
 
 from hwkit import Problem
 from hwkit.op import relative_error
@@ -65,21 +65,6 @@ def random_text(rng: random.Random, window: Window) -> str:
         f" c={c} h={h} w={w} k={k} r={taps} s={taps} pad={','.join(map(str, pad))}"
         f" stride={stride} dilation={dilation} groups={groups} " + rng.choice(EPILOGUES)
     )
-
-
-def both_ways(kernel: Any, p: Problem, config: Any, operands: tuple[Array, ...]) -> list[Array]:
-    """Return what a run gives, and what it gives with packed constants."""
-    run = kernel.build(p, config)
-    results = [np.full(p.output.shape, np.nan, p.output.dtype) for _ in range(2)]
-    run(*operands, out=results[0])
-    check_apart(run, operands, results[0])
-    held = {i: operands[i].copy() for i in p.constants}
-    packed = run.prepack(held)
-    for array in held.values():
-        array.fill(np.nan)  # a packed run keeps nothing of the user's
-    del run
-    packed(*[a for i, a in enumerate(operands) if i not in held], out=results[1])
-    return results
 
 
 @EACH_WINDOW
