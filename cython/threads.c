@@ -39,6 +39,7 @@ enum {
     WAKE_NS = 50 * 1000,
 };
 #define UNIT_MASK ((UINT64_C(1) << UNIT_BITS) - 1)
+#define GENERATION_MASK (UINT64_MAX >> UNIT_BITS)
 
 typedef void (*chunk_fn)(void *ctx, int64_t chunk);
 
@@ -510,7 +511,8 @@ static int run_job(int64_t chunks, chunk_fn fn, void *ctx, int threads, int64_t 
     uint32_t cut = (uint32_t)(workers < MAX_RANGES ? workers + 1 : MAX_RANGES);
     cut = cut < units ? cut : units;
     _Atomic uint64_t *place = &pool.ranges[0].word;
-    uint64_t generation = (atomic_load_explicit(place, memory_order_relaxed) >> UNIT_BITS) + 1;
+    uint64_t generation = atomic_load_explicit(place, memory_order_relaxed) >> UNIT_BITS;
+    generation = (generation + 1) & GENERATION_MASK; /* comes round after years, or months */
     atomic_store_explicit(&pool.fn, fn, memory_order_release);
     atomic_store_explicit(&pool.ctx, ctx, memory_order_release);
     atomic_store_explicit(&pool.chunks, chunks, memory_order_release);

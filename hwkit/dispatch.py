@@ -9,11 +9,11 @@ import inspect
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .arrays import spec_of
 from .backend import Device, Kernel
@@ -132,6 +132,7 @@ def plan_problem(
     device: str | None = None,
     tolerance: Tolerance = None,
     storage: str | None = None,
+    records: Database | bool = True,
 ) -> Plan:
     """Return a new Plan for a Problem or its text, on the first device that can.
 
@@ -140,24 +141,29 @@ def plan_problem(
         device: device name; those of :func:`use`, or the default device, if ``None``.
         tolerance: relative error that the answer may have, ``"strict"`` or ``"deterministic"``.
         storage: dtype in which packed constants are kept; their own if ``None``.
+        records: whether records count; a Database counts instead of the process's own.
     """
     problem = parse_problem(problem)
-    check_tolerance(tolerance)
+    wanted = _Wanted(check_tolerance(tolerance), storage, records)
     names, fallback = preferred(device)
-    return _plan_on_one_of(problem, names, fallback, tolerance, storage)
+    return _plan_on_one_of(problem, names, fallback, wanted)
+
+
+class _Wanted(NamedTuple):
+    """What a call asks for besides the Problem and the device."""
+
+    tolerance: Tolerance
+    storage: str | None = None
+    records: Database | bool = True
 
 
 def _plan_on_one_of(
-    problem: Problem,
-    names: tuple[str, ...],
-    fallback: str,
-    tolerance: Tolerance,
-    storage: str | None,
+    problem: Problem, names: tuple[str, ...], fallback: str, wanted: _Wanted
 ) -> Plan:
     first: NoKernel | Unavailable | None = None
     for position, name in enumerate(names, 1):
         try:
-            made = _plan_on(problem, name, tolerance, storage)
+            made = _plan_on(problem, name, wanted)
         except (NoKernel, Unavailable) as error:
             if fallback == "error":
                 raise
@@ -167,7 +173,7 @@ def _plan_on_one_of(
             _say_elsewhere(problem, name, names[0], first)
         rest = names[position:]
         if fallback != "error" and rest:
-            make = partial(_plan_on_one_of, problem, rest, fallback, tolerance, storage)
+            make = partial(_plan_on_one_of, problem, rest, fallback, wanted)
             made.fall_back(_Substitute(problem, name, make, fallback == "warn"))
         return made
     raise first if first is not None else ArgumentError("use() needs at least one device")
@@ -200,8 +206,7 @@ def _say_elsewhere(problem: Problem, name: str, wanted: str, error: HwkitError) 
 def _plan_on(
     problem: Problem,
     device_name: str,
-    tolerance: Tolerance,
-    storage: str | None,
+    wanted: _Wanted,
     without: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """Return a Plan on one device, by none of the kernels in ``without``, which failed."""
@@ -210,7 +215,7 @@ def _plan_on(
     failed = dict(without)
     while True:
         try:
-            chosen = selection(problem, device_name, tolerance, without={*failed}, storage=storage)
+            chosen = _selection(problem, device, wanted, failed)
         except NoKernel as error:
             if not failed:
                 raise
@@ -220,14 +225,17 @@ def _plan_on(
                 f"takes it: choose another device or tolerance"
             ) from error
         try:
-            why = _compared(problem, device, chosen, tolerance)
+            why = _compared(problem, device, chosen, wanted.tolerance)
             if why is not None:
                 failed[chosen.kernel.name] = why
                 continue
             made = Plan(
                 problem, device, chosen.kernel, chosen.config,
                 source=chosen.source, match=chosen.match,
-                replan=partial(plan_problem, device=device_name, tolerance=tolerance),
+                replan=partial(
+                    plan_problem, device=device_name, tolerance=wanted.tolerance,
+                    records=wanted.records,
+                ),
             )  # fmt: skip
         except KernelFailure as error:
             failed[chosen.kernel.name] = str(error)
@@ -238,7 +246,7 @@ def _plan_on(
                 stacklevel=6,
             )
             continue
-        again = partial(_plan_on, problem, device_name, tolerance, storage)
+        again = partial(_plan_on, problem, device_name, wanted)
         made.replace_by(partial(_another, chosen.kernel, failed, again), bool(chosen.plugin))
         if settings().trace:
             seconds = time.perf_counter() - start
@@ -284,23 +292,26 @@ def _another(
 
 
 def selection(
-    problem: Problem | str,
-    device: str | None = None,
-    tolerance: Tolerance = None,
-    without: frozenset[str] | set[str] = frozenset(),
-    storage: str | None = None,
+    problem: Problem | str, device: str | None = None, tolerance: Tolerance = None
 ) -> Selection:
     """Return what would run for a Problem on one device, and all that was considered."""
     problem = parse_problem(problem)
     opened = registry().device(preferred(device)[0][0])
-    kernels = [k for k in registry().kernels(opened, problem.op.name) if k.name not in without]
+    return _selection(problem, opened, _Wanted(check_tolerance(tolerance)), ())
+
+
+def _selection(
+    problem: Problem, device: Device, wanted: _Wanted, without: Container[str]
+) -> Selection:
+    kernels = [k for k in registry().kernels(device, problem.op.name) if k.name not in without]
+    kept = database() if wanted.records is True else wanted.records
     refuted: dict[str, str] = {}
     while True:
-        matches = database().candidates(problem, opened.arch, opened.fingerprint)
+        matches = kept.candidates(problem, device.arch, device.fingerprint) if kept else ()
         chosen = select(
-            problem, opened, kernels, matches, check_tolerance(tolerance), storage, refuted
+            problem, device, kernels, matches, wanted.tolerance, wanted.storage, refuted
         )
-        reason = _refuted(problem, opened, chosen, tolerance)
+        reason = _refuted(problem, device, chosen, wanted.tolerance)
         if reason is None:
             return chosen
         refuted[chosen.kernel.name] = reason

@@ -28,6 +28,7 @@ from hwkit import (
     proof,
 )
 from hwkit.calls import PlanTable
+from hwkit.graph import setting
 from hwkit.loading import LoadedPlugin
 from hwkit.measure import Measurement
 from hwkit.proof import MOST, stand_in
@@ -74,8 +75,9 @@ def world(first: Stranger, database: Database, monkeypatch: pytest.MonkeyPatch) 
     made = Registry([("ops", ops), ("toy", ToyPlugin(ToyKernel()))], entry_points=False)
     made.plugins = [LoadedPlugin(p.name, "hwkit 0.1.0") for p in made.plugins]
     made.register(Brought(first), "acme", "hwkit-acme 2.0")
-    for module in (dispatch, explanation):
+    for module in (dispatch, explanation, setting):
         monkeypatch.setattr(module, "registry", lambda: made)
+    for module in (dispatch, explanation):
         monkeypatch.setattr(module, "database", lambda: database)
     dispatch.forget()
     with hwkit.use("toy:0"):
@@ -215,6 +217,18 @@ def test_its_error_decides(first: Stranger) -> None:
         in hwkit.explain("gemm float32 nn m=3 n=4 k=3").selection.declined["first"]
     )
     assert hwkit.plan("gemm", odd, B, tolerance=1e-3).kernel.name == "first"
+
+
+def test_in_a_network(first: Stranger, database: Database, tmp_path: Path) -> None:
+    """Plans of networks are compared as others are, and with other records, or none, as well."""
+    first.odd = 1.0
+    for records in (True, False, Database(tmp_path / "another.db")):
+        network = setting.Setting("toy:0", records=records)
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            assert network.plan("gemm", A[:1], B).kernel.name == "toy"
+        assert network.plan("gemm", A, B).kernel.name == "first"
+    assert len([*database.records("user")]) == 2
 
 
 def test_a_build_that_raises(first: Stranger, database: Database) -> None:

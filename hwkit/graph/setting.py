@@ -8,8 +8,6 @@ from ..dispatch import plan_problem
 from ..op import Problem
 from ..plans import Plan
 from ..registry import registry
-from ..selection import select
-from ..settings import settings
 
 __all__ = ["Setting"]
 
@@ -45,25 +43,7 @@ class Setting(NamedTuple):
         problem = registry().op(op).problem(*operands, **arguments).with_packed(packed)
         found = None if self.made is None else self.made.get(problem)
         if found is None:
-            known = self.records is True
-            found = (
-                plan_problem(problem, self.device, self.tolerance) if known else self._own(problem)
-            )
+            found = plan_problem(problem, self.device, self.tolerance, records=self.records)
             if self.made is not None:
                 self.made[problem] = found
         return found
-
-    def _own(self, problem: Problem, storage: str | None = None) -> Plan:
-        known = registry()
-        device = known.device(self.device or settings().device)
-        matches = (
-            self.records.candidates(problem, device.arch, device.fingerprint)
-            if self.records
-            else ()
-        )
-        kernels = known.kernels(device, problem.op.name)
-        chosen = select(problem, device, kernels, matches, self.tolerance, storage)
-        return Plan(
-            problem, device, chosen.kernel, chosen.config,
-            source=chosen.source, match=chosen.match, replan=self._own,
-        )  # fmt: skip

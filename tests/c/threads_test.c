@@ -352,6 +352,18 @@ static int fork_amid_a_job(void)
     return bad + (result != NULL);
 }
 
+/* After the last generation comes the first: whose loops are too short to wake others does both. */
+static int generations_come_round(int threads)
+{
+    int bad = 0;
+    close_ranges(GENERATION_MASK - 3, MAX_RANGES);
+    for (int i = 0; i < 8; i++) {
+        usleep(10 * 1000); /* all others sleep by then */
+        bad += check(100 + i, threads, 0, INLINE_NS);
+    }
+    return bad;
+}
+
 static double empty_region_us(int threads, int rounds)
 {
     struct timespec a, b;
@@ -383,6 +395,7 @@ int main(int argc, char **argv)
         bad += check(i % 40, 1 + i % 5, i % 7 == 0, -1);
     bad += check(20000000, threads, 0, -1); /* more chunks than the word can count */
     bad += concurrent_callers();
+    bad += generations_come_round(threads);
     if (argc <= 2)
         bad += after_fork() + fork_amid_a_job();
     bad += check(1000, threads, 1, -1);
