@@ -38,6 +38,10 @@ _BYTE = 128
 _PASSING = "compile", "memory"
 
 
+# Kernels of which a warning has said that they fail: a network asks for many problems.
+_told: set[tuple[str, str, str]] = set()
+
+
 def _cost(problem: Problem) -> int:
     return problem.flops + _BYTE * problem.nbytes
 
@@ -158,12 +162,14 @@ def compare(
         )  # fmt: skip
     finally:
         database.finish(token, record)
-    if not record.ok:
+    name = chosen.plugin, kernel.op, kernel.name
+    if not record.ok and name not in _told:
+        _told.add(name)
         warnings.warn(
             f"kernel {kernel.name} of plugin {chosen.plugin!r} is left out for '{problem}', it "
             f"failed when it was compared with the reference ({measured.failure}): "
-            f"{record.measurement.reason}; mend it, or set "
-            f"HWKIT_DISABLE_PLUGINS={chosen.plugin}",
+            f"{record.measurement.reason}; mend it, or set HWKIT_DISABLE_PLUGINS={chosen.plugin}; "
+            "of other problems that it fails on, 'hwkit explain' tells",
             HwkitWarning,
             stacklevel=6,
         )

@@ -79,6 +79,7 @@ def world(first: Stranger, database: Database, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(module, "registry", lambda: made)
     for module in (dispatch, explanation):
         monkeypatch.setattr(module, "database", lambda: database)
+    monkeypatch.setattr(proof, "_told", set())
     dispatch.forget()
     with hwkit.use("toy:0"):
         yield made
@@ -155,6 +156,17 @@ def test_a_kernel_that_is_wrong_for_some_sizes(first: Stranger, database: Databa
     assert first.builds == builds
     declined = hwkit.explain("gemm float32 nn m=3 n=4 k=3").selection.declined
     assert "relative error" in declined["first"]
+
+
+def test_one_warning_for_many_problems(first: Stranger) -> None:
+    """A kernel that is wrong everywhere is told of once, with where to look for the rest."""
+    first.odd = 1.0
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for rows in (1, 3, 5):
+            assert hwkit.plan("gemm", np.ones((rows, 3), "f4"), B).kernel.name == "toy"
+    (only,) = said
+    assert "'hwkit explain' tells" in str(only.message)
 
 
 @pytest.mark.parametrize("how", ["version", "code"])
