@@ -16,13 +16,13 @@ from functools import cache
 from pathlib import Path
 
 from .answers import Tolerance, asked, default_of, illegal, misfit
-from .backend import Device, Fingerprint, Kernel
+from .backend import Device, Kernel
 from .config import Config
 from .errors import HwkitError, HwkitWarning, KernelFailure
 from .measure import Measurement
 from .op import Problem
 from .records import Database, Record
-from .records.ranking import CHECKED
+from .records.ranking import CHECKED, is_check
 from .selection import Selection
 
 __all__ = ["MOST", "code", "compare", "disproof", "known", "stand_in"]
@@ -82,25 +82,23 @@ def _halved(kernel: Kernel, problem: Problem) -> Problem | None:
 def known(database: Database, device: Device, problem: Problem, chosen: Selection) -> Record | None:
     """Return the last trial here of what was chosen, of the Problem or of what stands in for it."""
     match, kernel = chosen.match, chosen.kernel
-    here = match is not None and match.source == "user record" and match.same_device
-    if here and match is not None and not match.stale:
+    mine = match is not None and match.source == "user record" and match.same_device
+    if match is not None and mine and not match.stale:
         return match.record
-    small, config = stand_in(kernel, problem, chosen.config)
-    for there, where, tried in (
-        (problem, device.fingerprint, chosen.config),
-        (small, _here(device, kernel), config),
+    here = device.arch, device.fingerprint
+    for there, tried in (
+        (problem, chosen.config),
+        stand_in(kernel, problem, chosen.config),
     ):
-        candidate = kernel.name, kernel.version, tried
-        found = database.last(there, device.arch, where, candidate)
+        found = database.last(there, *here, (kernel.name, kernel.version, tried), _origin(kernel))
         if found is not None:
             return found
     return None
 
 
-def _here(device: Device, kernel: Kernel) -> Fingerprint:
-    """Return a device's fingerprint with the code of a Kernel: what is mended counts anew."""
-    facts = device.fingerprint
-    return Fingerprint(facts.identity, {**facts.environment, "code": code(type(kernel).__module__)})
+def _origin(kernel: Kernel) -> str:
+    """Return the origin of a comparison, with the code that it is of: what is mended is another."""
+    return f"{CHECKED}-{code(type(kernel).__module__)}".rstrip("-")
 
 
 @cache
@@ -121,7 +119,7 @@ def disproof(
     if trial.ok:
         return misfit(kernel, problem, config, measured.error, tolerance)
     where = "" if trial.problem == problem.text else f" on '{trial.problem}'"
-    then = "" if trial.origin == CHECKED else "; raise its version once it is mended"
+    then = "" if is_check(trial) else "; raise its version once it is mended"
     return (
         f"it failed{where} when it was compared with the reference ({measured.failure}): "
         f"{measured.reason}{then}"
@@ -141,12 +139,11 @@ def compare(
     """
     kernel = chosen.kernel
     problem, config = stand_in(kernel, problem, chosen.config)
-    here = _here(device, kernel)
-    facts = problem.text, device.arch, here, kernel.name, kernel.version, config
+    facts = problem.text, device.arch, device.fingerprint, kernel.name, kernel.version, config
     default = config == default_of(kernel, problem)
     record = None
     # Should it take the process down, the next one does not run it.
-    token = database.begin(*facts, origin=CHECKED, default=default)
+    token = database.begin(*facts, origin=_origin(kernel), default=default)
     try:
         measured = _measured(device, kernel, problem, config)
         if measured is None:
@@ -155,7 +152,7 @@ def compare(
             raise KernelFailure(measured.failure, measured.reason)
         record = Record(
             problem.text, problem.op.name, kernel.name, kernel.version, config, device.arch,
-            here, measured, origin=CHECKED, default=default,
+            device.fingerprint, measured, origin=_origin(kernel), default=default,
             strict=bool(kernel.strict(problem, config)),
             deterministic=bool(kernel.deterministic(problem, config)),
             workspace=kernel.workspace(problem, config),

@@ -56,7 +56,7 @@ def ls(
 
     The exit code is 1 if there is none.
     """  # fmt: skip
-    from ..records.ranking import CHECKED
+    from ..records.ranking import is_check
     from ..registry import registry
     from .database import opened
     from .winners import gathered
@@ -64,7 +64,7 @@ def ls(
     named = {"op": op_name, "arch": arch}
     wanted = {name: value for name, value in named.items() if value is not None}
     found = opened(path, there=True).records(None if shipped else "user", **wanted)
-    tuned = (record for record in found if record.origin != CHECKED)
+    tuned = (record for record in found if not is_check(record))
     groups = gathered(tuned, read_tolerance(tolerance))
     if not groups and op_name is not None:
         registry().op(op_name)  # records of an operator whose plugin is not here can be listed
@@ -158,7 +158,7 @@ def show(
 
 
 def _show(group: Gathered, top: int) -> None:
-    from ..records.ranking import CHECKED
+    from ..records.ranking import is_check
 
     line()
     line(group.device)
@@ -191,7 +191,7 @@ def _show(group: Gathered, top: int) -> None:
     loose = len(group.records) - len(group.admitted)
     if loose:
         line(f"  outside the tolerance: {count(loose, 'trial')}", "dim")
-    for record in (r for r in group.records if r.ok and r.origin == CHECKED):
+    for record in (r for r in group.records if r.ok and is_check(r)):
         error = f"relative error {record.measurement.error:.1e}, {age(record.created)} ago"
         name = f"{record.kernel} {record.config}".strip()
         line(f"  compared only: {name}: {error}", "dim")

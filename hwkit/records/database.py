@@ -34,7 +34,7 @@ from .cleaning import clean, counts, verify
 from .layered import Layered
 from .lines import read_any, write_lines
 from .matching import Layer, Match, nearest, on_identity, on_others
-from .ranking import CHECKED, pick, score, standings
+from .ranking import is_check, pick, score, standings
 from .record import Record
 from .rows import device_key
 from .store import NotKept
@@ -94,7 +94,7 @@ class Database(Layered):
         """
         stores = self._user_layer().stores
         found = [r for s in stores for r in s.tried(str(problem), fingerprint, kernel, version)]
-        return [r for r in found if r.origin != CHECKED]
+        return [r for r in found if not is_check(r)]
 
     def last(
         self,
@@ -102,11 +102,24 @@ class Database(Layered):
         arch: str,
         fingerprint: Fingerprint,
         candidate: tuple[str, int, Config],
+        check: str,
     ) -> Record | None:
-        """Return the last finished trial of a kernel, its version and Config here, or ``None``."""
-        stores = self._user_layer().stores
-        found = [s.last(str(problem), arch, fingerprint, candidate) for s in stores]
-        return max((r for r in found if r is not None), key=lambda r: r.created, default=None)
+        """Return the last finished trial of a kernel, its version and Config here, or ``None``.
+
+        Args:
+            problem: what was computed.
+            arch: of the device.
+            fingerprint: of the device.
+            candidate: the kernel's name, its version and the Config.
+            check: origin of the trials that count among those that only saw whether it is right.
+        """
+        found = [
+            r
+            for s in self._user_layer().stores
+            for r in s.finished(str(problem), arch, fingerprint, candidate)
+            if r.origin == check or not is_check(r)
+        ]
+        return max(found, key=lambda r: r.created, default=None)
 
     def elsewhere(
         self, problem: Problem | str, fingerprint: Fingerprint, kernel: str, version: int
@@ -118,7 +131,7 @@ class Database(Layered):
             others = [d for d in layer.devices_of(text) if dict(d.fingerprint.identity) != mine]
             for device in others:
                 trials = [r for s in layer.stores for r in s.of(text, device.key)]
-                trials = [r for r in trials if r.origin != CHECKED]
+                trials = [r for r in trials if not is_check(r)]
                 ours = [r for r in trials if (r.kernel, r.version) == (kernel, version)]
                 found.setdefault(device.key, []).extend(ours)
         return [trials for trials in found.values() if trials]
@@ -176,7 +189,7 @@ class Database(Layered):
             there = records[0].fingerprint
             if dict(there.identity) != dict(fingerprint.identity):
                 continue
-            if all(r.origin == CHECKED for r in records):
+            if all(map(is_check, records)):
                 continue
             if dict(there.environment) == dict(fingerprint.environment):
                 fresh.add(records[0].problem)

@@ -37,6 +37,7 @@ __all__ = [
     "READ_FIRST",
     "READ_LAST",
     "TIE",
+    "is_check",
     "leaders",
     "pick",
     "rank",
@@ -62,7 +63,7 @@ READ_FIRST = 1e-12
 """Score by which all trials of run-offs are read, before any other: no kernel is as fast."""
 
 CHECKED = "checked"
-"""Origin of a trial that only saw whether a kernel is right: it never wins, its failure counts."""
+"""What the origin of a trial begins with that only saw whether a kernel is right: it never wins."""
 
 READ_LAST = 1e12
 """Score by which such trials are read, after any other."""
@@ -82,6 +83,11 @@ def stage(record: Record) -> int:
     return sum(len(record.measurement.samples) >= least for least in STAGES)
 
 
+def is_check(record: Record) -> bool:
+    """Whether a trial only saw whether a kernel is right."""
+    return record.origin.startswith(CHECKED)
+
+
 def score(record: Record) -> float:
     """Return the seconds by which a successful trial is compared; infinity for a failure."""
     return record.measurement.seconds * MARGINS[stage(record)]
@@ -89,7 +95,7 @@ def score(record: Record) -> float:
 
 def reading_score(record: Record) -> float:
     """Return the key by which trials are read: their score, a run-off's before others."""
-    if record.origin == CHECKED:
+    if is_check(record):
         return READ_LAST
     return score(record) if record.race is None else READ_FIRST
 
@@ -109,7 +115,7 @@ def standings(records: Iterable[Record]) -> list[Record]:
     found = []
     for trials in by_candidate.values():
         failed = max((t.created for t in trials if not t.ok), default="")
-        valid = [t for t in trials if t.ok and t.created > failed and t.origin != CHECKED]
+        valid = [t for t in trials if t.ok and t.created > failed and not is_check(t)]
         if valid:
             found.append(max(_of_latest_code(valid), key=_weight))
     return found

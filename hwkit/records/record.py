@@ -71,7 +71,8 @@ class Record:
         deterministic: whether every run gives the same bits.
         workspace: bytes of scratch memory.
         origin: how it came to be: ``"tuned"``, ``"estimated"`` where the device is emulated, or
-            ``"checked"`` where a kernel that does not ship with hwkit was to run untuned.
+            ``"checked"`` and a checksum of its code where a kernel that does not ship with hwkit
+            was to run untuned.
         created: UTC, ISO 8601 with microseconds, as :func:`now` gives it.
         default: whether this was the Kernel's default Config.
         race: how it compared with the default in the run-off of its search, if it was in it; the

@@ -17,7 +17,7 @@ from ..backend import Fingerprint
 from ..errors import ArgumentError
 from .digest import blake2b, canonical, device_digest
 from .legal import check_facts
-from .ranking import CHECKED, reading_score
+from .ranking import CHECKED, is_check, reading_score
 from .record import Record
 from .schema import TRIALS
 
@@ -152,7 +152,7 @@ def to_row(record: Record) -> tuple[Any, ...]:
     """Return a Record as the row of ``trials``."""
     measured, form = record.measurement, shape(record.problem)
     # What was not raced is no winner that a near Problem could start from.
-    near = f"{CHECKED} " * (record.origin == CHECKED) + form.family
+    near = f"{CHECKED} " * is_check(record) + form.family
     return (
         bytes.fromhex(record.id),
         text_key(record.problem),

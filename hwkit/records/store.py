@@ -237,10 +237,10 @@ class Store(Access):
 
         return self.read(work, [])
 
-    def last(
+    def finished(
         self, problem: str, arch: str, fingerprint: Fingerprint, candidate: Candidate
-    ) -> Record | None:
-        """Return the last finished trial of a candidate on this device, in this environment."""
+    ) -> list[Record]:
+        """Return the finished trials of a candidate on this device, in this environment."""
         digest = device_digest(arch, fingerprint)
         key = rows.text_key(problem), rows.device_key(digest), rows.candidate_key(*candidate)
 
@@ -250,8 +250,7 @@ class Store(Access):
 
         nothing: list[Record] = []
         found = self.read(work, nothing)
-        found = [r for r in found if (r.problem, r.candidate) == (problem, candidate)]
-        return max(found, key=lambda r: r.created, default=None)
+        return [r for r in found if (r.problem, r.candidate) == (problem, candidate)]
 
     def groups(self) -> list[tuple[str, int]]:
         """Return every pair of a Problem's text and a device key."""
