@@ -202,7 +202,7 @@ static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
     const float *a = plain_a(m, x, x->plain), *b = hwkit_amx_plain_b(m, x->b, x->plain + SIDE * deep);
     const int wide = 2 * m->vl;
     int most = 4;
-    while (most < HWKIT_MAX_ROWS && m->table->by_step[1][most])
+    while (most < HWKIT_MAX_ROWS && m->table->by_step[3][most])
         most++;
     for (int j = 0; j < x->columns; j += wide)
         for (int i = 0, count; i < x->rows; i += count) {
@@ -211,7 +211,7 @@ static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
                             .depth = x->a->depth, .c = x->c + i * x->ldc + j, .ldc = x->ldc,
                             .columns = (int)hwkit_min(wide, x->columns - j),
                             .accumulate = x->accumulate};
-            m->table->by_step[1][count - 1](&t);
+            m->table->by_step[hwkit_halves(t.columns, m->vl) - 1][count - 1](&t);
         }
 }
 

@@ -82,7 +82,7 @@ typedef struct {
     /* c[i][j] = block[i][j], plus c[i][j] if add; i < rows, j < columns */
     void (*put)(float *c, int64_t ldc, const float *block, int rows, int columns, int add);
     /* of pairs only: tiles by row, see pairs_tile.inc */
-    hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_row[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
 } hwkit_amx_kernels;
 
 /* NULL where the compiler does not know the instructions. */

@@ -41,7 +41,7 @@ typedef struct {
     int (*convert)(const hwkit_block_float *f, void *to, const float *from, int64_t step,
                    int64_t count);
     /* as of gemm_kernels.h; elements are words */
-    hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_row[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
 } hwkit_block_float_kernels;
 
 /* NULL where the compiler does not know the instructions. */

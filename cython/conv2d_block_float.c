@@ -11,7 +11,7 @@
 int hwkit_block_float_tile(int rows, int vectors)
 {
     return rows > 0 && rows <= HWKIT_MAX_ROWS && vectors > 0 && vectors <= HWKIT_MAX_VECTORS &&
-           hwkit_block_float_get()->by_row[vectors - 1][rows - 1];
+           hwkit_block_float_get()->by_row[2 * vectors - 1][rows - 1];
 }
 
 int hwkit_block_float_flatten(hwkit_conv2d *c)

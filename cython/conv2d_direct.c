@@ -20,6 +20,8 @@ typedef struct {
 
 /* What one thread needs for a chunk. */
 typedef struct {
+    const char *line;  /* the pixels, one after the other; NULL: see places */
+    int64_t count;     /* of them */
     place *places;     /* of the tiles, one after the other */
     int64_t tiles;
     const void **rows; /* for each tile [segments][rows of the tile] */
@@ -205,7 +207,7 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
         const int count = hwkit_tile_rows((by_line(p) ? (oy + 1) * c->q : i1) - i, c->rows);
         *o = (place){.first = i - i0, .count = count, .rows = to};
         find_columns(p, o, ox);
-        if (p->flat ? p->starts != NULL : in_place(p, o, oy, ox)) {
+        if (in_place(p, o, oy, ox)) {
             o->a = x;
             o->start = ((oy * c->stride_y - c->top) * c->w + ox * c->stride_x - c->left) * c->c;
             o->starts = p->starts;
@@ -317,10 +319,41 @@ static void some_columns(const plan *p, const part *d, const part *seen, const p
     t->epilogue = e;
 }
 
+/* Of pixels that lie one after the other: a product of rows, with nothing to find. */
+static void line_part(const plan *p, const space *s, const part *d, const char *weights,
+                      hwkit_tile *t, int64_t columns, char *out)
+{
+    const int64_t column = t->column, row = t->row;
+    t->depth = d->depth;
+    t->segments = 1;
+    t->skip = d->skip;
+    for (int64_t j = 0; j < columns; j += p->width) {
+        t->columns = (int)hwkit_min(p->width, columns - j);
+        const hwkit_tile_fn *kernels = p->table->by_step[hwkit_halves(t->columns, p->vl) - 1];
+        t->ldb = hwkit_round_up(t->columns, p->vl);
+        t->b = weights + (j * p->whole + d->skip * t->ldb) * p->size;
+        t->column = column + j;
+        int count;
+        for (int64_t i = 0; i < s->count; i += count) {
+            count = hwkit_tile_rows(s->count - i, p->c.rows);
+            t->a = s->line + i * p->pixel;
+            t->c = out + (i * t->ldc + j) * p->out_size;
+            t->row = row + i;
+            kernels[count - 1](t);
+        }
+    }
+    t->column = column;
+    t->row = row;
+}
+
 static void direct_part(const job *x, const space *s, const part *d, const char *weights,
                         hwkit_tile *t, int64_t columns, char *out)
 {
     const plan *p = x->p;
+    if (s->line) {
+        line_part(p, s, d, weights, t, columns, out);
+        return;
+    }
     const int64_t deep = d->segments * d->depth, at = d->segment * p->depth + d->skip;
     const int64_t column = t->column, row = t->row;
     const place *end = s->places + s->tiles;
@@ -331,8 +364,8 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
                                 o->rows + (d->segment + g) * o->count, d->skip, d->depth, o->count);
     for (int64_t j = 0; j < columns; j += p->width) {
         t->columns = (int)hwkit_min(p->width, columns - j);
-        const int vectors = (int)hwkit_parts(t->columns, p->vl);
-        t->ldb = vectors * p->vl;
+        const int halves = hwkit_halves(t->columns, p->vl);
+        t->ldb = hwkit_round_up(t->columns, p->vl);
         const char *b = weights + (j * p->whole + at * t->ldb) * p->size;
         t->column = column + j;
         for (const place *o = s->places; o < end; o++) {
@@ -341,14 +374,14 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
             if (p->c.pack_a) {
                 t->a = s->panels + o->first * deep * p->size;
                 t->b = b;
-                p->table->by_panel[vectors - 1][o->count - 1](t);
+                p->table->by_panel[halves - 1][o->count - 1](t);
                 continue;
             }
             if (j == 0 && o->starts && o + 1 < end && o[1].starts)
                 ask(p, o + 1);
             const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
             const hwkit_tile_fn kernel =
-                (o->rows ? p->by_row : p->table->by_step)[vectors - 1][o->count - 1];
+                (o->rows ? p->by_row : p->table->by_step)[halves - 1][o->count - 1];
             t->a = o->a;
             t->skip = o->start + d->skip;
             if (o->some_columns) {
@@ -423,7 +456,12 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
         return;
     }
     const int64_t origin = p->one_line ? i0 : 0;
-    point(p, from + group * p->cg * p->size, &s, i0 - origin, i1 - origin);
+    from += group * p->cg * p->size;
+    if (p->flat && p->starts)
+        s.line = from + i0 * p->pixel;
+    else
+        point(p, from, &s, i0 - origin, i1 - origin);
+    s.count = count;
 
     const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
     hwkit_epilogue e = x->epilogue;

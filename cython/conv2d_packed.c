@@ -103,8 +103,8 @@ void hwkit_conv2d_packed_chunk(void *ctx, int64_t chunk)
         pack_block(p, panels, from, i0, i1, k0, t.depth);
         for (int64_t i = i0; i < i1; i += p->width) {
             t.columns = (int)hwkit_min(p->width, i1 - i);
-            const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
-            t.ldb = vectors * p->kernels->vl;
+            const int halves = hwkit_halves(t.columns, p->kernels->vl);
+            t.ldb = hwkit_round_up(t.columns, p->kernels->vl);
             t.b = panels + (i - i0) * t.depth * p->size;
             if (in_place(p, t.columns)) {
                 t.b = from + (k0 * p->area + i) * p->size;
@@ -116,7 +116,7 @@ void hwkit_conv2d_packed_chunk(void *ctx, int64_t chunk)
                 t.a = weights + (m * p->whole + k0 * count) * p->size;
                 t.c = out + (m * p->out_area + i) * p->size;
                 t.row = group * p->kg + m;
-                p->table->by_panel[vectors - 1][count - 1](&t);
+                p->table->by_panel[halves - 1][count - 1](&t);
             }
         }
     }

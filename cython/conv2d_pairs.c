@@ -23,7 +23,7 @@ const hwkit_tile_fn (*hwkit_pairs_by_row(void))[HWKIT_MAX_ROWS]
 int hwkit_pairs_tile(int rows, int vectors)
 {
     return rows > 0 && rows <= HWKIT_MAX_ROWS && vectors > 0 && vectors <= HWKIT_MAX_VECTORS &&
-           hwkit_pairs_by_row()[vectors - 1][rows - 1];
+           hwkit_pairs_by_row()[2 * vectors - 1][rows - 1];
 }
 
 /* ---- weights and pixels ------------------------------------------------------------------------ */
@@ -173,7 +173,7 @@ hwkit_plan *hwkit_conv2d_plain_plan(const plan *p)
     c.way = (hwkit_amx_way){0};
     c.by_depth = 0;
     c.rows = 1;
-    while (c.rows < HWKIT_MAX_ROWS && p->table->by_row[1][c.rows])
+    while (c.rows < HWKIT_MAX_ROWS && p->table->by_row[3][c.rows])
         c.rows++;
     c.vectors = 2;
     c.kc = 256;

@@ -116,8 +116,8 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
     t.epilogue = k0 + depth == p->g.k ? x->epilogue : NULL;
     for (int64_t j = n0; j < n1; j += p->width) {
         t.columns = (int)hwkit_min(p->width, n1 - j);
-        const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
-        t.ldb = vectors * p->kernels->vl;
+        const int halves = hwkit_halves(t.columns, p->kernels->vl);
+        t.ldb = hwkit_round_up(t.columns, p->kernels->vl);
         t.b = x->panels + (j * p->g.k + k0 * t.ldb) * size;
         t.column = x->column + j;
         int count;
@@ -127,11 +127,11 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
             t.row = i;
             if (packed) {
                 t.a = packed + (i - m0) * depth * size;
-                p->table->by_panel[vectors - 1][count - 1](&t);
+                p->table->by_panel[halves - 1][count - 1](&t);
                 continue;
             }
             t.a = x->a + (i * p->lda + k0) * size;
-            p->table->by_step[vectors - 1][count - 1](&t);
+            p->table->by_step[halves - 1][count - 1](&t);
         }
     }
 }
@@ -212,7 +212,8 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
             t.a = x->a + i * g->k * p->size;
             t.c = x->out + (i * g->n + j) * p->size;
             t.row = i;
-            (masked ? p->table->by_step_masked : p->table->by_step)[vectors - 1][count - 1](&t);
+            (masked ? p->table->by_step_masked[vectors - 1]
+                    : p->table->by_step[2 * vectors - 1])[count - 1](&t);
         }
     }
 }

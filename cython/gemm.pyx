@@ -12,7 +12,7 @@ cdef extern from "gemm.h" nogil:
         HWKIT_MAX_ROWS
         HWKIT_MAX_VECTORS
     ctypedef struct hwkit_gemm_kernels:
-        void *by_panel[4][14]
+        void *by_panel[8][14]
     ctypedef struct hwkit_kernels:
         int vl
         const hwkit_gemm_kernels *gemm
@@ -74,7 +74,7 @@ def tiles(bint is_double):
         (rows + 1, vectors + 1)
         for vectors in range(HWKIT_MAX_VECTORS)
         for rows in range(HWKIT_MAX_ROWS)
-        if kernels.gemm.by_panel[vectors][rows] != NULL
+        if kernels.gemm.by_panel[2 * vectors + 1][rows] != NULL
     ]
     return found, kernels.vl, isa.name.decode()
 

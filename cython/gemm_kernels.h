@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-enum { HWKIT_MAX_ROWS = 14, HWKIT_MAX_VECTORS = 4 };
+enum { HWKIT_MAX_ROWS = 14, HWKIT_MAX_VECTORS = 4, HWKIT_MAX_HALVES = 2 * HWKIT_MAX_VECTORS };
 
 /* How a kernel reads A. */
 typedef enum { HWKIT_READ_ROW, HWKIT_READ_STEP, HWKIT_READ_PANEL } hwkit_reading;
@@ -43,13 +43,20 @@ typedef struct {
 
 typedef void (*hwkit_tile_fn)(const hwkit_tile *tile);
 
-/* Indexed by [vectors - 1][rows - 1]; NULL where the accumulators would not fit the registers. */
+/* Half vectors, of vl elements a vector, that hold so many columns. */
+static inline int hwkit_halves(int columns, int vl)
+{
+    return (2 * columns + vl - 1) / vl;
+}
+
+/* Indexed by [half vectors - 1][rows - 1]; NULL where the accumulators would not fit the registers.
+ * Where a half vector takes as long as a whole one, both have one kernel. */
 typedef struct {
     /* full vectors of B can be read; columns of C beyond `columns` are not touched */
-    hwkit_tile_fn by_panel[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
-    hwkit_tile_fn by_row[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
-    hwkit_tile_fn by_step[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
-    /* nothing of B beyond `columns` is read */
+    hwkit_tile_fn by_panel[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_row[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_step[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
+    /* nothing of B beyond `columns` is read; indexed by [vectors - 1][rows - 1] */
     hwkit_tile_fn by_step_masked[HWKIT_MAX_VECTORS][HWKIT_MAX_ROWS];
     /* dst[i * dst_ld + j] = src[i * src_ld + j * step], i < depth, j < count, and after each of
      * these rows so many zeros */

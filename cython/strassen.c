@@ -233,7 +233,7 @@ static void one_product(const product *x, const block *b, int number, const side
             } else if (number < 6 && !t.skip && !p->gather)
                 ask(x, b, i, count, number == 5, j);
             t.c = to + i * wide * p->size;
-            p->table->by_step[wide / p->kernels->vl - 1][count - 1](&t);
+            p->table->by_step[2 * wide / p->kernels->vl - 1][count - 1](&t);
         }
     }
 }
@@ -280,7 +280,7 @@ static void plain_quarter(const product *x, const block *b, const char *pair, in
             t.a = b->a + (i - b->from) * b->lda * p->size;
             t.c = x->out + (i * x->ldc + column) * p->size;
             t.row = i;
-            p->table->by_step[wide / p->kernels->vl - 1][count - 1](&t);
+            p->table->by_step[hwkit_halves(t.columns, p->kernels->vl) - 1][count - 1](&t);
         }
     }
 }

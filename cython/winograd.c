@@ -132,7 +132,7 @@ static void multiply(const job *x, const block *b, const space *s, int64_t posit
                 some = hwkit_tile_rows(count - i, p->c.rows);
                 t.a = b->v + i * p->v_step * p->size;
                 t.c = m + (i * t.ldc + j) * p->size;
-                p->table->by_step[vectors - 1][some - 1](&t);
+                p->table->by_step[hwkit_halves(t.columns, p->kernels->vl) - 1][some - 1](&t);
             }
         }
     }

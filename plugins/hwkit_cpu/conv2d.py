@@ -24,7 +24,7 @@ _SHORT = 16
 _SHALLOW = 64
 
 # Of a few channels and taps (3 x 3 x 3), packed pixels are cheaper than a transposed result.
-_FIRST_LAYER = 32
+_FIRST_LAYER = 36
 
 # Deepest sums of pointwise convolutions that are still best done in one go.
 _DEEP = 1152

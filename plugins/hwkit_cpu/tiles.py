@@ -125,11 +125,14 @@ def of_few_rows(known: Facts, columns: int) -> tuple[int, int]:
     Pointers of few rows stay in registers, and rows that start a multiple of 4 KiB apart in the 8
     ways of the first cache. On AVX-512, 6x64 takes 0.57 to 1.02 of the time of 14x32, and products
     of Winograd 0.76 to 1.06; one or two vectors of columns leave it so few accumulators that 9x48
-    takes 0.8 to 1.02 of its time (Zen 4). Other tables were not measured.
+    takes 0.8 to 1.02 of its time (Zen 4), and so does half a vector beside 64 of them. Other tables
+    were not measured.
     """
     if known.isa != "avx512":
         return known.tiles[0]
-    return known.tiles[1] if columns <= 2 * known.vector else min(known.tiles)
+    least = min(known.tiles)
+    few = columns <= 2 * known.vector or 0 < columns - least[1] * known.vector <= known.vector // 2
+    return known.tiles[1] if few else least
 
 
 def tile_text(tile: tuple[int, int], double: bool) -> str:

@@ -302,7 +302,7 @@ static void any_tile(int is_double, int *rows, int *vectors)
     do {
         *rows = (int)upto(HWKIT_MAX_ROWS);
         *vectors = (int)upto(HWKIT_MAX_VECTORS);
-    } while (!kernels->gemm->by_panel[*vectors - 1][*rows - 1]);
+    } while (!kernels->gemm->by_panel[2 * *vectors - 1][*rows - 1]);
 }
 
 /* Products of terms by tiles, and the error bound of float32. */
@@ -331,7 +331,7 @@ static int test_conv2d(void)
         spread_taps(&g);
     g.groups = rand() % 3 ? 1 : upto(3);
     g.c = g.groups * upto(9);
-    g.k = g.groups * upto(20);
+    g.k = g.groups * upto(40);
     g.algorithm = !g.nhwc && rand() % 2 ? HWKIT_CONV_PACKED : HWKIT_CONV_DIRECT;
     g.kc = upto(40);
     g.pixels = upto(60);

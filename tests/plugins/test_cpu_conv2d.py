@@ -105,6 +105,18 @@ def test_lines_of_merged_taps_meet_the_padding_on_any_side(stride: int, pad: str
                 check(kernel, p, config)
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("window", ["r=1 s=1 pad=0", "r=2 s=3 pad=1"])
+def test_any_number_of_channels(layout: str, window: str) -> None:
+    """The last vector of a tile may be half a vector, or a part of one, at any end of a sum."""
+    ends = "", "+bias+residual+relu"
+    for k, last in itertools.product((3, 8, 9, 24, 31, 40, 56, 63, 72), ends):
+        p = problem(f"float32 {layout} n=1 c=70 h=5 w=6 k={k} {window} stride=1 {last}")
+        for kernel, tile in itertools.product(supporting(p), tiles.facts(False).tiles):
+            config = kernel.default(p).replace(tile=tiles.tile_text(tile, False), kc=64)
+            check(kernel, p, config)
+
+
 def test_images_beyond_the_second_cache_with_pixels_of_whole_lines() -> None:
     """What is copied whole although its middle could be read in place has the same answer."""
     p = problem("float32 nhwc n=1 c=16 h=300 w=300 k=2 r=3 s=3 pad=1 stride=2")
