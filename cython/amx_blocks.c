@@ -215,6 +215,17 @@ static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
         }
 }
 
+void hwkit_amx_round(const hwkit_amx_maker *m, const float *sums, int64_t ld, uint16_t *to, int64_t ldc,
+                     int rows, int64_t columns)
+{
+    if (m->half == HWKIT_HALF_BF16) {
+        m->tiles->round(to, ldc, sums, ld, rows, columns);
+        return;
+    }
+    for (int i = 0; i < rows; i++)
+        hwkit_half_round_row(m->half, sums + i * ld, to + i * ldc, columns);
+}
+
 void hwkit_amx_multiply(const hwkit_amx_maker *m, const hwkit_amx_block *x)
 {
     if (!suited(m, x->a, x->b)) {

@@ -62,6 +62,10 @@ typedef struct {
 
 void hwkit_amx_multiply(const hwkit_amx_maker *maker, const hwkit_amx_block *block);
 
+/* Sums, rounded to what is narrow. */
+void hwkit_amx_round(const hwkit_amx_maker *maker, const float *sums, int64_t ld, uint16_t *to,
+                     int64_t ldc, int rows, int64_t columns);
+
 /* Whether terms represent float32 of this range; if not, panels are kept as float32. */
 int hwkit_amx_fits(hwkit_amx_range range);
 

@@ -272,9 +272,8 @@ static void put_narrow(const job *x, const space *s, int64_t first, const line *
         e.residual = s->other;
     if (x->any)
         p->weights.maker.table->finish(s->sums + offset, s->ld, (int)l->count, columns, &e, l->at, n0);
-    for (int64_t i = 0; i < l->count; i++)
-        hwkit_half_round_row(p->c.way.half, s->sums + offset + i * s->ld,
-                             (uint16_t *)x->out + to + i * p->c.k, columns);
+    hwkit_amx_round(&p->weights.maker, s->sums + offset, s->ld, (uint16_t *)x->out + to, p->c.k,
+                    (int)l->count, columns);
 }
 
 static void put_nchw(const job *x, const space *s, int64_t first, const line *l, int64_t n0,

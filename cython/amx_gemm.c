@@ -10,6 +10,8 @@
 #include <string.h>
 
 enum { SIDE = HWKIT_AMX_SIDE, LINE = 64 };
+/* Columns of B by which 32 rows of A are multiplied in turn. */
+enum { WIDE = 2 * SIDE };
 /* B that is not packed beforehand is packed in parts of about so many bytes. */
 enum { PART_BYTES = 16 << 20 };
 
@@ -138,7 +140,7 @@ typedef struct {
     int64_t *steps;
     hwkit_amx_panel *rows; /* of A */
     float *block;          /* 32 x 32 */
-    float *sums, *addend, *residual; /* of half precision: a block of C, and what is added */
+    float *sums, *addend, *residual; /* of half precision: WIDE columns of C, and what is added */
     float *plain;          /* 2 x 32 x kc; also what is transposed */
     char *panels;
 } space;
@@ -147,12 +149,12 @@ enum { STEPS, ROWS, BLOCK, SUMS, ADDEND, RESIDUAL, PLAIN, PANELS, SPACES };
 
 static int64_t lay_out(const hwkit_amx_gemm *g, int64_t start[SPACES])
 {
-    const int64_t square = SIDE * SIDE * (int64_t)sizeof(float);
+    const int64_t square = SIDE * SIDE * (int64_t)sizeof(float), two = g->maker.half ? 2 * square : 0;
     const int64_t panels = hwkit_parts(hwkit_min(g->mc, g->m), SIDE);
     const int64_t bytes[SPACES] = {
         [STEPS] = g->kc / SIDE * (int64_t)sizeof(int64_t),
         [ROWS] = panels * (int64_t)sizeof(hwkit_amx_panel),
-        [BLOCK] = square, [SUMS] = square, [ADDEND] = square, [RESIDUAL] = square,
+        [BLOCK] = square, [SUMS] = two, [ADDEND] = two, [RESIDUAL] = two,
         [PLAIN] = turn_bytes(g),
         [PANELS] = panels * hwkit_amx_panel_bytes(&g->maker, g->kc),
     };
@@ -187,20 +189,21 @@ int64_t hwkit_amx_workspace(const hwkit_amx_gemm *g, int packed)
 
 /* A piece of an operand that is laid out like the result, in float32. */
 static const float *widen(const hwkit_amx_gemm *g, float *to, const void *from, int64_t at, int rows,
-                          int columns)
+                          int64_t columns)
 {
     for (int i = 0; from && i < rows; i++)
-        hwkit_half_widen_row(g->maker.half, (const uint16_t *)from + at + i * g->n, to + i * SIDE,
+        hwkit_half_widen_row(g->maker.half, (const uint16_t *)from + at + i * g->n, to + i * WIDE,
                              columns);
     return from ? to : NULL;
 }
 
-/* The sums of a block, through the epilogue, rounded. */
-static void finish_narrow(const job *x, const space *s, int64_t i, int64_t j, int rows, int columns)
+/* The sums of some rows, through the epilogue, rounded. */
+static void finish_narrow(const job *x, const space *s, int64_t i, int64_t j, int rows,
+                          int64_t columns)
 {
     const hwkit_amx_gemm *g = x->g;
     const int64_t at = i * g->n + j;
-    float bias[SIDE];
+    float bias[WIDE];
     if (x->epilogue) {
         hwkit_epilogue e = *x->epilogue;
         e.out = s->sums;
@@ -210,34 +213,36 @@ static void finish_narrow(const job *x, const space *s, int64_t i, int64_t j, in
             hwkit_half_widen_row(g->maker.half, (const uint16_t *)e.bias + j, bias, columns);
             e.bias = bias;
         }
-        g->maker.table->finish(s->sums, SIDE, rows, columns, &e, 0, 0);
+        g->maker.table->finish(s->sums, WIDE, rows, columns, &e, 0, 0);
     }
-    for (int r = 0; r < rows; r++)
-        hwkit_half_round_row(g->maker.half, s->sums + r * SIDE,
-                             (uint16_t *)x->out + at + r * g->n, columns);
+    hwkit_amx_round(&g->maker, s->sums, WIDE, (uint16_t *)x->out + at, g->n, rows, columns);
 }
 
-/* All rows of a chunk by one panel of B, over one block of depth. */
-static void column_of_blocks(const job *x, const space *s, const hwkit_amx_panel *b, int64_t m0,
-                             int64_t m1, int64_t j, int64_t index)
+/* All rows of a chunk by columns [j, j + wide), over one block of depth. */
+static void columns_of_blocks(const job *x, const space *s, int64_t m0, int64_t m1, int64_t j, int64_t wide,
+                              int64_t index)
 {
     const hwkit_amx_gemm *g = x->g;
+    const int64_t ldc = g->maker.half ? WIDE : g->n, left = x->column + j;
     const int last = index == blocks_of(g) - 1;
-    const int columns = (int)hwkit_min(SIDE, x->columns - j);
-    float *out = (float *)x->out;
+    hwkit_amx_panel b[WIDE / SIDE];
+    for (int64_t q = 0; q < wide; q += SIDE)
+        b[q / SIDE] = panel_at(g, x->packed, x->columns, (j + q) / SIDE, index);
     for (int64_t i = m0; i < m1; i += SIDE) {
         const int rows = (int)hwkit_min(SIDE, m1 - i);
-        float *c = g->maker.half ? s->sums : out + i * g->n + x->column + j;
-        hwkit_amx_block block = {
-            .a = &s->rows[(i - m0) / SIDE], .b = b, .steps = s->steps, .term = HWKIT_AMX_PIECE,
-            .c = c,
-            .ldc = g->maker.half ? SIDE : g->n, .rows = rows, .columns = columns,
-            .accumulate = index > 0, .block = s->block, .plain = s->plain};
-        hwkit_amx_multiply(&g->maker, &block);
+        float *c = g->maker.half ? s->sums : (float *)x->out + i * g->n + left;
+        for (int64_t q = 0; q < wide; q += SIDE) {
+            const hwkit_amx_block block = {
+                .a = &s->rows[(i - m0) / SIDE], .b = &b[q / SIDE], .steps = s->steps,
+                .term = HWKIT_AMX_PIECE, .c = c + q, .ldc = ldc, .rows = rows,
+                .columns = (int)hwkit_min(SIDE, wide - q), .accumulate = index > 0, .block = s->block,
+                .plain = s->plain};
+            hwkit_amx_multiply(&g->maker, &block);
+        }
         if (g->maker.half)
-            finish_narrow(x, s, i, x->column + j, rows, columns);
+            finish_narrow(x, s, i, left, rows, wide);
         else if (last && x->epilogue)
-            g->maker.table->finish(c, g->n, rows, columns, x->epilogue, i, x->column + j);
+            g->maker.table->finish(c, g->n, rows, wide, x->epilogue, i, left);
     }
 }
 
@@ -269,10 +274,8 @@ static void product_chunk(void *ctx, int64_t chunk)
     g->maker.tiles->begin();
     for (int64_t i = 0; i < blocks_of(g); i++) {
         pack_rows(x, &s, m0, m1, i * g->kc);
-        for (int64_t j = n0; j < n1; j += SIDE) {
-            const hwkit_amx_panel b = panel_at(g, x->packed, x->columns, j / SIDE, i);
-            column_of_blocks(x, &s, &b, m0, m1, j, i);
-        }
+        for (int64_t j = n0; j < n1; j += WIDE)
+            columns_of_blocks(x, &s, m0, m1, j, hwkit_min(WIDE, n1 - j), i);
     }
     g->maker.tiles->end();
 }
