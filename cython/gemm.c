@@ -220,14 +220,25 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
 
 /* ---- dot --------------------------------------------------------------------------------------- */
 
+enum { DOT_ROWS = 4 };
+
+/* Rows of a chunk: all, unless columns are too few to share. */
+static int64_t dot_rows(const hwkit_gemm *g)
+{
+    const int64_t across = hwkit_parts(g->n, g->nc), chunks = 4 * (int64_t)g->threads;
+    return across >= g->threads ? g->m : hwkit_even(g->m, hwkit_parts(g->m, chunks), DOT_ROWS);
+}
+
 static void dot_chunk(void *ctx, int64_t chunk)
 {
     const product *x = ctx;
     const plan *p = x->p;
     const hwkit_gemm *g = &p->g;
-    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
-    for (int64_t i = 0; i < g->m; i += 4) {
-        const int count = (int)hwkit_min(4, g->m - i);
+    const int64_t across = hwkit_parts(g->n, g->nc), share = dot_rows(g), m0 = chunk / across * share;
+    const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
+    const int64_t m1 = hwkit_min(m0 + share, g->m);
+    for (int64_t i = m0; i < m1; i += DOT_ROWS) {
+        const int count = (int)hwkit_min(DOT_ROWS, m1 - i);
         char *c = x->out + (i * g->n + n0) * p->size;
         p->table->dot(x->a + i * g->k * p->size, g->k, x->b + n0 * g->k * p->size, g->k, c, g->n,
                       count, n1 - n0, g->k);
@@ -380,7 +391,8 @@ static int run_one(const plan *p, const void *const *operands, char *out, int64_
                             g->threads, nanoseconds);
     else {
         const int dot = g->algorithm == HWKIT_GEMM_DOT || g->transpose_b;
-        hwkit_parallel_work(hwkit_parts(g->n, g->nc),
+        const int64_t down = dot && !x.panels ? hwkit_parts(g->m, dot_rows(g)) : 1;
+        hwkit_parallel_work(hwkit_parts(g->n, g->nc) * down,
                             x.panels ? narrow_chunk : dot ? dot_chunk : stream_chunk, &x,
                             g->threads, nanoseconds);
     }

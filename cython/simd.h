@@ -20,6 +20,7 @@
  *   v_below(a, b, x, y)  a < b ? x : y
  *   v_sqrt(v)            square roots, rounded once
  *   v_sum(v)             of all elements
+ *   v_sum_four(sums, v)  sums[i] = v_sum(v[i]), i < 4, in another order
  *   v_scale(n)           2^i, where i are the low bits of the mantissa of n, see v_exp
  * Beside these, + - * / work on vec.
  *   V_MASKS              whether v_load_n and v_store_n take hardly longer than v_load and v_store
@@ -112,6 +113,7 @@
 #define v_below NAME(v_below)
 #define v_sqrt NAME(v_sqrt)
 #define v_sum NAME(v_sum)
+#define v_sum_four NAME(v_sum_four)
 #define v_scale NAME(v_scale)
 
 #endif

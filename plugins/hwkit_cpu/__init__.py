@@ -32,6 +32,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
         amx_winograd,
         block_float,
         conv2d,
+        conv2d_dot,
         depthwise,
         elementwise,
         gemm,
@@ -48,6 +49,7 @@ def hwkit_kernels(device: Device) -> Iterable[Kernel]:
     )
 
     gemms = [*gemm.kernels(), *gemm_few_rows.kernels()]
+    gemms += conv2d_dot.kernels()
     products = [*gemms, *conv2d.kernels(), *winograd.kernels(), *strassen.kernels()]
     small = [*pool2d.kernels(), *elementwise.kernels(), *lrn.kernels()]
     plain = [*products, *depthwise.kernels(), *small]

@@ -14,9 +14,9 @@ from hwkit import Problem
 from hwkit.registry import registry
 
 registry().device("cpu:0")
-from hwkit_cpu import conv2d, tiles  # noqa: E402  # the device says first if it is missing
+from hwkit_cpu import conv2d, conv2d_dot, tiles  # noqa: E402  # the device says first if it is missing
 
-KERNELS = conv2d.kernels()
+KERNELS = [*conv2d.kernels(), *conv2d_dot.kernels()]
 
 
 def problem(text: str) -> Problem:
@@ -45,6 +45,23 @@ def random_text(rng: random.Random) -> str:
         f"stride={rng.randint(1, 3)},{rng.randint(1, 3)} dilation={dy},{dx} groups={groups} "
         + rng.choice(EPILOGUES)
     )
+
+
+def test_few_output_channels_are_dot_products() -> None:
+    """Any number of channels in and out, shared by any threads; the default for few of them."""
+    rng = random.Random(11)
+    (kernel,) = conv2d_dot.kernels()
+    for c in range(1, 71):
+        dtype, k = rng.choice(["float32", "float64"]), rng.randint(1, 9)
+        sizes = f"n={rng.randint(1, 2)} c={c} h={rng.randint(1, 9)} w={rng.randint(1, 9)} k={k}"
+        p = problem(f"{dtype} nhwc {sizes} r=1 s=1 " + rng.choice(EPILOGUES))
+        for config in candidates(kernel, p, rng, 2):
+            check(kernel, p, config, c)
+    few = problem("float32 nhwc n=1 c=64 h=128 w=128 k=2 r=1 s=1")
+    assert kernel.rank(few) == max(k.rank(few) for k in KERNELS) > 0
+    for text in ("k=2 r=3 s=3", "k=2 r=1 s=1 stride=2", "k=2 r=1 s=1 groups=2"):
+        assert kernel.supports(problem(f"float32 nhwc n=1 c=64 h=9 w=9 {text}")) is not True
+    assert kernel.supports(problem("float32 nchw n=1 c=64 h=9 w=9 k=2 r=1 s=1")) is not True
 
 
 def test_out_may_be_part_of_a_wider_array() -> None:
