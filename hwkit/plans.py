@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -142,15 +142,23 @@ class Plan(Call):
         result = self._new(arrays)
         return like(operands[0], result) if operands and hasattr(operands[0], "dtype") else result
 
-    def _new(self, arrays: list[Array]) -> Array:
-        output = self.problem.output
-        buffer = self.device.empty(output.shape, output.dtype)
+    def _fill(self, buffer: Any, arrays: Iterable[Any]) -> None:
+        """Run into a buffer of the device.
+
+        Raises:
+            Raised: the kernel's own code did.
+        """
         try:
             self._run(*map(self.device.put, arrays), out=buffer)
         except HwkitError:
             raise
         except (Exception, SystemExit) as error:
             raise Raised.by(self, error) from error
+
+    def _new(self, arrays: list[Array]) -> Array:
+        output = self.problem.output
+        buffer = self.device.empty(output.shape, output.dtype)
+        self._fill(buffer, arrays)
         return self.device.get(buffer)
 
     def _into(self, out: Array, arrays: list[Array], given: tuple[Any, ...]) -> None:
@@ -159,12 +167,7 @@ class Plan(Call):
         if usable and not any(np.may_share_memory(out, a) for a in arrays):
             buffer = self.device.put(out)
             if buffer is out:
-                try:
-                    self._run(*map(self.device.put, arrays), out=buffer)
-                except HwkitError:
-                    raise
-                except (Exception, SystemExit) as error:
-                    raise Raised.by(self, error) from error
+                self._fill(buffer, arrays)
                 return
         np.copyto(out, self._new(arrays), casting="same_kind")
 
@@ -181,12 +184,7 @@ class Plan(Call):
             if view is not None:
                 check_out(view, output.shape, output.dtype)
             buffer = self.device.empty(output.shape, output.dtype)
-        try:
-            self._run(*map(self.device.put, given), out=buffer)
-        except HwkitError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise Raised.by(self, error) from error
+        self._fill(buffer, given)
         if view is None:
             return buffer
         np.copyto(view, self.device.get(buffer), casting="same_kind")

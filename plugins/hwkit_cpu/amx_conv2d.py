@@ -12,6 +12,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import amx, amx_costs, tiles, winograd_costs
 from .device import compiled
+from .gemm_common import of_pixels
 from .half import widened
 from .tiles import Value
 
@@ -127,10 +128,7 @@ class TilesConv2d(amx.TilesKernel):
             product: Run = compiled().gemm(
                 operands,
                 output,
-                m=problem["n"] * problem["h"] * problem["w"],
-                n=problem["k"],
-                k=problem["c"],
-                transpose_b=True,
+                **of_pixels(problem),
                 mc=config["pixels"],
                 nc=config["channels"],
                 **shared,

@@ -6,6 +6,7 @@ from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import tiles
 from .device import compiled
+from .gemm_common import of_pixels
 from .gemm_few_rows import few_columns
 
 __all__ = ["DotConv2d", "kernels"]
@@ -50,10 +51,7 @@ class DotConv2d(tiles.ProductKernel):
         run: Run = compiled().gemm(
             operands,
             output,
-            m=problem["n"] * problem["h"] * problem["w"],
-            n=problem["k"],
-            k=problem["c"],
-            transpose_b=True,
+            **of_pixels(problem),
             is_double=double,
             algorithm="dot",
             rows=rows,

@@ -9,7 +9,7 @@ from hwkit import Config, Problem, Run
 from . import tiles
 from .device import compiled
 
-__all__ = ["NC", "GemmKernel", "batch_of", "first_tile", "operation", "transposes"]
+__all__ = ["NC", "GemmKernel", "batch_of", "first_tile", "of_pixels", "operation", "transposes"]
 
 NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
 """Columns of a chunk to choose from."""
@@ -87,6 +87,12 @@ def transposes(problem: Problem) -> tuple[bool, bool]:
         problem.layout[0] == "t" and problem["m"] > 1,
         problem.layout[1] == "t" or problem["n"] == 1,
     )
+
+
+def of_pixels(problem: Problem) -> dict[str, Any]:
+    """Return the sizes of the product that a 1x1 convolution with channels last is."""
+    pixels = problem["n"] * problem["h"] * problem["w"]
+    return {"m": pixels, "n": problem["k"], "k": problem["c"], "transpose_b": True}
 
 
 def operation(problem: Problem) -> dict[str, Any]:
