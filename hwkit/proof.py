@@ -182,7 +182,7 @@ def _measured(
     try:
         try:
             bench.prepare(problem, 0)
-        except Exception as error:
+        except Exception as error:  # the reference may be a stranger's too
             warnings.warn(
                 f"kernel {kernel.name} of {kernel.op} runs without having been compared with the "
                 f"reference of '{problem}', which failed with {type(error).__name__}: {error}",

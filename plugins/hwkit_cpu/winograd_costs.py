@@ -137,8 +137,9 @@ def fits_any(problem: Problem) -> bool:
 
 def gains(problem: Problem) -> bool:
     """Whether it fits, and the model of costs says that it is faster than plain sums."""
-    fit = any(fits(problem, *window) for window in SIZES)
-    return fit and any(least <= _limit(problem, m) for m, least in costs(problem).items())
+    return fits_any(problem) and any(
+        least <= _limit(problem, m) for m, least in costs(problem).items()
+    )
 
 
 def costs(problem: Problem, terms: int = 0) -> dict[int, float]:
