@@ -17,7 +17,7 @@ typedef enum {
     HWKIT_CONV_DIRECT,
     /* nchw only: weights are the rows, and pixels, packed block by block, the columns. */
     HWKIT_CONV_PACKED,
-    /* nhwc without groups, seven products for eight: see strassen.h. */
+    /* Without groups, in nchw 1x1 only, seven products for eight: see strassen.h. */
     HWKIT_CONV_STRASSEN,
     /* without groups, by tiles; needs hwkit_amx(), or hwkit_pairs(). See amx_conv2d.c. */
     HWKIT_CONV_TILES,

@@ -47,8 +47,10 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         raise ValueError("groups must divide the channels, and padding must not be negative")
     if algorithm == "packed" and (nhwc or pack_a or merge):
         raise ValueError("algorithm packed is for nchw, without pack_a and merge")
-    if algorithm == "strassen" and (not nhwc or groups > 1 or c.c * c.r * c.s < 2):
-        raise ValueError("algorithm strassen is for nhwc without groups, and at least 2 terms")
+    if algorithm == "strassen" and (
+        groups > 1 or c.c * c.r * c.s < 2 or not nhwc and c.r * c.s > 1
+    ):
+        raise ValueError("algorithm strassen is for one group, 2 terms or more, 1x1 in nchw")
     if algorithm == "tiles":
         c.way = read_way(output[1], products, pairs)
         if groups != 1 or c.way.half != HWKIT_HALF_NONE and not nhwc:

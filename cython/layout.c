@@ -2,37 +2,67 @@
 #include "layout.h"
 
 #include "gemm.h"
+#include "isa.h"
 #include "run.h"
 #include "threads.h"
 
 typedef struct {
-    const hwkit_gemm_kernels *table;
-    const char *x;
+    const hwkit_layout *l;
+    const char *from;
     char *to;
-    int64_t c, area, share; /* share: pixels of a chunk */
-    int size;
+    hwkit_turn_fn few; /* channels last without a gap, for so few channels; or NULL */
+    int64_t share;     /* pixels of a chunk */
+    int back;
 } job;
 
 static void turn_chunk(void *ctx, int64_t chunk)
 {
     const job *j = ctx;
-    const int64_t blocks = hwkit_parts(j->area, j->share);
-    const int64_t image = chunk / blocks, from = chunk % blocks * j->share;
-    const int64_t to = hwkit_min(from + j->share, j->area);
-    for (int64_t i = from; i < to; i += HWKIT_TURN_PIXELS)
-        j->table->transpose(j->to + (image * j->area + i) * j->c * j->size, j->c,
-                            j->x + (image * j->c * j->area + i) * j->size, j->area,
-                            hwkit_min(HWKIT_TURN_PIXELS, to - i), j->c);
+    const hwkit_layout *l = j->l;
+    const int64_t blocks = hwkit_parts(l->area, j->share), image = chunk / blocks;
+    const int64_t first = chunk % blocks * j->share, end = hwkit_min(first + j->share, l->area);
+    const int64_t planes = image * l->c * l->area * l->size, pixels = image * l->area * l->row * l->size;
+    if (j->few) {
+        j->few(j->to + pixels + first * l->c * l->size, l->c, j->from + planes + first * l->size,
+               l->area, l->c, end - first);
+        return;
+    }
+    for (int64_t i = first; i < end; i += HWKIT_TURN_PIXELS) {
+        const int64_t some = hwkit_min(HWKIT_TURN_PIXELS, end - i);
+        const int64_t plane = planes + i * l->size, pixel = pixels + i * l->row * l->size;
+        if (j->back)
+            l->table->transpose(j->to + plane, l->area, j->from + pixel, l->row, l->c, some);
+        else
+            l->table->transpose(j->to + pixel, l->row, j->from + plane, l->area, some, l->c);
+    }
+}
+
+static void turn(const hwkit_layout *l, void *to, const void *from, int back)
+{
+    job j = {.l = l, .from = from, .to = to, .back = back};
+    if (!back && l->c <= HWKIT_TURN_FEW && l->row == l->c)
+        j.few = hwkit_isa_get()->transpose[l->size == 4 ? 2 : 3]->rows[l->c];
+    j.share = hwkit_round_up(hwkit_parts(l->area, 2 * (int64_t)l->threads), HWKIT_TURN_PIXELS);
+    hwkit_parallel_work(l->n * hwkit_parts(l->area, j.share), turn_chunk, &j, l->threads,
+                        l->n * l->area * l->c / 3);
+}
+
+void hwkit_to_channels_last(const hwkit_layout *l, void *to, const void *from)
+{
+    turn(l, to, from, 0);
+}
+
+void hwkit_to_channels_first(const hwkit_layout *l, void *to, const void *from)
+{
+    turn(l, to, from, 1);
 }
 
 const char *hwkit_channels_last(const hwkit_gemm_kernels *table, int size, const char *x, int64_t n,
                                 int64_t c, int64_t area, int threads)
 {
-    job j = {.table = table, .x = x, .c = c, .area = area, .size = size};
-    j.to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, n * area * c * size);
-    if (!j.to)
-        return NULL;
-    j.share = hwkit_round_up(hwkit_parts(area, 2 * (int64_t)threads), HWKIT_TURN_PIXELS);
-    hwkit_parallel_work(n * hwkit_parts(area, j.share), turn_chunk, &j, threads, n * area * c / 3);
-    return j.to;
+    const hwkit_layout l = {table, size, n, c, area, c, threads};
+    char *to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, n * area * c * size);
+    if (to)
+        hwkit_to_channels_last(&l, to, x);
+    return to;
 }

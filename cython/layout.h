@@ -9,8 +9,21 @@
 /* Pixels that are transposed together: whole cache lines of as many channels' rows are read. */
 enum { HWKIT_TURN_PIXELS = 16 };
 
-/* n images from [c][area] to [area][c], elements of `size` bytes, into the calling thread's scratch
- * memory HWKIT_SCRATCH_LAYOUT. NULL if memory is short. */
+/* n images of `area` pixels and c channels, elements of `size` bytes. */
+typedef struct {
+    const hwkit_gemm_kernels *table;
+    int size;
+    int64_t n, c, area;
+    int64_t row; /* channels last: elements from pixel to pixel, at least c */
+    int threads;
+} hwkit_layout;
+
+/* From [c][area] to [area][row], and back. */
+void hwkit_to_channels_last(const hwkit_layout *l, void *to, const void *from);
+void hwkit_to_channels_first(const hwkit_layout *l, void *to, const void *from);
+
+/* The first of these, pixels without a gap, into the calling thread's scratch memory
+ * HWKIT_SCRATCH_LAYOUT. NULL if memory is short. */
 const char *hwkit_channels_last(const hwkit_gemm_kernels *table, int size, const char *x, int64_t n,
                                 int64_t c, int64_t area, int threads);
 

@@ -13,7 +13,9 @@
  *   v_load_over(v, p, at, lanes)        the same, but the other lanes are those of v
  *   v_store_lanes(p, at, v, lanes)      to p + at, these lanes only
  *   v_fma(a, b, c)       a * b + c, one rounding where the processor has it
- *   v_fma_half, v_load_half             the same of the first half; the other elements are anything
+ *   v_half, v_half_set, v_half_load, v_half_fma   the same of half a vector
+ *   v_half_wide(h)       a vector that begins with h; its other elements are anything
+ *   v_fma_half(a, b, c)  v_fma of the first half; the other elements are anything
  *   v_max(a, b)          the larger one; either of them if one is NaN
  *   v_max_nan, v_min_nan numpy's maximum and minimum: NaN if either is NaN
  *   v_clamp(v, lo, hi)   NaN stays NaN; lo and hi are numbers
@@ -24,7 +26,7 @@
  *   v_scale(n)           2^i, where i are the low bits of the mantissa of n, see v_exp
  * Beside these, + - * / work on vec.
  *   V_MASKS              whether v_load_n and v_store_n take hardly longer than v_load and v_store
- *   HWKIT_HALF_VECTORS   defined where v_fma_half takes half the time of v_fma */
+ *   HWKIT_HALF_VECTORS   defined where v_fma_half takes half the time of v_fma; elsewhere halves are whole */
 
 #ifndef HWKIT_SIMD_H
 #define HWKIT_SIMD_H
@@ -104,8 +106,12 @@
 #define v_load_over NAME(v_load_over)
 #define v_store_lanes NAME(v_store_lanes)
 #define v_fma NAME(v_fma)
+#define v_half NAME(v_half)
+#define v_half_set NAME(v_half_set)
+#define v_half_load NAME(v_half_load)
+#define v_half_fma NAME(v_half_fma)
 #define v_fma_half NAME(v_fma_half)
-#define v_load_half NAME(v_load_half)
+#define v_half_wide NAME(v_half_wide)
 #define v_max NAME(v_max)
 #define v_max_nan NAME(v_max_nan)
 #define v_min_nan NAME(v_min_nan)

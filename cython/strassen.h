@@ -79,7 +79,8 @@ struct hwkit_conv2d;
  */
 hwkit_plan *hwkit_strassen_plan(const struct hwkit_gemm *g);
 
-/* The same of a convolution in nhwc without groups, whose terms are channels and taps. */
+/* The same of a convolution without groups, whose terms are channels and taps. In nchw, where it must
+ * be 1x1, image and result are transposed. */
 hwkit_plan *hwkit_strassen_conv2d_plan(const struct hwkit_conv2d *c);
 
 #endif

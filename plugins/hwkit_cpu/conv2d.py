@@ -11,7 +11,7 @@ from . import tiles
 from .device import compiled
 from .tiles import Value
 
-__all__ = ["CHANNELS", "PIXELS", "DirectConv2d", "PackedConv2d", "blocks", "kernels"]
+__all__ = ["CHANNELS", "FEW_PIXELS", "PIXELS", "DirectConv2d", "PackedConv2d", "blocks", "kernels"]
 
 KC = (64, 128, 192, 256, 384, 512, 768, 1152, 2304)
 PIXELS = (12, 24, 48, 72, 96, 144, 192, 288, 384, 768)
@@ -23,7 +23,8 @@ _SHORT = 16
 # Products no deeper than this are bound by the start and the end of their tiles: wide ones are few.
 _SHALLOW = 64
 
-# Of a few channels and taps (3 x 3 x 3), packed pixels are cheaper than a transposed result.
+# Of a few channels and taps (3 x 3 x 3), packed pixels are cheaper than an image and a result that
+# are transposed; of one channel, the image need not be.
 _FIRST_LAYER = 36
 
 # Deepest sums of pointwise convolutions that are still best done in one go.
@@ -36,7 +37,7 @@ _PACKED_PIXELS, _PACKED_CHANNELS = 64, 512
 _WIDE_CHANNELS = 64
 
 # An image of fewer pixels leaves columns of the last panel empty.
-_FEW_PIXELS = 128
+FEW_PIXELS = 128
 
 
 def kernels() -> list[Kernel]:
@@ -250,8 +251,9 @@ class PackedConv2d(_Conv2d):
     def rank(self, problem: Problem) -> int:
         """First for 1x1, whose pixels are packed by plain copies, and for the first layers."""
         p, q = tiles.out_size(problem)
-        plain = problem["r"] * problem["s"] == 1 and p * q >= _FEW_PIXELS
-        return 2 if plain or _depth(problem) <= _FIRST_LAYER else 0
+        plain = problem["r"] * problem["s"] == 1 and p * q >= FEW_PIXELS
+        first = problem["c"] > 1 and _depth(problem) <= _FIRST_LAYER
+        return 2 if plain or first else 0
 
 
 def _vectors(tile: tuple[int, int]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import tiles, winograd_costs
+from .conv2d import FEW_PIXELS
 from .device import compiled
 from .gemm_common import NC, operation, transposes
 from .tiles import Value
@@ -37,6 +38,11 @@ _ERRORS = 1.6e-7, 5.2e-8
 # a, and its copy, the start and the end of a result, plain and of seven products, and packing an
 # element of b.
 _PRODUCTS, _SUM, _COPY, _PLAIN, _RESULT, _PACK = 0.87, 10.0, 12.0, 5.0, 22.0, 8.0
+# The same of an element whose image or result is transposed, while both lie in the second cache (so
+# many times as large, for some of it is needed no more), and beyond.
+_TURN, _FAR_TURN, _NEAR = 5.0, 14.0, 1.7
+# Pixels that fill whole panels where channels come first, and what is lost where they do not.
+_PANEL, _UNIT = 32, 8
 # What the model must say before it comes first, and the least rows for which it was measured.
 _TAPS_ROWS = 128
 _GAIN = {"avx2": (1.05, 128), "avx512": (1.03, 48)}
@@ -134,7 +140,7 @@ class _Strassen(tiles.ProductKernel):
         """Return the time of plain sums as a multiple of that of this kernel."""
         m, n, k = self._sizes(problem)
         packing = 0.0 if problem.packed else _PACK * n * k / m
-        rows = (_SUM + self._copies(problem)) * k
+        rows = (_SUM + self._copies(problem)) * k + self._turns(problem)
         plain = self._seen(problem) * n * k + _PLAIN * n
         return plain / (_PRODUCTS * n * k + rows + _RESULT * n + packing)
 
@@ -144,6 +150,10 @@ class _Strassen(tiles.ProductKernel):
 
     def _copies(self, problem: Problem) -> float:
         """Return what it costs to copy an element of a, in multiply-adds."""
+        return 0.0
+
+    def _turns(self, problem: Problem) -> float:
+        """Return what transpositions cost for each row, in multiply-adds."""
         return 0.0
 
     def _sizes(self, problem: Problem) -> tuple[int, int, int]:
@@ -191,32 +201,44 @@ class StrassenGemm(_Strassen):
 
 
 class StrassenConv2d(_Strassen):
-    """A convolution with channels last, whose rows are what the taps of a pixel see.
+    """A convolution whose rows are what the taps of a pixel see, its channels last.
 
-    They are copied block by block; with one tap and stride 1 they are used as they lie.
+    They are copied block by block; with one tap and stride 1 they are used as they lie. In the
+    layout nchw the image and the result are transposed.
     """
 
     op = "conv2d"
     name = "strassen_conv2d"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether the channels of a pixel lie together and all meet."""
-        if problem.layout != "nhwc":
-            return "takes the layout nhwc only"
+        """Whether the channels of a pixel meet, all of them."""
+        if problem.layout == "nchw" and problem["r"] * problem["s"] > 1:
+            return "takes one tap only in the layout nchw"
         if problem["groups"] != 1:
             return "takes one group only"
         return self._refusal(problem) or True
 
     def rank(self, problem: Problem) -> int:
-        """As any, but not where Winograd's algorithm is, nor where many weights meet few rows."""
+        """As any, but not where Winograd's algorithm is, nor where many weights meet few rows.
+
+        In nchw it comes before packed pixels, which come before pixels that lie together.
+        """
         few = problem["r"] * problem["s"] > 1 and self._sizes(problem)[0] < _TAPS_ROWS
-        return -1 if few or winograd_costs.gains(problem) else super().rank(problem)
+        if few or winograd_costs.gains(problem):
+            return -1
+        rank = super().rank(problem)
+        return rank + 1 if rank > 0 and problem.layout == "nchw" else rank
 
     def _sizes(self, problem: Problem) -> tuple[int, int, int]:
         p, q = tiles.out_size(problem)
         return problem["n"] * p * q, problem["k"], problem["c"] * problem["r"] * problem["s"]
 
     def _seen(self, problem: Problem) -> float:
+        if problem.layout == "nchw":
+            # Columns of the plain product are pixels, of each image by itself, if they are many.
+            area = math.prod(tiles.out_size(problem))
+            units = -(-area // _UNIT) + (area % _PANEL > 0)
+            return 1.0 if area < FEW_PIXELS else units * _UNIT / area
         lines, rows = tiles.out_size(problem)[0], problem["r"]
         first = range(-problem["pad"][0], lines * problem["stride"][0], problem["stride"][0])
         seen = [
@@ -230,11 +252,20 @@ class StrassenConv2d(_Strassen):
         window = (problem["r"], problem["s"], *problem["stride"], *problem["pad"])
         return 0.0 if window == (1, 1, 1, 1, 0, 0, 0, 0) else _COPY
 
+    def _turns(self, problem: Problem) -> float:
+        if problem.layout == "nhwc":
+            return 0.0
+        pixels, image = self._sizes(problem)[0], problem["n"] * problem["h"] * problem["w"]
+        elements = float(image * problem["c"] + pixels * problem["k"])
+        double = problem.dtypes.input == "float64"
+        near = elements * problem.output.dtype.itemsize <= _NEAR * tiles.facts(double).l2
+        return elements / pixels * (_TURN if near else _FAR_TURN)
+
     def _compiled(self, problem: Problem, config: Config, **arguments: Any) -> Run:
         run: Run = compiled().conv2d(
             *tiles.operand_arguments(problem),
             **tiles.window_arguments(problem),
-            nhwc=True,
+            nhwc=problem.layout == "nhwc",
             pixels=config["mc"],
             channels=config["nc"],
             **tiles.epilogue_arguments(problem),

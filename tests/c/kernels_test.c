@@ -338,7 +338,7 @@ static int test_conv2d(void)
     g.channels = upto(30);
     g.pack_a = g.algorithm == HWKIT_CONV_DIRECT && rand() % 2;
     g.merge = g.algorithm == HWKIT_CONV_DIRECT && g.groups == 1 && g.dilation_x == 1 && rand() % 2;
-    if (g.nhwc && g.groups == 1 && g.c * g.r * g.s > 1 && rand() % 3 == 0) {
+    if ((g.nhwc || g.r * g.s == 1) && g.groups == 1 && g.c * g.r * g.s > 1 && rand() % 3 == 0) {
         g.algorithm = HWKIT_CONV_STRASSEN;
         g.pack_a = g.merge = 0;
     }

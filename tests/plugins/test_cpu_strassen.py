@@ -68,6 +68,9 @@ def test_random_problems_and_configs(seed: int) -> None:
             f"conv2d {dtype} nhwc n={rng.choice([1, 2])} c={k} h={rng.randint(1, 9)} "
             f"w={rng.randint(1, 9)} k={n} r=1 s=1 pad=0 stride=1 {words}",
             window(rng, dtype, k, n) + words,
+            f"conv2d {dtype} nchw n={rng.choice([1, 2])} c={k} h={rng.randint(1, 9)} "
+            f"w={rng.randint(1, 9)} k={n} r=1 s=1 pad={rng.choice([0, 0, 1])} "
+            f"stride={rng.choice([1, 1, 2])} {words}",
         ]
         for p in map(problem, texts):
             for config in candidates(KERNELS[p.op.name], p, rng, 3):
@@ -292,7 +295,7 @@ def test_reasons_of_refusal() -> None:
         ("gemm float32 tn m=8 n=8 k=8", "transposed a"),
         ("gemm float32 nn m=8 n=8 k=1", "two terms"),
         ("gemm bfloat16 nn m=8 n=8 k=8", "bfloat16"),
-        (layer.format("nchw", 1, 1), "nhwc"),
+        (layer.format("nchw", 2, 1), "one tap"),
         (layer.format("nhwc", 1, 1).replace("stride", "groups=2 stride"), "one group"),
     ):
         p = problem(text)
