@@ -190,6 +190,17 @@ static int packed_product(product *x)
 
 /* ---- unpacked ---------------------------------------------------------------------------------- */
 
+/* Kernels that read nothing of B beyond so many columns. */
+static const hwkit_tile_fn *within(const plan *p, int columns)
+{
+    const int vl = p->kernels->vl, vectors = (columns + vl - 1) / vl, over = columns % vl;
+    const hwkit_tile_fn *all = p->table->by_step[2 * vectors - 1];
+    const hwkit_tile_fn *half = p->table->by_step[2 * vectors - 2];
+    if (!over)
+        return all;
+    return 2 * over == vl && half[0] != all[0] ? half : p->table->by_step_masked[vectors - 1];
+}
+
 static void unpacked_chunk(void *ctx, int64_t chunk)
 {
     const product *x = ctx;
@@ -198,22 +209,25 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
     const int64_t across = hwkit_parts(g->n, g->nc);
     const int64_t m0 = chunk / across * g->mc, m1 = hwkit_min(m0 + g->mc, g->m);
     const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
-    hwkit_tile t = {.step = g->k, .segments = 1, .depth = g->k, .ldb = g->n, .ldc = g->n};
-    t.epilogue = x->epilogue;
+    const int64_t deep = hwkit_even(g->k, g->kc, 1);
+    hwkit_tile t = {.step = g->k, .segments = 1, .ldb = g->n, .ldc = g->n};
     for (int64_t j = n0; j < n1; j += p->width) {
         t.columns = (int)hwkit_min(p->width, n1 - j);
-        const int vectors = (int)hwkit_parts(t.columns, p->kernels->vl);
-        const int masked = t.columns % p->kernels->vl != 0;
-        t.b = x->b + j * p->size;
         t.column = j;
-        int count;
-        for (int64_t i = m0; i < m1; i += count) {
-            count = hwkit_tile_rows(m1 - i, g->rows);
-            t.a = x->a + i * g->k * p->size;
-            t.c = x->out + (i * g->n + j) * p->size;
-            t.row = i;
-            (masked ? p->table->by_step_masked[vectors - 1]
-                    : p->table->by_step[2 * vectors - 1])[count - 1](&t);
+        const hwkit_tile_fn *kernels = within(p, t.columns);
+        for (t.skip = 0; t.skip < g->k; t.skip += t.depth) {
+            t.depth = hwkit_min(deep, g->k - t.skip);
+            t.b = x->b + (t.skip * g->n + j) * p->size;
+            t.accumulate = t.skip > 0;
+            t.epilogue = t.skip + t.depth == g->k ? x->epilogue : NULL;
+            int count;
+            for (int64_t i = m0; i < m1; i += count) {
+                count = hwkit_tile_rows(m1 - i, g->rows);
+                t.a = x->a + i * g->k * p->size;
+                t.c = x->out + (i * g->n + j) * p->size;
+                t.row = i;
+                kernels[count - 1](&t);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwkit import Config, Kernel, Problem, Space
 
 from . import tiles
-from .gemm_common import NC, GemmKernel, batch_of, transposes
+from .gemm_common import NC, GemmKernel, b_bytes, batch_of, streams, transposes
 from .tiles import Value
 
 __all__ = ["PackedGemm", "UnpackedGemm", "kernels"]
@@ -20,10 +20,13 @@ _ROWS_TO_COPY = 16
 
 # Copying a costs as much as multiplying it by so many columns.
 _COPIES = 16.0
-# The rounding of sums of positive terms grows with their number; 8e-7 in float32 for these.
-_DEEPEST = 1 << 14
 # Up to this size both operands lie in the first cache, and nothing is gained by moving them.
 _SMALL = 56
+# Up to so many rows a copy of b does not pay, if that has at most so many bytes: narrower panels of
+# a larger one are read too slowly. Measured on Zen 4.
+_UNPACKED = {"avx2": (32, 2 << 20), "avx512": (64, 1 << 62)}
+# Of so few rows, b is better read as a stream: unless it is that narrow, and sums are that deep.
+_FEWEST, _NARROW, _SHALLOW, _DEEP = 8, 128, 64, 256
 
 
 def kernels() -> list[Kernel]:
@@ -106,29 +109,31 @@ class UnpackedGemm(GemmKernel):
     """Both operands where they lie. For small products, whose time would be lost in packing."""
 
     name = "unpacked_gemm"
+    version = 2  # blocks of the depth
     algorithm = "unpacked"
 
     def supports(self, problem: Problem) -> bool | str:
         """Whether both operands run along the rows."""
         if any(transposes(problem)):
             return "takes no transposed operand"
-        if problem["k"] > _DEEPEST:
-            return f"adds up at most {_DEEPEST} terms one after the other, for their rounding"
         return super().supports(problem)
 
     def space(self, problem: Problem) -> Space:
-        """Return tile, rows and columns of a chunk, and threads."""
+        """Return tile, depth of a block, rows and columns of a chunk, and threads."""
         double = problem.dtypes.input == "float64"
+        deep = tiles.covering(KC, int(problem["k"]))
         tall = tiles.covering(MC, int(problem["m"]))
         wide = tiles.covering(NC, int(problem["n"]))
         return Space(
             {
                 "tile": [tiles.tile_text(t, double) for t in tiles.facts(double).tiles],
+                "kc": KC,
                 "mc": MC,
                 "nc": NC,
                 "threads": tiles.thread_ladder(double),
             },
             [
+                (lambda kc: kc <= deep, "kc beyond the depth changes nothing"),
                 (lambda mc: mc <= tall, "mc beyond the rows changes nothing"),
                 (lambda nc: nc <= wide, "nc beyond the columns changes nothing"),
             ],
@@ -144,6 +149,7 @@ class UnpackedGemm(GemmKernel):
         columns = n if tall else -(-n // threads)
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tiles.of_few_rows(tiles.facts(double), n), double),
+            "kc": min(512, tiles.covering(KC, int(problem["k"]))),
             "mc": tiles.covering(MC, cut),
             "nc": tiles.covering(NC, columns),
             "threads": threads,
@@ -151,5 +157,14 @@ class UnpackedGemm(GemmKernel):
         return Config(values)
 
     def rank(self, problem: Problem) -> int:
-        """Before the packed kernel for small products and single rows."""
-        return 3 if max(problem["m"], problem["n"], problem["k"]) <= _SMALL else -1
+        """First for small products, and where b meets too few rows to pack it."""
+        m, n, k = (int(problem[name]) for name in "mnk")
+        if max(m, n, k) <= _SMALL:
+            return 3
+        known = tiles.facts(problem.dtypes.input == "float64")
+        rows, most = _UNPACKED.get(known.isa, (0, 0))
+        if problem.packed or streams(problem) or not 1 < m <= rows or b_bytes(problem) > most:
+            return -1
+        deep = _DEEP if n > _NARROW else _SHALLOW
+        some = m >= 4 and k >= deep and (n <= _NARROW or known.isa == "avx512")
+        return 3 if m > _FEWEST or n <= 2 * known.vector or some else -1

@@ -9,10 +9,23 @@ from hwkit import Config, Problem, Run
 from . import tiles
 from .device import compiled
 
-__all__ = ["NC", "GemmKernel", "batch_of", "first_tile", "of_pixels", "operation", "transposes"]
+__all__ = [
+    "NC",
+    "GemmKernel",
+    "b_bytes",
+    "batch_of",
+    "first_tile",
+    "of_pixels",
+    "operation",
+    "streams",
+    "transposes",
+]
 
 NC = (48, 96, 192, 384, 768, 1536, 3072, 12288)
 """Columns of a chunk to choose from."""
+
+# So many rows of a are multiplied at the speed at which a b of more than so many bytes arrives.
+_STREAM_ROWS, _STREAM_BYTES = 24, 5 << 20
 
 
 class GemmKernel(tiles.ProductKernel):
@@ -72,6 +85,18 @@ class GemmKernel(tiles.ProductKernel):
 def first_tile(double: bool) -> str:
     """Return the text of the tile that is the first choice."""
     return tiles.tile_text(tiles.facts(double).tiles[0], double)
+
+
+def b_bytes(problem: Problem) -> int:
+    """Return the bytes of one matrix b."""
+    size: int = problem.output.dtype.itemsize
+    return int(problem["k"]) * int(problem["n"]) * size
+
+
+def streams(problem: Problem) -> bool:
+    """Whether b comes as it is, from far, for so few rows that it is best read once, in order."""
+    far = b_bytes(problem) > _STREAM_BYTES
+    return far and not problem.packed and int(problem["m"]) <= _STREAM_ROWS
 
 
 def batch_of(problem: Problem) -> int:

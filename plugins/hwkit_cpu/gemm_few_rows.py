@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwkit import Config, Kernel, Problem, Space
 
 from . import tiles
-from .gemm_common import NC, GemmKernel, transposes
+from .gemm_common import NC, GemmKernel, streams, transposes
 
 __all__ = [
     "Bfloat16Gemm",
@@ -132,6 +132,10 @@ class StreamGemm(_FewRows):
         if any(transposes(problem)):
             return "takes no transposed operand"
         return super().supports(problem)
+
+    def rank(self, problem: Problem) -> int:
+        """For few rows, and some more where b comes from memory."""
+        return 2 if streams(problem) else super().rank(problem)
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: what is summed in registers is added in memory."""

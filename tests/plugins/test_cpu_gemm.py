@@ -89,12 +89,17 @@ def test_deep_sums_are_within_their_bound(text: str) -> None:
                 assert bound < p.error_budget() / 2
 
 
-def test_a_sum_too_deep_for_a_tolerance_is_done_by_another_kernel() -> None:
-    """One sum of 9000 terms rounds more than 1e-6, and that of blocks less."""
-    text = "gemm float32 nn m=4 n=24 k=9000"
-    assert plan_problem(text, tolerance=1e-6).kernel.name in ("packed_gemm", "stream_gemm")
-    (deep,) = (k for k in supporting(problem(text)) if k.name == "unpacked_gemm")
-    assert deep.error_bound(problem(text), deep.default(problem(text))) > 1e-6
+def test_deep_sums_are_cut_into_blocks() -> None:
+    """9000 terms would round more than 1e-6 as one sum, and round less as sums of blocks."""
+    p = problem("gemm float32 nn m=4 n=24 k=9000")
+    (unpacked,) = (k for k in supporting(p) if k.name == "unpacked_gemm")
+    plan = plan_problem("gemm float32 nn m=4 n=24 k=9000", tolerance=1e-6)
+    operands = p.random_operands()
+    wanted = p.reference(*(a.astype(np.float64) for a in operands))
+    for kernel, config in ((unpacked, unpacked.default(p)), (plan.kernel, plan.config)):
+        out = np.empty(p.output.shape, p.output.dtype)
+        kernel.build(p, config)(*operands, out=out)
+        assert relative_error(out, wanted) < kernel.error_bound(p, config) < 1e-6
 
 
 @pytest.mark.parametrize("b", [1, 2, 5])
