@@ -5,7 +5,7 @@ from __future__ import annotations
 from hwkit import Config, Kernel, Problem, Space
 
 from . import tiles
-from .gemm_common import NC, GemmKernel, streams, transposes
+from .gemm_common import NC, GemmKernel, b_bytes, streams, transposes
 
 __all__ = [
     "Bfloat16Gemm",
@@ -26,6 +26,9 @@ _PART = 64
 # Dot products of so many columns and such a depth take 0.2 to 0.8 of the time of half a vector of
 # columns (Zen 4, AVX-512 and AVX2).
 _FEW_COLUMNS = ((3, 16), (5, 32))
+# Of more rows than this, a b of at most so many bytes is better transposed by the call: 1.1 to 1.5
+# times on AVX-512.
+_SOON_PACKED = ((256 << 10, 12), (4 << 20, 24))
 # A matrix of more bytes than this is read from memory, time and again.
 _LARGE = 1 << 23
 
@@ -110,8 +113,13 @@ class DotGemm(_FewRows):
 
     def rank(self, problem: Problem) -> int:
         """For few rows, and where so few columns leave vectors mostly empty."""
-        narrow = few_columns(int(problem["n"]), int(problem["k"]))
-        return 3 if narrow and problem["m"] > self.few else super().rank(problem)
+        if few_columns(int(problem["n"]), int(problem["k"])) and problem["m"] > self.few:
+            return 3
+        # A small b is soon transposed, for kernels that keep all of a vector busy.
+        wide = tiles.facts(problem.dtypes.input == "float64").isa == "avx512"
+        few = [rows for most, rows in _SOON_PACKED if b_bytes(problem) <= most]
+        soon = wide and not problem.packed and few and problem["m"] > few[0]
+        return -1 if soon else super().rank(problem)
 
     def error_bound(self, problem: Problem, config: Config) -> float:
         """Return a bound for random operands: each element of a vector has a sum of its own."""
