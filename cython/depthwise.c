@@ -61,6 +61,7 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     const size_t item = (size_t)item_size(d);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
     const int64_t vl = d->vl = kernels->vl;
+    d->turn = kernels->gemm->transpose;
     /* The distance of taps means nothing where there is one; it could be any number. */
     d->dy = d->r == 1 ? 1 : d->dy;
     d->dx = d->s == 1 ? 1 : d->dx;
@@ -98,7 +99,6 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
             return -1;
         d->fn = hwkit_depthwise_transposed;
         d->nhwc_fn = kernels->depthwise->nhwc;
-        d->turn = kernels->gemm->transpose;
         d->pointer_bytes = (size_t)pointers / 64 * 64;
         d->scratch_bytes = d->pointer_bytes + (size_t)room;
         return prepare_half(d);
@@ -145,6 +145,12 @@ void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
     /* The taps of a vector lie together: [tap][k] would put them into the same sets of the first
      * cache wherever k is a multiple of 512. */
     memset(packed, 0, bytes);
+    if (d->mix == 1) {
+        for (int64_t k = 0; k < d->k; k += vl)
+            d->turn((char *)packed + k * taps * item_size(d), vl,
+                    (const char *)w + k * taps * item_size(d), taps, taps, hwkit_min(vl, d->k - k));
+        return;
+    }
     for (int64_t from = 0; from < weights_of(d); from++) {
         const int64_t k = from / (taps * d->mix), rest = from % (taps * d->mix);
         const int64_t t = d->nhwc ? rest / d->mix : rest % taps;
