@@ -49,6 +49,9 @@ _GAIN_WIDE, _SOME_TILES = 1.03, 9
 _ALIKE = {2: 1.1, 4: 1.1, 6: 1.02}
 # On AVX-512, F(4) takes 0.75 to 0.92 of the time of F(2) where the model says 0.76 to 0.91 (Zen 4).
 _ALIKE_WIDE = {2: 1.03, 4: 1.03, 6: 1.02}
+# On AVX2, F(4) of so few tiles that one micro-kernel holds them (images of 8 x 8 pixels) takes 0.5
+# to 0.72 of the time of F(2) where the model says 0.56 to 1.03 (Zen 4).
+_ALIKE_HELD, _HELD_TILES = {2: 0.95, 4: 0.95, 6: 1.02}, 4
 _PLAIN = 1.1  # a plain one, with what is read again for other blocks
 _START = 12.0  # the start of a sum, and its end in memory
 _TILE = 150.0  # a position of a tile: pointers and calls
@@ -163,6 +166,9 @@ def costs(problem: Problem, terms: int = 0) -> dict[int, float]:
         # Large tiles are few: the rows of the micro-kernel that the last of them leave empty count.
         every, rows = numbers(problem, 6).every, known.tiles[0][0]
         found[6] *= -(-every // rows) * rows / max(every, 1)
+    if known.isa == "avx2" and window == (3, 2):
+        # Of a tile alone F(4) takes 1.5 to 1.9 times as long as F(2) or plain sums (Zen 4).
+        found[4] *= max(1.0, known.tiles[-1][0] / max(numbers(problem, 4).every, 1))
     return {m: least / (plain * _PLAIN / threads) for m, least in found.items()}
 
 
@@ -171,8 +177,18 @@ def rank(problem: Problem, m: int) -> int:
     found = costs(problem)
     if found[m] > _limit(problem, m):
         return 0 if found[m] < 2 else -1
-    alike = _ALIKE_WIDE if tiles.facts(False).isa == "avx512" else _ALIKE
+    alike = _alike(problem)
     return 2 + sum(_ahead(found, m, other, alike) for other in found if other != m)
+
+
+def _alike(problem: Problem) -> dict[int, float]:
+    """Return how much larger tiles must gain to come first, by their outputs."""
+    isa = tiles.facts(False).isa
+    if isa == "avx512":
+        return _ALIKE_WIDE
+    window = problem["r"], problem["stride"][0]
+    held = isa == "avx2" and window == (3, 1) and numbers(problem, 4).every <= _HELD_TILES
+    return _ALIKE_HELD if held else _ALIKE
 
 
 def _limit(problem: Problem, m: int) -> float:
