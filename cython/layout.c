@@ -66,3 +66,28 @@ const char *hwkit_channels_last(const hwkit_gemm_kernels *table, int size, const
         hwkit_to_channels_last(&l, to, x);
     return to;
 }
+
+static int64_t bytes_of(const hwkit_layout *l)
+{
+    return hwkit_round_up(l->n * l->area * l->row * l->size, 64);
+}
+
+int64_t hwkit_turned_bytes(const hwkit_turned *t)
+{
+    return bytes_of(&t->image) + (t->has_residual ? 2 : 1) * bytes_of(&t->result);
+}
+
+char *hwkit_turn_in(const hwkit_turned *t, const void **image, const void **residual)
+{
+    char *to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, hwkit_turned_bytes(t));
+    if (!to)
+        return NULL;
+    char *result = to + bytes_of(&t->image), *beside = result + bytes_of(&t->result);
+    hwkit_to_channels_last(&t->image, to, *image);
+    *image = to;
+    if (t->has_residual) {
+        hwkit_to_channels_last(&t->result, beside, *residual);
+        *residual = beside;
+    }
+    return result;
+}

@@ -27,4 +27,17 @@ void hwkit_to_channels_first(const hwkit_layout *l, void *to, const void *from);
 const char *hwkit_channels_last(const hwkit_gemm_kernels *table, int size, const char *x, int64_t n,
                                 int64_t c, int64_t area, int threads);
 
+/* The other images of a convolution with channels first that is done with channels last. */
+typedef struct {
+    hwkit_layout image, result;
+    int has_residual; /* which is laid out like the result */
+} hwkit_turned;
+
+/* Bytes of what lies in HWKIT_SCRATCH_LAYOUT. */
+int64_t hwkit_turned_bytes(const hwkit_turned *t);
+
+/* Replace image and residual, if there is one, by what they are with channels last, and return where
+ * the result goes so; NULL if memory is short. */
+char *hwkit_turn_in(const hwkit_turned *t, const void **image, const void **residual);
+
 #endif

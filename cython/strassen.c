@@ -20,8 +20,8 @@ typedef struct {
     hwkit_gemm g;
     hwkit_conv2d window;     /* gather: rows of A are what the taps of a pixel see */
     int gather;
-    int turned;              /* nchw: channels come last in copies of the image and of the result */
-    int64_t pixel, result;   /* turned: elements from pixel to pixel of these */
+    int is_turned;           /* nchw: channels come last in copies of the image and of the result */
+    hwkit_turned turned;
     const hwkit_kernels *kernels;
     const hwkit_gemm_kernels *table;
     const hwkit_strassen_kernels *strassen;
@@ -380,37 +380,16 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
     return HWKIT_OK;
 }
 
-/* Bytes of the copies with channels last: of the image, of the result, and of all. */
-static int64_t turned_bytes(const plan *p, int64_t *image, int64_t *result)
-{
-    const hwkit_conv2d *c = &p->window;
-    *image = hwkit_round_up(c->n * c->h * c->w * p->pixel * p->size, 64);
-    *result = hwkit_round_up(p->g.m * p->result * p->size, 64);
-    return *image + (1 + (p->g.has_residual != 0)) * *result;
-}
-
 static int run_turned(const hwkit_plan *base, const void *const *operands, void *out)
 {
     const plan *p = (const plan *)base;
-    const hwkit_conv2d *c = &p->window;
-    const hwkit_layout in = {p->table, p->size, c->n, c->c, c->h * c->w, p->pixel, c->threads};
-    const hwkit_layout to = {p->table, p->size, c->n, c->k, c->p * c->q, p->result, c->threads};
+    const hwkit_turned *t = &p->turned;
     const void *all[KINDS];
-    int64_t image, result;
-    char *x = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, turned_bytes(p, &image, &result));
-    if (!x)
-        return HWKIT_NO_MEMORY;
-    char *products = x + image, *residual = products + result;
     hwkit_bind(&p->operands, KINDS, operands, all);
-    hwkit_to_channels_last(&in, x, all[A]);
-    all[A] = x;
-    if (all[RESIDUAL]) {
-        hwkit_to_channels_last(&to, residual, all[RESIDUAL]);
-        all[RESIDUAL] = residual;
-    }
-    if (run_one(p, all, products, 0, p->pixel, p->result) != HWKIT_OK)
+    char *products = hwkit_turn_in(t, &all[A], &all[RESIDUAL]);
+    if (!products || run_one(p, all, products, 0, t->image.row, t->result.row) != HWKIT_OK)
         return HWKIT_NO_MEMORY;
-    hwkit_to_channels_first(&to, out, products);
+    hwkit_to_channels_first(&t->result, out, products);
     return HWKIT_OK;
 }
 
@@ -477,9 +456,8 @@ static void set_sizes(plan *p)
 static int64_t workspace(const plan *p)
 {
     int64_t start[SPACES];
-    int64_t image, result;
     return bytes_of_pairs(p, part_columns(p)) + p->g.threads * lay_out(p, start) +
-           (p->turned ? turned_bytes(p, &image, &result) : 0);
+           (p->is_turned ? hwkit_turned_bytes(&p->turned) : 0);
 }
 
 hwkit_plan *hwkit_strassen_plan(const hwkit_gemm *g)
@@ -519,9 +497,13 @@ hwkit_plan *hwkit_strassen_conv2d_plan(const hwkit_conv2d *c)
     p->gather = c->r * c->s > 1 || c->stride_y > 1 || c->stride_x > 1 || c->p != c->h || c->q != c->w;
     p->base.x_apart = !p->gather;
     if (!c->nhwc) {
-        p->turned = 1;
-        p->pixel = p->gather ? c->c : hwkit_odd_lines(c->c, p->size);
-        p->result = hwkit_odd_lines(c->k, p->size);
+        const int64_t row = p->gather ? c->c : hwkit_odd_lines(c->c, p->size);
+        p->is_turned = 1;
+        p->turned = (hwkit_turned){
+            .image = {p->table, p->size, c->n, c->c, c->h * c->w, row, c->threads},
+            .result = {p->table, p->size, c->n, c->k, c->p * c->q,
+                       hwkit_odd_lines(c->k, p->size), c->threads},
+            .has_residual = c->has_residual};
         p->base.run = run_turned;
         p->base.x_apart = p->base.out_apart = 0;
     }

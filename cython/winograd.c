@@ -43,8 +43,8 @@ static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
         const int to = p->position[i];
         at[i] = p->u_at[to] + j * p->deep[to] + p->part[i] * p->cg * wide;
     }
-    p->transform->weights(turned, p->c.nhwc ? p->cg * wide : wide, p->c.nhwc ? wide : p->window * wide,
-                          u, at, p->cg, wide);
+    p->transform->weights(turned, p->by_channel ? wide : p->cg * wide,
+                          p->by_channel ? p->window * wide : wide, u, at, p->cg, wide);
     return 1;
 }
 
@@ -186,7 +186,7 @@ static void recompute(const job *x, const space *s, int64_t tile, int64_t group,
             const int y = i / p->c.m * p->c.stride + t / p->c.taps;
             const int at = i % p->c.m * p->c.stride + t % p->c.taps;
             const char *from = pixels[y * p->side + at];
-            if (p->c.nhwc)
+            if (!p->by_channel)
                 memcpy(s->patch + t * p->cg * size, from, (size_t)(p->cg * size));
             else
                 p->table->transpose(s->patch + t * size, p->window, from, p->cg, p->cg, 1);
@@ -404,14 +404,9 @@ static int run_blocks(job *x, char *tiles)
 
 /* ---- runs -------------------------------------------------------------------------------------- */
 
-static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t x_row,
-                     int64_t out_row)
+static int run_all(const plan *p, const void *const all[KINDS], void *out, int64_t out_row)
 {
-    (void)x_row;
-    const plan *p = (const plan *)base;
     const hwkit_winograd *c = &p->c;
-    const void *all[KINDS];
-    hwkit_bind(&p->operands, KINDS, operands, all);
     job x = {.p = p, .x = all[X], .w = all[W], .u = p->packed, .out = out, .row = out_row};
     x.epilogue = (hwkit_epilogue){.act = c->act, .alpha = 1, .out = out, .bias = all[BIAS]};
     x.epilogue.residual = all[RESIDUAL];
@@ -437,9 +432,27 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
     return x.failed ? HWKIT_NO_MEMORY : run_blocks(&x, shared ? shared + u : NULL);
 }
 
+static int run_apart(const hwkit_plan *base, const void *const *operands, void *out, int64_t x_row,
+                     int64_t out_row)
+{
+    (void)x_row;
+    const plan *p = (const plan *)base;
+    const void *all[KINDS];
+    hwkit_bind(&p->operands, KINDS, operands, all);
+    return run_all(p, all, out, out_row);
+}
+
 static int run(const hwkit_plan *base, const void *const *operands, void *out)
 {
-    return run_apart(base, operands, out, 0, ((const plan *)base)->c.k);
+    const plan *p = (const plan *)base;
+    const void *all[KINDS];
+    hwkit_bind(&p->operands, KINDS, operands, all);
+    char *turned = p->is_turned ? hwkit_turn_in(&p->turned, &all[X], &all[RESIDUAL]) : out;
+    if (!turned || run_all(p, all, turned, p->c.k) != HWKIT_OK)
+        return HWKIT_NO_MEMORY;
+    if (p->is_turned)
+        hwkit_to_channels_first(&p->turned.result, out, turned);
+    return HWKIT_OK;
 }
 
 static void destroy(hwkit_plan *base)
@@ -554,6 +567,9 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
     if (!p)
         return NULL;
     p->c = *given;
+    p->by_channel = !given->nhwc;
+    p->is_turned = !given->nhwc && given->dilation > 1;
+    p->c.nhwc |= p->is_turned;
     set_sizes(p);
     p->zeros = hwkit_alloc_zeros(p->cg * p->size);
     if (!p->zeros) {
@@ -561,18 +577,24 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
         return NULL;
     }
     const hwkit_winograd *c = &p->c;
+    p->turned = (hwkit_turned){
+        .image = {p->table, p->size, c->n, c->c, p->area, c->c, c->threads},
+        .result = {p->table, p->size, c->n, c->k, p->out_area, c->k, c->threads},
+        .has_residual = c->has_residual};
     int64_t start[SPACES];
     p->operands =
         (hwkit_operands){.kinds = KINDS, .present = {1, 1, c->has_bias, c->has_residual}};
     p->base.run = run;
     /* A residual is laid out like the result. */
-    p->base.out_apart = c->nhwc && !c->has_residual;
+    p->base.out_apart = given->nhwc && !c->has_residual;
     p->base.run_apart = run_apart;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
     p->base.workspace = weights_bytes(p) + c->threads * lay_out(p, start) +
                         (c->stages ? tiles_bytes(p) : 0) +
-                        (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
+                        (p->is_turned ? hwkit_turned_bytes(&p->turned)
+                         : c->nhwc    ? 0
+                                      : c->n * p->area * c->c * p->size);
     /* the transformations take about as long as a third of the products */
     p->base.seconds = hwkit_product_seconds((double)p->every * p->seen * (double)c->k *
                                                 (double)p->cg * 1.33, p->kernels->vl);

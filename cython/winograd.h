@@ -66,7 +66,7 @@ typedef struct {
     int nhwc, is_double, has_bias, has_residual;
     hwkit_activation act;
     int m, taps, stride; /* of a kind that there is */
-    int64_t dilation;    /* of both axes; 1 but for nhwc with stride 1 */
+    int64_t dilation;    /* of both axes; 1 but with stride 1 */
     hwkit_amx_way way;   /* no products: by multiply-adds; else products of float32 by tiles (AMX) */
     /* tunables */
     int rows, vectors; /* by multiply-adds: of the product's tile */

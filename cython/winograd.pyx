@@ -45,8 +45,8 @@ def winograd(operands, output, *, sizes, out_size, pad, int64_t groups=1, bint n
         raise ValueError(f"there is no F({m}, {taps}) with stride {stride}")
     if min(*sizes, *out_size, groups, dilation, kc, tiles, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
-    if dilation > 1 and not (nhwc and stride == 1):
-        raise ValueError("dilation takes channels last and stride 1")
+    if dilation > 1 and stride > 1:
+        raise ValueError("dilation takes stride 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
         raise ValueError("groups must divide the channels, and padding must not be negative")
     if not products:

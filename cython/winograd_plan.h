@@ -5,6 +5,7 @@
 #include "amx_gemm.h"
 #include "gemm.h"
 #include "isa.h"
+#include "layout.h"
 #include "winograd.h"
 
 enum { X, W, BIAS, RESIDUAL, KINDS };
@@ -34,6 +35,9 @@ typedef struct {
     int64_t v_pixel[HWKIT_WINOGRAD_MOST]; /* and where V has it */
     hwkit_amx_gemm tiles;   /* by tiles: the product at a position; winograd_tiles.c says where V has what */
     int far;                /* images lie in memory, not in a cache */
+    int by_channel;         /* weights come as [channel][tap], not as [tap][channel] */
+    int is_turned;          /* nchw with dilation: nhwc, by copies of the image and of the result */
+    hwkit_turned turned;
     char *zeros;            /* what pixels in the padding point to */
     hwkit_operands operands;
     char *packed;           /* transformed weights, if W is held */

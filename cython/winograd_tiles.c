@@ -60,8 +60,8 @@ void hwkit_winograd_tiles_pack(const plan *p, char *u, int64_t panel, const char
         at[i] = from[p->position[i]] + p->part[i] * part_depth(p) * SIDE;
     if (p->cg % SIDE)
         memset(to, 0, (size_t)hwkit_winograd_tiles_turn(p));
-    p->transform->weights(turned, p->c.nhwc ? p->cg * SIDE : SIDE,
-                          p->c.nhwc ? SIDE : (int64_t)p->window * SIDE, to, at, p->cg, SIDE);
+    p->transform->weights(turned, p->by_channel ? SIDE : p->cg * SIDE,
+                          p->by_channel ? (int64_t)p->window * SIDE : SIDE, to, at, p->cg, SIDE);
     for (int i = 0; i < p->positions; i++) {
         const hwkit_amx_gemm g = weights_at(p, i);
         hwkit_amx_pack_panel(&g, u + p->u_at[i] * p->size, panel, to + from[i] * p->size, NULL);

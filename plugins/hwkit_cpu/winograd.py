@@ -70,7 +70,7 @@ class WinogradConv2d(tiles.ProductKernel):
         if problem["stride"] != (self.stride, self.stride):
             return f"takes stride {self.stride} only"
         if not fits(problem, self.taps, self.stride):
-            return "takes dilation with stride 1, channels last, below the size of the output only"
+            return "takes dilation with stride 1, below the size of the output only"
         return tiles.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:

@@ -118,11 +118,10 @@ def blocks(of: Numbers) -> list[int]:
 def fits(problem: Problem, taps: int = 3, stride: int = 1) -> bool:
     """Whether the window has so many taps each way and moves by ``stride``.
 
-    A dilation has to be that of both axes and less than the output's longer side; it takes stride 1
-    and channels last.
+    A dilation has to be that of both axes, less than the output's longer side, and of stride 1.
     """
     vertical, horizontal = problem["dilation"]
-    apart = stride == 1 and problem.layout == "nhwc" and vertical < max(tiles.out_size(problem))
+    apart = stride == 1 and vertical < max(tiles.out_size(problem))
     dense = vertical == 1 or apart
     window = (problem["r"], problem["s"], problem["stride"])
     return window == (taps, taps, (stride, stride)) and vertical == horizontal and dense

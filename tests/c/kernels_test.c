@@ -432,7 +432,7 @@ static int test_winograd(void)
     const int *kind = kinds[rand() % HWKIT_WINOGRAD_KINDS];
     g.r = g.s = kind[1];
     g.stride_y = g.stride_x = kind[2];
-    g.dilation_y = g.dilation_x = g.nhwc && kind[2] == 1 && rand() % 2 ? 1 + rand() % 4 : 1;
+    g.dilation_y = g.dilation_x = kind[2] == 1 && rand() % 2 ? 1 + rand() % 4 : 1;
     const int64_t tall = (g.r - 1) * g.dilation_y, wide = (g.s - 1) * g.dilation_x;
     g.h = 1 + tall + rand() % 12;
     g.w = 1 + wide + rand() % 20;

@@ -41,7 +41,6 @@ def layer(
     layout: str, c: int, size: int, k: int, rest: str = "", window: Window = DENSE
 ) -> Problem:
     taps, stride, dilation = window
-    layout = layout if dilation == 1 else "nhwc"
     return problem(
         f"float32 {layout} n=1 c={c} h={size} w={size} k={k} r={taps} s={taps} "
         f"pad={taps // 2 * dilation} stride={stride} dilation={dilation}{rest}"
@@ -52,7 +51,7 @@ def random_text(rng: random.Random, window: Window) -> str:
     """Write a small problem with any padding, groups and epilogue."""
     taps, stride, dilation = window
     reach = (taps - 1) * dilation + 1
-    layout = rng.choice(["nchw", "nhwc"]) if dilation == 1 else "nhwc"
+    layout = rng.choice(["nchw", "nhwc"])
     groups = rng.choice([1, 1, 1, 2, 3])
     c, k = groups * rng.choice([1, 2, 3, 8, 17, 32, 70]), groups * rng.choice([1, 5, 16, 33, 67])
     pad = [rng.choice([0, 1, 2, 5]) for _ in range(4)]
