@@ -50,20 +50,24 @@ static int set_channels(product *x, const void *const *all, const void *packed)
     const uint32_t depth = (uint32_t)(p->cg * p->taps);
     int any = bias != NULL, zeros = 0;
     const int bytes = strip_size(p) == 1;
-    for (int64_t n = 0; !g->depthwise && n < g->k; n++) {
-        w_zero[n] = read_zero(all[W_ZERO], g->per_channel ? n : 0, g->w_signed) -
-                    (w_flip(p) ? 128 : 0);
-        zeros |= w_zero[n];
-    }
+    const int32_t flip = w_flip(p) ? 128 : 0;
+    if (!g->depthwise && g->per_channel)
+        for (int64_t n = 0; n < g->k; n++) {
+            w_zero[n] = read_zero(all[W_ZERO], n, g->w_signed) - flip;
+            zeros |= w_zero[n];
+        }
+    else if (!g->depthwise && (zeros = read_zero(all[W_ZERO], 0, g->w_signed) - flip))
+        for (int64_t n = 0; n < g->k; n++)
+            w_zero[n] = zeros;
     const uint32_t zero = bytes ? (uint32_t)x->x_zero : 0;
     any |= zero != 0;
     const int32_t *sums = g->depthwise ? NULL : hwkit_int8_sums(p, (void *)packed);
-    for (int64_t n = 0; any && n < g->k; n++) {
-        uint32_t value = bias ? (uint32_t)bias[n] : 0;
-        if (zero)
-            value += zero * (depth * (uint32_t)w_zero[n] - (uint32_t)sums[n]);
-        shift[n] = (int32_t)value;
-    }
+    for (int64_t n = 0; any && n < g->k; n++)
+        shift[n] = bias ? bias[n] : 0;
+    for (int64_t n = 0; zero && n < g->k; n++)
+        shift[n] = (int32_t)((uint32_t)shift[n] - zero * (uint32_t)sums[n]);
+    for (int64_t n = 0; zero && zeros && n < g->k; n++)
+        shift[n] = (int32_t)((uint32_t)shift[n] + zero * depth * (uint32_t)w_zero[n]);
     if (g->has_scale) {
         const float *x_scale = all[X_SCALE], *w_scale = all[W_SCALE], *y_scale = all[Y_SCALE];
         for (int64_t n = 0; n < g->k; n++) {
