@@ -131,6 +131,28 @@ def test_nan_anywhere_in_a_window_wins(layout: str) -> None:
         assert np.array_equal(got, problem.reference(x), equal_nan=True)
 
 
+@pytest.mark.parametrize("op", GLOBALS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("c", [4, 8, 15, 16, 17, 31, 50])
+def test_short_images_keep_their_channels_apart(op: str, dtype: str, c: int) -> None:
+    """Channels that are reduced together: NaN and infinities reach their own results alone."""
+    rng = np.random.default_rng(c)
+    for h, w in ((1, 1), (2, 2), (3, 5), (4, 4), (7, 7), (8, 16), (5, 13)):
+        problem = registry().op(op).parse(f"{op} {dtype} nchw n=2 c={c} h={h} w={w}")
+        x = rng.uniform(-2, -1, (2, c, h * w)).astype(dtype)
+        x[0, rng.integers(c), rng.integers(h * w)] = np.nan
+        x[1, rng.integers(c), :] = -np.inf
+        x[1, 0, -1] = np.inf
+        x = x.reshape(2, c, h, w)
+        kernel = kernel_of(op)
+        got = compute(kernel, problem, kernel.default(problem), x)
+        wanted = problem.reference(x.astype(np.float64))
+        if op == "global_max_pool2d":
+            assert np.array_equal(got, wanted, equal_nan=True)
+        else:
+            np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("offset", [0.0, 1.0])
 def test_a_mean_of_a_million_stays_exact(layout: str, offset: float) -> None:
