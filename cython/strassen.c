@@ -29,6 +29,7 @@ typedef struct {
     int64_t depth, rest;     /* of the halves of the depth; rest <= depth */
     int64_t padded;          /* depth in whole vectors */
     int64_t left;            /* columns of the left half, at least those of the right one */
+    int64_t blocks;          /* of rows, of `mc` or one less: threads that share them end together */
     int64_t pair_bytes;      /* from one pair of panels to the next */
     int64_t packed_bytes;    /* of one B */
     int64_t step;            /* elements from row to row of the sums of A */
@@ -134,6 +135,9 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
     return at;
 }
 
+/* The first row of block `index`. */
+static int64_t row_of(const plan *p, int64_t index) { return index * p->g.m / p->blocks; }
+
 /* A block: some rows in two halves, which share the row in the middle if there is one. */
 typedef struct {
     int64_t from, half, down;
@@ -205,7 +209,7 @@ static void ask(const product *x, const block *b, int64_t i, int64_t count, int 
     const plan *p = x->p;
     const int64_t bytes = p->g.k * p->size, pairs = hwkit_parts(p->left, p->width);
     const int64_t from = bytes * (j / p->width) / pairs, to = bytes * (j / p->width + 1) / pairs;
-    const int64_t first = b->from + p->g.mc + (lower ? b->down : 0) + i;
+    const int64_t first = b->from + b->half + b->down + (lower ? b->down : 0) + i;
     for (int64_t r = first; r < hwkit_min(first + count, p->g.m); r++)
         for (int64_t byte = from; byte < to; byte += 64)
             __builtin_prefetch(x->a + r * x->lda * p->size + byte, 0, 2);
@@ -295,7 +299,7 @@ static void product_chunk(void *ctx, int64_t chunk)
     const hwkit_gemm *g = &p->g;
     const int64_t across = hwkit_parts(x->columns, g->nc);
     const int64_t n0 = chunk % across * g->nc, n1 = hwkit_min(n0 + g->nc, x->columns);
-    const int64_t from = chunk / across * g->mc, count = hwkit_min(g->mc, g->m - from);
+    const int64_t from = row_of(p, chunk / across), count = row_of(p, chunk / across + 1) - from;
     block b = {from, hwkit_parts(count, 2), count / 2, x->a + from * x->lda * p->size, x->lda};
     int64_t start[SPACES];
     char *base = hwkit_scratch(HWKIT_SCRATCH_THREAD, lay_out(p, start));
@@ -362,7 +366,7 @@ static int run_one(const plan *p, const void *const *operands, char *out, int64_
         x.columns = hwkit_min(step, p->left - x.column);
         if (!held)
             pack(&x, packed, g->threads);
-        hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(x.columns, g->nc), product_chunk,
+        hwkit_parallel_work(p->blocks * hwkit_parts(x.columns, g->nc), product_chunk,
                             &x, g->threads, 1e9 * p->base.seconds / (double)g->batch);
     }
     return x.failed ? HWKIT_NO_MEMORY : HWKIT_OK;
@@ -449,7 +453,8 @@ static void set_sizes(plan *p)
     p->packed_bytes = bytes_of_pairs(p, p->left);
     p->step = hwkit_odd_lines(p->padded, p->size);
     p->gathered = hwkit_odd_lines(g->k, p->size);
-    g->mc = hwkit_even(g->m, g->mc, 2 * g->rows);
+    p->blocks = hwkit_parts(g->m, hwkit_min(g->mc, g->m));
+    g->mc = hwkit_parts(g->m, p->blocks);
     g->nc = hwkit_even(p->left, hwkit_parts(g->nc, 2), p->width);
 }
 
