@@ -91,11 +91,13 @@ class Model:
         self._passes = sorted(passes, key=lambda p: (p.rank, p.name))
         self._deciding = deciding_inputs(graph)
         self._programs: dict[Any, Program] = {}
+        self._last: tuple[tuple[Shape, ...], Program] | None = None
         self._lock = threading.Lock()
         self._files = graph.files
         self.name = graph.name
         self.device = setting.device or settings().device
         self.inputs = [value.name for value in graph.inputs]
+        self._names = frozenset(self.inputs)
         self.outputs = [value.name for value in graph.outputs]
         if self.fixed_shapes is not None and not self._deciding:
             self.program(self.fixed_shapes)
@@ -142,18 +144,22 @@ class Model:
 
     def prepared(self, inputs: Mapping[str, Any]) -> tuple[list[Array], Program]:
         """Return inputs, checked and in order, and what runs for their shapes."""
-        if set(inputs) != set(self.inputs):
+        if inputs.keys() != self._names:
             raise ArgumentError(
                 f"the model takes {', '.join(self.inputs) or 'no inputs'}, not "
                 f"{', '.join(inputs) or 'none'}"
             )
         arrays = [checked(value, inputs[value.name]) for value in self._inputs]
+        shapes = tuple([a.shape for a in arrays])
+        last = self._last
+        if last is not None and last[0] == shapes and not self._deciding:
+            return arrays, last[1]
         deciding = {
             value.name: array
             for value, array in zip(self._inputs, arrays, strict=True)
             if value.name in self._deciding
         }
-        return arrays, self.program(tuple(a.shape for a in arrays), deciding)
+        return arrays, self.program(shapes, deciding)
 
     def program(
         self, shapes: tuple[Shape, ...] | None = None, deciding: Mapping[str, Array] | None = None
@@ -183,6 +189,7 @@ class Model:
                     del self._programs[next(iter(self._programs))]
                 found = Program(self.rewritten(wanted, values), self._setting)
             self._programs[key] = found  # the one used last is the last
+            self._last = wanted, found
             return found
 
     def rewritten(
@@ -276,6 +283,7 @@ class Model:
         """Drop what has been built, so that the next run asks the records again."""
         with self._lock:
             self._programs.clear()
+            self._last = None
 
     def built(self, inputs: Mapping[str, Any], records: Any) -> Program:
         """Return a Program that asks other records; the model itself goes on with its own.
@@ -294,6 +302,7 @@ class Model:
         """Let a Program run from now on in the place of another."""
         with self._lock:
             self._programs = {k: new if p is old else p for k, p in self._programs.items()}
+            self._last = None
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r} on {self.device}: {len(self.inputs)} inputs>"

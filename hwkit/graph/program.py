@@ -2,6 +2,8 @@
 
 A step is a node bound to its arrays. Arrays between nodes lie in one arena and never move, so that
 a step is bound once; only the steps that touch what a call brings or takes away are bound anew.
+Small results lie in the arena too, and a call takes copies away: at the end of a run that has gone
+through the caches, binding takes longer.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -26,6 +28,9 @@ from .setting import Setting
 from .tail import Run
 
 __all__ = ["LATE", "Memory", "Program", "Step"]
+
+# Results of more bytes are written where the caller finds them.
+_COPIED = 256 << 10
 
 LATE = "planned in each run, by its data"
 """What is said of a node in the tail instead of its kernel."""
@@ -43,6 +48,10 @@ class Memory(NamedTuple):
     arena: int
     bound: int
     constants: int
+
+
+# Inputs and outputs of a node.
+_Known = tuple[list[Union[Array, Value]], list[Union[Array, Value]]]
 
 
 class Step(NamedTuple):
@@ -82,7 +91,11 @@ class Program:
         nodes = [node for node in graph.nodes if not self._is_view(node)]
         self._arrays: dict[Value, Array] = {}
         built: dict[int, Built] = {}
-        self._results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
+        results = {self._root(v) for v in graph.outputs} - set(graph.inputs)
+        results = {value for value in results if value.data is None}
+        # What each call makes anew, and what it copies.
+        self._fresh = {value for value in results if value.nbytes > _COPIED}
+        self._copied = results - self._fresh
         setting = setting._replace(made={})
         # Before anything is packed: that takes time and memory of its own.
         check_limit(self._least(nodes), setting.limit)
@@ -94,7 +107,7 @@ class Program:
         self.memory = Memory(arena, bound, self._hold(nodes))
         self.steps = [self._step(node, built[index]) for index, node in enumerate(nodes)]
         self._calls = [step.fixed for step in self.steps]
-        self._loose = [i for i, step in enumerate(self.steps) if step.fixed is None]
+        self._loose = {i: self._known(s.node) for i, s in enumerate(self.steps) if s.fixed is None}
         self._setting = setting._replace(made=None)
         if graph.tail is not None:
             self.steps += [Step(node, (), None, None) for node in graph.tail.nodes]
@@ -177,7 +190,8 @@ class Program:
             for value in node.inputs:
                 if value is not None and value.data is None:
                     last[self._root(value)] = index
-        kept = [v for v in first if v not in self._results and v.data is None]
+        last.update(dict.fromkeys(self._copied, len(nodes)))
+        kept = [v for v in first if v not in self._fresh and v.data is None]
         return {v: Block(v.nbytes, first[v], last[v]) for v in kept}
 
     def _least(self, nodes: list[Node]) -> int:
@@ -212,19 +226,29 @@ class Program:
         return sum(constants.values())
 
     def _step(self, node: Node, built: Built) -> Step:
-        values = [v for v in (*node.inputs, *node.outputs) if v is not None]
-        fixed = None
-        if all(self._root(v) in self._arrays for v in values):
-            fixed = self._bound(node, built.bind, self._arrays)
-        return Step(node, built.plans, fixed, built.bind)
+        step = Step(node, built.plans, None, built.bind)
+        known = self._known(node)
+        if any(isinstance(a, Value) for arrays in known for a in arrays):
+            return step
+        return step._replace(fixed=self._bound(step, known, {}))
 
-    def _bound(self, node: Node, bind: Any, arrays: dict[Value, Array]) -> Callable[[], Any]:
-        ins = [self._find(v, arrays) for v in node.inputs if v is not None]
-        outs = [self._find(v, arrays) for v in node.outputs if v is not None]
-        call: Callable[[], Any] = guarded(node, lambda: bind(ins, outs))
+    def _known(self, node: Node) -> _Known:
+        """Return the arrays of a node, and Values in place of those that each call brings anew."""
+        ins, outs = (
+            [self._find(v, {}) if self._root(v) in self._arrays else v for v in side if v]
+            for side in (node.inputs, node.outputs)
+        )
+        return ins, outs
+
+    def _bound(self, step: Step, known: _Known, arrays: Mapping[Value, Array]) -> Callable[[], Any]:
+        ins, outs = (
+            [self._find(a, arrays) if isinstance(a, Value) else a for a in side] for side in known
+        )
+        assert step.bind is not None
+        call: Callable[[], Any] = guarded(step.node, partial(step.bind, ins, outs))
         return call
 
-    def _find(self, value: Value, arrays: dict[Value, Array]) -> Array:
+    def _find(self, value: Value, arrays: Mapping[Value, Array]) -> Array:
         if value in self._views:
             source, view = self._views[value]
             return view(self._find(source, arrays))
@@ -246,14 +270,12 @@ class Program:
 
     def _run(self, inputs: Sequence[Array], times: list[tuple[float, float]] | None) -> list[Array]:
         arrays = dict(zip(self.graph.inputs, inputs, strict=True))
-        for value in self._results:
-            if value.data is None:
-                arrays[value] = np.empty(value.sizes, value.dtype)
+        for value in self._fresh:
+            arrays[value] = np.empty(value.sizes, value.dtype)
         with self._lock, np.errstate(all="ignore"):
             calls = self._calls
-            for index in self._loose:
-                step = self.steps[index]
-                calls[index] = self._bound(step.node, step.bind, arrays)
+            for index, known in self._loose.items():
+                calls[index] = self._bound(self.steps[index], known, arrays)
             done = 0
             try:
                 for call in calls:
@@ -278,8 +300,7 @@ class Program:
 
     def _answer(self, value: Value, arrays: dict[Value, Array]) -> Array:
         found = self._find(value, arrays)
-        ours = value.data is not None or self._root(value) in self._inputs
-        return found.copy() if ours else found
+        return found if self._root(value) in self._fresh else found.copy()
 
 
 def _weight(node: Node) -> int:
