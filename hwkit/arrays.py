@@ -113,11 +113,11 @@ def host_view(array: Any, name: str = "an argument") -> Array:
         return array.view(np.ndarray)
     try:
         if hasattr(array, "__dlpack__"):
-            return np.from_dlpack(array)
+            return np.from_dlpack(_negated(array))
     except (BufferError, RuntimeError, TypeError, ValueError):
         pass  # A dtype or a flag that numpy's DLPack refuses: the array protocol may still do it.
     try:
-        view = _read(array)
+        view = _read(_negated(array))
         # numpy takes arrays that it cannot read for sequences, or for things.
         if view.dtype == object and str(getattr(array, "dtype", object)) not in _OBJECTS:
             raise TypeError("it is not in host memory")
@@ -148,6 +148,15 @@ def _read(array: Any) -> Array:
     """Return what numpy's array protocol makes of ``array``, bfloat16 of torch by its bits."""
     bits = None if isinstance(array, np.ndarray) else _bits(array)
     return np.asarray(array) if bits is None else np.asarray(bits).view(numpy_dtype("bfloat16"))
+
+
+def _negated(array: Any) -> Any:
+    """Return a tensor of torch whose sign is still to be changed with that done.
+
+    The imaginary part of a conjugate is such a view; DLPack gives its memory, and not the sign.
+    """
+    is_pending = getattr(array, "is_neg", None)
+    return array.resolve_neg() if callable(is_pending) and is_pending() else array
 
 
 def _bits(array: Any) -> Any:

@@ -143,6 +143,20 @@ def test_bfloat16_of_torch() -> None:
         writable_view(tensor)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_change_of_sign_that_torch_puts_off(dtype: str) -> None:
+    """The imaginary part of a conjugate is a view of its opposite, with a bit that says so."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("ml_dtypes")
+    kind = getattr(torch, dtype)
+    lazy = torch._neg_view(torch.arange(4.0).reshape(2, 2).to(kind))
+    assert hwkit.ops.matmul(lazy, torch.eye(2, dtype=kind)).tolist() == [[0, -1], [-2, -3]]
+    imaginary = torch.tensor([[1 + 2j, 3 - 4j]]).conj().imag
+    assert host_view(imaginary).tolist() == [[-2, 4]]
+    with pytest.raises(ArgumentError, match=r"cannot be written in place .*negative bit"):
+        writable_view(imaginary)
+
+
 def test_a_tensor_without_data_is_one_sentence() -> None:
     """torch's device "meta", which DLPack has no number for, is named by every function."""
     torch = pytest.importorskip("torch")

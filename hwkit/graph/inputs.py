@@ -46,6 +46,11 @@ def checked(value: Value, array: Any) -> Array:
         _check_shape(value, array.shape)
         plain: Array = array
         return plain
+    if isinstance(array, Mapping):
+        raise ArgumentError(
+            f"input {value.name!r} is a {type(array).__name__}, but must be an array: "
+            "pass inputs by name as model(**inputs)"
+        )
     view = host_view(array, f"input {value.name!r}")
     given = view.dtype if view.dtype.isnative else view.dtype.newbyteorder("=")
     if given != value.dtype:

@@ -277,6 +277,8 @@ def test_mistakes_in_options_are_one_sentence() -> None:
         loaded.run(np.ones((2, 3), np.float32))  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="input 'x' is None"):
         loaded(None)
+    with pytest.raises(ArgumentError, match=r"'x' is a dict, .*: pass .* as model\(\*\*inputs\)"):
+        loaded({"x": np.ones((2, 3), np.float32)})
 
 
 def test_other_libraries_go_in_and_come_out() -> None:
