@@ -315,13 +315,20 @@ static void fetch(const job *x, const block *b, int64_t position)
     }
 }
 
+/* The first tile of block `index`. Blocks by one thread differ by one tile at most, so that threads end
+ * together; panels of tiles (AMX) are whole. */
+static int64_t tile_of(const plan *p, int64_t index)
+{
+    return p->c.way.products ? hwkit_min(index * p->c.tiles, p->every) : index * p->every / p->blocks;
+}
+
 /* A block by one thread. */
 static void block_chunk(void *ctx, int64_t chunk)
 {
     job *x = ctx;
     const plan *p = x->p;
-    const int64_t from = chunk / p->c.groups * p->c.tiles;
-    block b = {.from = from, .to = hwkit_min(from + p->c.tiles, p->every)};
+    const int64_t index = chunk / p->c.groups;
+    block b = {.from = tile_of(p, index), .to = tile_of(p, index + 1)};
     b.group = chunk % p->c.groups;
     space s;
     if (!find_space(x, &s, &b))
@@ -388,14 +395,14 @@ static int64_t tiles_bytes(const plan *p)
 static int run_blocks(job *x, char *tiles)
 {
     const plan *p = x->p;
-    const int64_t blocks = hwkit_parts(p->every, p->c.tiles) * p->c.groups;
+    const int64_t blocks = p->blocks * p->c.groups;
     if (!p->c.stages) {
         hwkit_parallel_work(blocks, block_chunk, x, p->c.threads, 1e9 * p->base.seconds);
         return x->failed ? HWKIT_NO_MEMORY : HWKIT_OK;
     }
     for (int64_t i = 0; i < blocks && !x->failed; i++) {
-        const int64_t from = i / p->c.groups * p->c.tiles;
-        x->b = (block){from, hwkit_min(from + p->c.tiles, p->every), i % p->c.groups, tiles, NULL};
+        const int64_t index = i / p->c.groups;
+        x->b = (block){tile_of(p, index), tile_of(p, index + 1), i % p->c.groups, tiles, NULL};
         x->b.m = tiles + v_bytes(p, p->c.tiles);
         run_stages(x);
     }
@@ -556,7 +563,14 @@ static void set_sizes(plan *p)
     p->down = hwkit_parts(hwkit_parts(c->p, c->dilation), c->m);
     p->every = c->n * c->dilation * c->dilation * p->across * p->down;
     p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > HWKIT_FAR_BYTES;
-    c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
+    p->blocks = hwkit_parts(p->every, hwkit_min(c->tiles, p->every));
+    if (!c->stages && !c->way.products && p->blocks >= c->threads)
+        p->blocks = hwkit_min(hwkit_round_up(p->blocks, c->threads), p->every);
+    c->tiles = hwkit_parts(p->every, p->blocks);
+    if (!c->stages && c->way.products) {
+        c->tiles = hwkit_round_up(c->tiles, c->rows);
+        p->blocks = hwkit_parts(p->every, c->tiles);
+    }
     p->m_step = hwkit_odd_lines(p->kg, p->size);
     set_positions(p);
 }

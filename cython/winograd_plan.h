@@ -25,6 +25,7 @@ typedef struct {
     int64_t area, out_area; /* pixels of an image */
     int64_t across, down;   /* tiles of an image, or of the largest of those that dilation makes of it */
     int64_t every;          /* tiles of all images */
+    int64_t blocks;         /* of tiles, of a group */
     /* for each of the positions: what is summed, and where V and the weights of a group have it */
     int64_t deep[HWKIT_WINOGRAD_MOST], v_at[HWKIT_WINOGRAD_MOST], u_at[HWKIT_WINOGRAD_MOST];
     int64_t v_step, u_step; /* elements of V from tile to tile, of the weights from group to group; by tiles,
