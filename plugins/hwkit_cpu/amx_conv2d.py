@@ -207,7 +207,8 @@ def rank(problem: Problem, share: float) -> int:
     ways = [_share(problem, terms) for terms in _TERMS]
     plain = 1.0
     if winograd_costs.fits_any(problem):
-        plain = min(plain, winograd_costs.least_cost(problem))
+        # The error of F(6) is beyond what most calls admit.
+        plain = min(plain, *(w for m, w in winograd_costs.costs(problem).items() if m < 6))
         ways += [w for t in _TERMS[1:] for w in winograd_costs.costs(problem, t).values()]
     return _FIRST + sum(way > share for way in ways) if share < plain else 1
 
