@@ -14,7 +14,7 @@ import numpy as np
 
 from .backend import Kernel
 from .config import Config
-from .errors import HwkitError, HwkitWarning, KernelFailure, Unavailable
+from .errors import HwkitError, HwkitWarning, KernelFailure, Unavailable, cause
 from .op import Op, Problem
 from .settings import settings
 
@@ -165,7 +165,7 @@ def sampled(ops: Iterable[Op]) -> dict[Op, list[Problem]]:
 
 def _left_out(kernel: Kernel, method: str, error: BaseException) -> str:
     """Warn of a kernel whose own code fails, and return why it is left out."""
-    why = f"its {method} failed with {type(error).__name__}: {error}"
+    why = f"its {method} failed with {cause(error)}"
     # Without the problem: the same bug is told once.
     warnings.warn(
         f"kernel {kernel.name} of {kernel.op} is left out, {why}: mend its plugin, or set "

@@ -11,7 +11,7 @@ from .answers import Tolerance, misfit, over_limit
 from .arms import Arm
 from .backend import Device, Kernel
 from .config import Config
-from .errors import HwkitWarning, KernelFailure
+from .errors import HwkitWarning, KernelFailure, cause
 from .measure import Measurement
 from .op import Problem
 from .records.record import Record
@@ -109,7 +109,7 @@ class Candidate:
 
 def _warned(kernel: Kernel, method: str, error: Exception) -> str:
     """Warn of a kernel whose own code fails for a Config, and return why that is left out."""
-    why = f"its {method} failed with {type(error).__name__}: {error}"
+    why = f"its {method} failed with {cause(error)}"
     warnings.warn(
         f"configs of kernel {kernel.name} of {kernel.op} are left out, {why}: mend its plugin",
         HwkitWarning,

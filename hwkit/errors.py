@@ -39,6 +39,11 @@ def shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def cause(error: BaseException) -> str:
+    """Return what another's code raised for a message: its class and text, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
 class HwkitError(Exception):
     """Base class of all errors that hwkit raises on purpose."""
 

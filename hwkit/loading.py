@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pluggy
 
 from . import hookspecs
-from .errors import HwkitWarning, PluginError
+from .errors import HwkitWarning, PluginError, cause
 from .lookup import check_kind, import_path
 from .settings import settings
 
@@ -90,7 +90,7 @@ class Plugins:
                 self.plugins.append(LoadedPlugin(point.name, distribution, traceback.format_exc()))
                 warnings.warn(
                     f"plugin {point.name!r} ({distribution}) is left out, loading it failed with "
-                    f"{type(error).__name__}: {error}; type 'hwkit doctor' for the traceback, or "
+                    f"{cause(error)}; type 'hwkit doctor' for the traceback, or "
                     f"set HWKIT_DISABLE_PLUGINS={point.name}",
                     HwkitWarning,
                     stacklevel=3,
@@ -176,7 +176,7 @@ class Plugins:
             for p in self.plugins
         ]
         warnings.warn(
-            f"plugin {name!r} failed in {hook} with {type(error).__name__}: {error}; "
+            f"plugin {name!r} failed in {hook} with {cause(error)}; "
             "type 'hwkit doctor' for the traceback",
             HwkitWarning,
             stacklevel=5,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from .dtypes import Dtypes
-from .errors import ArgumentError, HwkitError, PluginError
+from .errors import ArgumentError, HwkitError, PluginError, cause
 from .words import ACTIVATIONS, Attribute, print_attribute
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _told(op: Op, method: str, ask: Callable[[], T]) -> T:
         raise
     except Exception as error:
         raise PluginError(
-            f"op {op.name!r} failed in {method} with {type(error).__name__}: {error}: mend its "
+            f"op {op.name!r} failed in {method} with {cause(error)}: mend its "
             "plugin, or name that in HWKIT_DISABLE_PLUGINS"
         ) from error
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from .answers import Tolerance, asked, default_of, illegal, misfit
 from .backend import Device, Kernel
 from .config import Config
-from .errors import HwkitError, HwkitWarning, KernelFailure
+from .errors import HwkitError, HwkitWarning, KernelFailure, cause
 from .measure import Measurement
 from .op import Problem
 from .records import Database, Record
@@ -185,7 +185,7 @@ def _measured(
         except Exception as error:  # the reference may be a stranger's too
             warnings.warn(
                 f"kernel {kernel.name} of {kernel.op} runs without having been compared with the "
-                f"reference of '{problem}', which failed with {type(error).__name__}: {error}",
+                f"reference of '{problem}', which failed with {cause(error)}",
                 HwkitWarning,
                 stacklevel=7,
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .backend import Backend, Device, Kernel
-from .errors import ArgumentError, HwkitError, Unavailable, shown
+from .errors import ArgumentError, HwkitError, Unavailable, cause, shown
 from .loading import Plugins
 from .lookup import check_kind, find, unique
 from .op import Op
@@ -98,8 +98,7 @@ class Registry(Plugins):
                 raise
             except (Exception, SystemExit) as error:
                 raise Unavailable(
-                    f"device {name} cannot be opened: its backend failed with "
-                    f"{type(error).__name__}: {error}"
+                    f"device {name} cannot be opened: its backend failed with {cause(error)}"
                 ) from error
             return self._devices[key]
 
@@ -115,7 +114,7 @@ class Registry(Plugins):
             except Unavailable as reason:
                 found[name] = reason
             except (Exception, SystemExit) as error:
-                text = f"its backend failed with {type(error).__name__}: {error}"
+                text = f"its backend failed with {cause(error)}"
                 found[name] = Unavailable(text)
             for index in indices:
                 try:

@@ -132,6 +132,17 @@ def test_hook_that_fails_is_reported_and_stops_nobody(
     assert [p.name for p in found.plugins if p.error] == ["bad"]
 
 
+def test_what_a_hook_raises_is_told_on_one_line() -> None:
+    """Compilers and drivers raise many lines; a warning stays one sentence."""
+
+    def raises() -> Any:
+        raise RuntimeError("no licence:\n  call us\n")
+
+    found = made(bad=plugin(hwkit_backends=raises), good=rack_plugin())
+    with pytest.warns(HwkitWarning, match=r"RuntimeError: no licence: call us; type 'hwkit doctor"):
+        assert list(found.backends()) == ["rack"]
+
+
 def test_carried_plugins_are_those_registered_by_hand(points: list[Point]) -> None:
     """A worker process loads entry points itself, and is told about the rest."""
     points.append(Point("installed", rack_plugin()))

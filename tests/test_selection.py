@@ -148,6 +148,9 @@ def test_a_kernel_that_fails_when_asked_declines() -> None:
         chosen = select(PROBLEM, DEVICE, [bad, ToyKernel()], [])
     assert chosen.kernel.name == "toy"
     assert "failed with KeyError" in chosen.declined["bad"]
+    bad = ToyKernel(name="bad", rank=9, supports=RuntimeError("two\nlines"))
+    with pytest.warns(HwkitWarning, match="its supports failed with RuntimeError: two lines: mend"):
+        assert select(PROBLEM, DEVICE, [bad, ToyKernel()], []).kernel.name == "toy"
     bad = ToyKernel(name="bad", rank=9)
     bad.default = lambda problem: 1 // 0  # type: ignore[method-assign]
     with pytest.warns(HwkitWarning, match="its default failed with ZeroDivisionError"):
