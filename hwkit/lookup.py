@@ -69,7 +69,10 @@ def unique(items: Iterable[tuple[str, K, T]], what: str) -> dict[K, T]:
         if name in owner:
             text = " ".join(name) if isinstance(name, tuple) else name
             raise PluginError(
-                f"plugins {owner[name]!r} and {plugin!r} both bring the {what} '{text}': "
+                f"plugin {plugin!r} brings the {what} '{text}' twice: mend it, or set "
+                f"HWKIT_DISABLE_PLUGINS={plugin}"
+                if owner[name] == plugin
+                else f"plugins {owner[name]!r} and {plugin!r} both bring the {what} '{text}': "
                 f"set HWKIT_DISABLE_PLUGINS={plugin}, or uninstall one"
             )
         owner[name], found[name] = plugin, item

@@ -53,6 +53,14 @@ def test_two_kernels_of_one_name_name_both_plugins() -> None:
         found.kernels(found.device("rack"))
 
 
+def test_one_plugin_that_brings_a_name_twice() -> None:
+    """There is no other one to uninstall."""
+    twice = plugin(hwkit_kernels=lambda device: [Nothing("tiled"), Nothing("tiled")])
+    found = made(rack=rack_plugin(), first=twice)
+    with pytest.raises(PluginError, match=r"'first' brings the Kernel of rack:0 'gemm tiled' twic"):
+        found.kernels(found.device("rack"))
+
+
 def test_kernels_are_sorted_and_chosen_by_op() -> None:
     """The order is fixed; a kernel for ``*`` serves every Op."""
     names = [Nothing("z"), Nothing("a"), Nothing("m", "conv2d"), Nothing("all", "*")]
