@@ -176,7 +176,8 @@ def compare(
 def _measured(
     device: Device, kernel: Kernel, problem: Problem, config: Config
 ) -> Measurement | None:
-    from .trial import Bench  # late: few processes need it
+    from .runner import Lost  # late, both: few processes need them
+    from .trial import Bench
 
     bench = Bench(device)
     try:
@@ -193,6 +194,9 @@ def _measured(
         checked = bench.check(0, kernel, config)
         if checked.failure is not None:
             return Measurement.failed(checked.failure, checked.reason, checked.error)
-        return Measurement.of(bench.sample([0]), checked.error)
+        try:
+            return Measurement.of(bench.sample([0]), checked.error)
+        except Lost as lost:
+            return Measurement.failed(lost.failure, lost.reason, checked.error)
     finally:
         bench.close()

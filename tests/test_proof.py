@@ -187,6 +187,28 @@ def test_a_kernel_that_was_mended(
     assert hwkit.plan("gemm", A[:1], B).kernel.name == "first"
 
 
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_a_kernel_that_fails_after_some_calls(first: Stranger, calls: int) -> None:
+    """Also where its answer was right and it is being timed, another kernel runs."""
+    right, left = ToyKernel.build, iter(range(calls))
+
+    def build(problem: Problem, config: Config) -> Any:
+        inner = right(first, problem, config)
+
+        def run(*operands: Any, out: Any) -> None:
+            inner(*operands, out=out)
+            if next(left, None) is None:
+                raise RuntimeError("worn out")
+
+        return run
+
+    first.build = build  # type: ignore[method-assign]
+    with pytest.warns(HwkitWarning, match="worn out"):
+        answers = [ops.gemm(A, B) for _ in range(12)]
+    for answer in answers:
+        np.testing.assert_array_equal(answer, A @ B)
+
+
 def test_what_tuning_found_wrong(first: Stranger, database: Database) -> None:
     """It does not run either, and nothing is compared again."""
     device = registry_of(first).device("toy:0")
