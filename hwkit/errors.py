@@ -95,7 +95,7 @@ class KernelFailure(HwkitError):
             return cls("memory", str(error) or "out of memory")
         if isinstance(error, SystemExit):
             return cls("crash", f"it called sys.exit({error.code!r})")
-        return cls(phase, f"{type(error).__name__}: {error}")
+        return cls(phase, cause(error))
 
     def __reduce__(self) -> tuple[type[KernelFailure], tuple[str, str]]:
         return type(self), (self.failure, str(self))

@@ -15,6 +15,7 @@ from .errors import ArgumentError, HwkitError, Unavailable, cause, shown
 from .loading import Plugins
 from .lookup import check_kind, find, unique
 from .op import Op
+from .settings import settings
 
 __all__ = ["Registry", "registry"]
 
@@ -86,7 +87,12 @@ class Registry(Plugins):
         match = _DEVICE.match(name) if isinstance(name, str) else None
         if match is None:
             raise ArgumentError(f"device {shown(name)} cannot be read: write it as cpu:0")
-        backend = find(self.backends(), match.group(1), "backend", "hwkit devices")
+        backends = self.backends()
+        if match.group(1) not in backends and match.group(1) in settings().disable_plugins:
+            raise ArgumentError(
+                f"device {name} is of a plugin that HWKIT_DISABLE_PLUGINS names: take it out there"
+            )
+        backend = find(backends, match.group(1), "backend", "hwkit devices")
         with self._lock:
             try:
                 key = backend.name, _index(backend, match.group(2) or "0")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from racks import RackBackend, made, no_backends, plugin, rack_plugin
 
-from hwkit import HwkitWarning, PluginError
+from hwkit import ArgumentError, HwkitWarning, PluginError
 from hwkit.registry import Registry
 from hwkit.settings import settings
 
@@ -76,6 +76,8 @@ def test_disabled_plugin_is_not_even_imported(
     monkeypatch.setenv("HWKIT_DISABLE_PLUGINS", " bad ,other")
     found = Registry()
     assert [(p.name, p.disabled) for p in found.plugins] == [("bad", True), ("good", False)]
+    with pytest.raises(ArgumentError, match="bad:0 is of a plugin that HWKIT_DISABLE_PLUGINS"):
+        found.device("bad:0")
 
 
 def test_point_that_is_listed_twice_counts_once(points: list[Point]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections import ChainMap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import ArgumentError, NoKernel, Unavailable
+from ..errors import ArgumentError, HwkitWarning, NoKernel, Unavailable
 from ..registry import registry
 from .ir import Branch, Graph, Node, Stamp, Value, one_line, printable
 from .message import read_bytes, read_file
@@ -19,6 +20,8 @@ from .wiring import Names, connect, define, in_order, node_of, text_of
 
 __all__ = ["default_limit", "node_type", "read", "stamp"]
 
+# Of the operators of ONNX; what a later one says of a node is not known.
+_LAST_OPSET = 28
 _MOST_SIZE = 2**40
 _MOST_SHOWN = 20
 
@@ -48,6 +51,7 @@ def read(model: Any, limit: int) -> Graph:
     folder = None if parsed.path is None else parsed.path.parent
     opsets = {entry.domain: int(entry.version) for entry in proto.opset_import}
     opsets.setdefault("", opsets.get("ai.onnx", 1))
+    _check_opset(opsets[""], name)
     graph = proto.graph
     if len(graph.sparse_initializer):
         raise ArgumentError(f"model {name} has sparse constants: convert them to dense ones")
@@ -92,6 +96,20 @@ class _Parsed(NamedTuple):
     name: str
     path: Path | None
     cut: dict[int, Cut]
+
+
+def _check_opset(version: int, name: str) -> None:
+    if version < 1:
+        raise ArgumentError(
+            f"model {name} is of opset {version}, but they begin with 1: export it again"
+        )
+    if version > _LAST_OPSET:
+        warnings.warn(
+            f"model {name} is of opset {version}, and hwkit knows those up to {_LAST_OPSET}: if "
+            f"its answers are not what you expect, export it with opset {_LAST_OPSET}",
+            HwkitWarning,
+            stacklevel=4,
+        )
 
 
 def _parse(model: Any) -> _Parsed:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hwkit
-from hwkit.errors import ArgumentError, DtypeError, HwkitError, NoKernel
+from hwkit.errors import ArgumentError, DtypeError, HwkitError, HwkitWarning, NoKernel
 from hwkit.graph.program import Program
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
@@ -132,6 +132,19 @@ def test_data_that_do_not_fit_the_shape_are_refused() -> None:
         odd = constant()
         odd.dims[0] = size
         refused(model_of([add("x", "w", "y")], [odd]), match)
+
+
+@pytest.mark.parametrize("opset", [-1, 0, 10_000])
+def test_opsets_that_nobody_knows(opset: int) -> None:
+    """What no operator can be of is refused; of a later one it is said that it is later."""
+    proto = model_of([add("x", "x", "y")])
+    proto.opset_import[0].version = opset
+    if opset < 1:
+        with pytest.raises(ArgumentError, match=f"opset {opset}, .* export it again"):
+            hwkit.load(proto)
+    else:
+        with pytest.warns(HwkitWarning, match=f"opset {opset}, .* export it with opset"):
+            hwkit.load(proto)
 
 
 def test_names_must_be_defined_once_and_before() -> None:
