@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import os
 import sys
@@ -51,6 +52,20 @@ class Group(click.Group):
             click.echo(ctx.get_help())
             ctx.exit()
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first word names.
+
+        Raises:
+            click.UsageError: there is none; the message has the nearest.
+        """
+        if args and self.get_command(ctx, args[0]) is None and args[0][:1].isalpha():
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            if close:
+                ctx.fail(f"no such command {args[0]!r}, did you mean {close[0]!r}")
+        return super().resolve_command(ctx, args)
 
 
 class _ReaderGone(Exception):
@@ -197,7 +212,8 @@ def _sentence(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "hwkit"
-        message = " ".join(error.format_message().split()).rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".?")
+        message = message.replace(". Did you mean", ", did you mean")
         return f"{message[:1].lower()}{message[1:]}: type '{path} --help'"
     if isinstance(error, click.ClickException):
         return error.format_message()

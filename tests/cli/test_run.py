@@ -131,6 +131,9 @@ def test_exit_code_of_an_error(error: BaseException, code: int) -> None:
     ("words", "said"),
     [
         (["nonsense"], "hwkit: no such command 'nonsense'"),
+        (["tun"], "no such command 'tun', did you mean 'tune': type 'hwkit --help'"),
+        (["db", "sho"], "no such command 'sho', did you mean 'show': type 'hwkit db -"),
+        (["tune", "--devic", "x"], "no such option '--devic', did you mean '--device': type"),
         (["devices", "--nonsense"], "type 'hwkit devices --help'"),
         (["explain"], "missing argument"),
         (["explain", "conv2d", "float32"], "lacks n, c, h, w, k, r, s"),
