@@ -453,9 +453,7 @@ static void set_sizes(plan *p)
     p->packed_bytes = bytes_of_pairs(p, p->left);
     p->step = hwkit_odd_lines(p->padded, p->size);
     p->gathered = hwkit_odd_lines(g->k, p->size);
-    p->blocks = hwkit_parts(g->m, hwkit_min(g->mc, g->m));
-    if (p->blocks >= g->threads)
-        p->blocks = hwkit_min(hwkit_round_up(p->blocks, g->threads), g->m);
+    p->blocks = hwkit_blocks(g->m, g->mc, g->threads);
     g->mc = hwkit_parts(g->m, p->blocks);
     g->nc = hwkit_even(p->left, hwkit_parts(g->nc, 2), p->width);
 }

@@ -4,6 +4,8 @@
 #ifndef HWKIT_THREADS_H
 #define HWKIT_THREADS_H
 
+#include "sizes.h"
+
 #include <stdint.h>
 
 /* The plain loop it stands for: for (i = 0; i < chunks; i++) fn(ctx, i);
@@ -16,6 +18,16 @@ int hwkit_parallel(int64_t chunks, void (*fn)(void *ctx, int64_t chunk), void *c
  * that follow each other at once, the one that completes 50 us wakes them. */
 int hwkit_parallel_work(int64_t chunks, void (*fn)(void *ctx, int64_t chunk), void *ctx,
                         int max_threads, double nanoseconds);
+
+/* Into how many blocks of about `block` things to cut `whole` of them: as many for each thread, where
+ * there are enough. Block i begins with thing i * whole / blocks. */
+static inline int64_t hwkit_blocks(int64_t whole, int64_t block, int threads)
+{
+    const int64_t blocks = hwkit_parts(whole, hwkit_min(block, whole));
+    if (blocks < threads)
+        return blocks;
+    return hwkit_min((blocks + threads / 2) / threads * threads, whole);
+}
 
 /* Most threads a region may use: HWKIT_THREADS, or the CPUs that affinity and cgroup leave us. */
 int hwkit_threads_max(void);

@@ -563,13 +563,12 @@ static void set_sizes(plan *p)
     p->down = hwkit_parts(hwkit_parts(c->p, c->dilation), c->m);
     p->every = c->n * c->dilation * c->dilation * p->across * p->down;
     p->far = c->nhwc && c->n * (p->area * c->c + p->out_area * c->k) * p->size > HWKIT_FAR_BYTES;
-    p->blocks = hwkit_parts(p->every, hwkit_min(c->tiles, p->every));
-    if (!c->stages && !c->way.products && p->blocks >= c->threads)
-        p->blocks = hwkit_min(hwkit_round_up(p->blocks, c->threads), p->every);
-    c->tiles = hwkit_parts(p->every, p->blocks);
-    if (!c->stages && c->way.products) {
-        c->tiles = hwkit_round_up(c->tiles, c->rows);
+    if (c->way.products || c->stages) {
+        c->tiles = hwkit_even(p->every, c->tiles, c->stages ? 1 : c->rows);
         p->blocks = hwkit_parts(p->every, c->tiles);
+    } else {
+        p->blocks = hwkit_blocks(p->every, c->tiles, c->threads);
+        c->tiles = hwkit_parts(p->every, p->blocks);
     }
     p->m_step = hwkit_odd_lines(p->kg, p->size);
     set_positions(p);

@@ -239,7 +239,7 @@ def cost(of: Numbers, known: tiles.Facts, count: int, stages: bool, threads: int
     """
     parts = -(-of.every // count)
     if not stages and not of.terms and parts >= threads:
-        parts = min(-(-parts // threads) * threads, of.every)
+        parts = min((parts + threads // 2) // threads * threads, of.every)
     count = -(-of.every // parts)
     c, k = (-(-side // known.vector) * known.vector for side in (of.c, of.k))
     rate = min(known.vector, _HALVES // of.size)
