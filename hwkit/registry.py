@@ -84,6 +84,14 @@ class Registry(Plugins):
             ArgumentError: no backend or device of that name.
             Unavailable: the device is known but cannot be opened; the message says what to do.
         """
+        try:
+            return self._opened(name)
+        except ArgumentError as error:
+            if name == os.environ.get("HWKIT_DEVICE", "").strip():
+                raise ArgumentError(f"HWKIT_DEVICE names {name!r}: {error}") from None
+            raise
+
+    def _opened(self, name: str) -> Device:
         match = _DEVICE.match(name) if isinstance(name, str) else None
         if match is None:
             raise ArgumentError(f"device {shown(name)} cannot be read: write it as cpu:0")

@@ -180,7 +180,7 @@ def test_ops_of_a_misspelt_device(hwkit: Hwkit, monkeypatch: pytest.MonkeyPatch)
     settings.cache_clear()
     answer = hwkit("ops")
     assert answer.code == 2
-    assert "backend 'cpux' is not known" in answer.err
+    assert "HWKIT_DEVICE names 'cpux:0': backend 'cpux' is not known" in answer.err
 
 
 def test_explain(hwkit: Hwkit, fake: None, db: Path) -> None:
