@@ -12,7 +12,7 @@ from itertools import islice
 from .answers import Tolerance, by_rank, misfit
 from .backend import Device, Kernel
 from .config import Config
-from .errors import PluginError
+from .errors import PluginError, cause
 from .op import Problem
 from .records import Database
 from .records.ranking import stage, standings
@@ -49,8 +49,8 @@ def _naming(strategy: Strategy | type[Strategy]) -> Iterator[None]:
     except Exception as error:
         kind = strategy if isinstance(strategy, type) else type(strategy)
         raise PluginError(
-            f"strategy {kind.__name__} of {kind.__module__} failed with {type(error).__name__}: "
-            f"{error}; choose another one, or mend it"
+            f"strategy {kind.__name__} of {kind.__module__} failed with {cause(error)}; "
+            "choose another one, or mend it"
         ) from error
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from .backend import Kernel
 from .config import Config
-from .errors import HwkitError
+from .errors import HwkitError, cause
 from .registry import registry
 from .runner import Lost
 from .trial import Bench
@@ -139,7 +139,7 @@ class _Session:
                 answer = {"error": type(error).__name__, "reason": str(error)}
             except BaseException as error:
                 traceback.print_exc()
-                answer = {"error": "HwkitError", "reason": f"{type(error).__name__}: {error}"}
+                answer = {"error": "HwkitError", "reason": cause(error)}
             if self._bench is not None and self._bench.device.lost:
                 answer["device_lost"] = True
             self._link.send_bytes(json.dumps(answer).encode())

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ..dispatch import parse_problem
-from ..errors import HwkitError, KernelFailure
+from ..errors import HwkitError, KernelFailure, cause
 from ..graph.archive import restored
 from ..op import Problem, relative_error
 from .libraries import Library, Variant, load
@@ -158,12 +158,7 @@ def _until_failure(variants: Iterator[Variant], failures: list[KernelFailure]) -
     except (HwkitError, MemoryError):
         raise
     except Exception as error:
-        failures.append(KernelFailure("launch", _told(error)))
-
-
-def _told(error: Exception) -> str:
-    """Return class and message of an exception; some libraries write over several lines."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        failures.append(KernelFailure("launch", cause(error)))
 
 
 def _reference(problem: Problem, path: str | None) -> np.ndarray[Any, Any]:
@@ -201,7 +196,7 @@ def _answer(child: Child, order: dict[str, Any]) -> dict[str, Any]:
     except HwkitError as error:
         return {"failure": "launch", "reason": str(error)}
     except Exception as error:
-        return {"failure": "launch", "reason": _told(error)}
+        return {"failure": "launch", "reason": cause(error)}
     return reply
 
 
@@ -222,7 +217,7 @@ def main(name: str, threads: int) -> None:
     try:
         library = load(name, threads)
     except Exception as error:
-        _send(answers, {"failure": "launch", "reason": f"{type(error).__name__}: {error}"})
+        _send(answers, {"failure": "launch", "reason": cause(error)})
         return
     _send(answers, {"version": library.version})
     child = Child(library)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import HwkitError, Unavailable
+from ..errors import HwkitError, Unavailable, cause
 from ..settings import VARIABLES, Settings, settings
 from .output import nbytes
 from .progress import count
@@ -71,8 +71,7 @@ def checkup() -> list[Check]:
             except HwkitError as error:
                 found.append(Check(area, "", "broken", str(error)))
             except Exception as error:
-                text = f"{type(error).__name__}: {error}"
-                found.append(Check(area, "", "broken", text, traceback.format_exc()))
+                found.append(Check(area, "", "broken", cause(error), traceback.format_exc()))
     return found
 
 
@@ -142,8 +141,9 @@ def _import(name: str) -> Check:
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        return Check("compiled modules", name, "broken", text, traceback.format_exc().rstrip())
+        return Check(
+            "compiled modules", name, "broken", cause(error), traceback.format_exc().rstrip()
+        )
     return Check("compiled modules", name, "ok", str(module.__file__))
 
 
@@ -178,11 +178,11 @@ def _device(name: str) -> Check:
 
 def _unusable(name: str, error: Exception) -> Check:
     """Tell hardware that is not there, which is a note, from a backend that does not work."""
-    cause = error.__cause__
-    if isinstance(error, Unavailable) and (cause is None or isinstance(cause, ImportError)):
+    root = error.__cause__
+    if isinstance(error, Unavailable) and (root is None or isinstance(root, ImportError)):
         return Check("devices", name, "note", str(error))
-    detail = "".join(traceback.format_exception(cause or error)).rstrip()
-    text = str(error) if isinstance(error, HwkitError) else f"{type(error).__name__}: {error}"
+    detail = "".join(traceback.format_exception(root or error)).rstrip()
+    text = str(error) if isinstance(error, HwkitError) else cause(error)
     return Check("devices", name, "broken", text, detail)
 
 

@@ -85,7 +85,6 @@ class Program:
     def __init__(self, graph: Graph, setting: Setting) -> None:
         self.graph = graph
         self._lock = threading.Lock()
-        self._inputs = {value: i for i, value in enumerate(graph.inputs)}
         # A view has no memory of its own: its root has, and what makes the view of an array.
         self._views: dict[Value, tuple[Value, Callable[[Array], Array]]] = {}
         nodes = [node for node in graph.nodes if not self._is_view(node)]

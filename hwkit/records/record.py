@@ -16,7 +16,7 @@ from typing import Any
 
 from ..backend import Fingerprint
 from ..config import Config
-from ..errors import ArgumentError
+from ..errors import ArgumentError, cause
 from ..measure import Measurement
 from ..runoff import Paired
 from .digest import blake2b, canonical, device_digest
@@ -231,7 +231,7 @@ class Record:
             record = cls.from_plain(data)
         except (KeyError, TypeError, AttributeError) as error:
             raise ArgumentError(
-                f"the line lacks a field or has a wrong one ({type(error).__name__}: {error})"
+                f"the line lacks a field or has a wrong one ({cause(error)})"
             ) from None
         if (record.id, record.format) != (given, data["format"]):
             raise ArgumentError(

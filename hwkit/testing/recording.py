@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Config, Value
-from ..errors import ArgumentError
+from ..errors import ArgumentError, cause
 from ..space import Space
 from .expression import constraint
 
@@ -93,7 +93,7 @@ class Recording:
             if isinstance(error, ArgumentError):
                 raise
             raise ArgumentError(
-                f"{self.path} is not a Kernel Tuner cache file: {type(error).__name__}: {error}"
+                f"{self.path} is not a Kernel Tuner cache file: {cause(error)}"
             ) from None
 
     def _read(self, content: Mapping[str, Any], companion: Mapping[str, Any]) -> None:

@@ -238,6 +238,7 @@ def cost(of: Numbers, known: tiles.Facts, count: int, stages: bool, threads: int
         threads: how many.
     """
     parts = -(-of.every // count)
+    # As hwkit_blocks of cython/threads.h cuts them.
     if not stages and not of.terms and parts >= threads:
         parts = min((parts + threads // 2) // threads * threads, of.every)
     count = -(-of.every // parts)
