@@ -319,6 +319,12 @@ static void some_columns(const plan *p, const part *d, const part *seen, const p
     t->epilogue = e;
 }
 
+/* The panel after the one at b, of which so many columns are left; NULL if there is none. */
+static const char *next_panel(const plan *p, const char *b, int64_t left)
+{
+    return left > p->width ? b + p->width * p->whole * p->size : NULL;
+}
+
 /* Of pixels that lie one after the other: a product of rows, with nothing to find. */
 static void line_part(const plan *p, const space *s, const part *d, const char *weights,
                       hwkit_tile *t, int64_t columns, char *out)
@@ -333,8 +339,10 @@ static void line_part(const plan *p, const space *s, const part *d, const char *
         t->ldb = hwkit_round_up(t->columns, p->vl);
         t->b = weights + (j * p->whole + d->skip * t->ldb) * p->size;
         t->column = column + j;
+        t->next = s->count > p->c.rows ? next_panel(p, (const char *)t->b, columns - j) : NULL;
+        t->passed = 0;
         int count;
-        for (int64_t i = 0; i < s->count; i += count) {
+        for (int64_t i = 0; i < s->count; i += count, t->passed++) {
             count = hwkit_tile_rows(s->count - i, p->c.rows);
             t->a = s->line + i * p->pixel;
             t->c = out + (i * t->ldc + j) * p->out_size;
@@ -367,8 +375,10 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
         const int halves = hwkit_halves(t->columns, p->vl);
         t->ldb = hwkit_round_up(t->columns, p->vl);
         const char *b = weights + (j * p->whole + at * t->ldb) * p->size;
+        t->next = s->tiles > 1 ? next_panel(p, b, columns - j) : NULL;
+        t->passed = 0;
         t->column = column + j;
-        for (const place *o = s->places; o < end; o++) {
+        for (const place *o = s->places; o < end; o++, t->passed++) {
             t->c = out + (o->first * t->ldc + j) * p->out_size;
             t->row = row + o->first;
             if (p->c.pack_a) {

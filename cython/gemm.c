@@ -118,10 +118,14 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
         t.columns = (int)hwkit_min(p->width, n1 - j);
         const int halves = hwkit_halves(t.columns, p->kernels->vl);
         t.ldb = hwkit_round_up(t.columns, p->kernels->vl);
-        t.b = x->panels + (j * p->g.k + k0 * t.ldb) * size;
+        const char *b = x->panels + (j * p->g.k + k0 * t.ldb) * size;
+        t.b = b;
         t.column = x->column + j;
+        const int several = m1 - m0 > rows && j + p->width < n1;
+        t.next = several ? b + p->width * p->g.k * size : NULL;
+        t.passed = 0;
         int count;
-        for (int64_t i = m0; i < m1; i += count) {
+        for (int64_t i = m0; i < m1; i += count, t.passed++) {
             count = hwkit_tile_rows(m1 - i, rows);
             t.c = x->out + (i * p->g.n + t.column) * size;
             t.row = i;

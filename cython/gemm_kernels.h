@@ -16,6 +16,9 @@
 
 enum { HWKIT_MAX_ROWS = 14, HWKIT_MAX_VECTORS = 4, HWKIT_MAX_HALVES = 2 * HWKIT_MAX_VECTORS };
 
+/* Of the next panel of B, asked for at each step of the depth. */
+enum { HWKIT_NEXT_VECTORS = 2 };
+
 /* How a kernel reads A. */
 typedef enum { HWKIT_READ_ROW, HWKIT_READ_STEP, HWKIT_READ_PANEL } hwkit_reading;
 
@@ -39,6 +42,11 @@ typedef struct {
     const void *ask, *ask_too; /* ask_too: NULL if there is no other */
     int64_t ldask;
     int pairs; /* of a block, see block_float.h */
+    /* The panel of B, as large as this one, that is used once all tiles passed by this one, of which
+     * the first ones ask for it: memory would be idle while they sum, and the first tile of the next
+     * panel would wait for it. NULL: none, or a tile by itself, which keeps memory busy. */
+    const char *next;
+    int passed; /* tiles before this one */
 } hwkit_tile;
 
 typedef void (*hwkit_tile_fn)(const hwkit_tile *tile);

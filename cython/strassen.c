@@ -230,8 +230,10 @@ static void one_product(const product *x, const block *b, int number, const side
         t.b = panel + t.skip * wide * p->size;
         t.depth = hwkit_min(deep, of->depth - t.skip);
         t.accumulate = t.skip > 0;
+        t.next = b->half > p->g.rows ? panel + (t.skip + t.depth) * wide * p->size : NULL;
+        t.passed = 0;
         int count;
-        for (int64_t i = 0; i < b->half; i += count) {
+        for (int64_t i = 0; i < b->half; i += count, t.passed++) {
             count = hwkit_tile_rows(b->half - i, p->g.rows);
             t.a = of->a + i * of->step * p->size;
             if (number < 4) {

@@ -127,8 +127,10 @@ static void multiply(const job *x, const block *b, const space *s, int64_t posit
             t.accumulate = k0 > 0;
             t.skip = p->v_at[position] + k0;
             t.b = u + (j * deep + k0 * t.ldb) * p->size;
+            t.next = count > p->c.rows ? u + (j * deep + (k0 + t.depth) * t.ldb) * p->size : NULL;
+            t.passed = 0;
             int some;
-            for (int64_t i = 0; i < count; i += some) {
+            for (int64_t i = 0; i < count; i += some, t.passed++) {
                 some = hwkit_tile_rows(count - i, p->c.rows);
                 t.a = b->v + i * p->v_step * p->size;
                 t.c = m + (i * t.ldc + j) * p->size;
