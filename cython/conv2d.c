@@ -16,6 +16,12 @@ static int64_t weight_panels(const plan *p)
 }
 
 /* Rows of a panel come as [channel][tap] in nchw, and are wanted as [tap][channel]. */
+static int turns_taps(const plan *p)
+{
+    return p->c.algorithm == HWKIT_CONV_DIRECT && !p->pairs && !p->c.block_float && !p->c.nhwc &&
+           p->c.r * p->c.s > 1;
+}
+
 static int pack_by_tap(const plan *p, char *to, const char *w, int64_t j)
 {
     const int count = (int)hwkit_min(p->width, p->kg - j);
@@ -48,11 +54,20 @@ static int pack_weights(const plan *p, char *to, const char *w, int64_t panel)
                                   p->whole, count, count);
         return 1;
     }
-    if (!p->c.nhwc && p->c.r * p->c.s > 1)
+    if (turns_taps(p))
         return pack_by_tap(p, to + index * p->width * p->whole * p->size, w, index * p->width);
     hwkit_pack_panels(p->kernels, p->size, to, w, p->whole, 1, p->kg, p->whole, p->width, index,
                       index + 1);
     return 1;
+}
+
+/* What a thread needs to pack a panel. */
+static int64_t packing_bytes(const plan *p)
+{
+    return p->pairs           ? hwkit_pairs_packing_bytes(p)
+           : p->c.block_float ? hwkit_block_float_packing_bytes(p)
+           : turns_taps(p)    ? p->whole * p->width * p->size
+                              : 0;
 }
 
 static void pack_chunk(void *ctx, int64_t chunk)
@@ -289,7 +304,7 @@ static int64_t workspace(const plan *p)
     const int64_t bytes = weights_bytes(p);
     if (c->algorithm == HWKIT_CONV_PACKED)
         return bytes + c->threads * hwkit_conv2d_packed_depth(p) * c->pixels * p->size;
-    return bytes + c->threads * hwkit_conv2d_direct_space(p) +
+    return bytes + c->threads * hwkit_max(hwkit_conv2d_direct_space(p), packing_bytes(p)) +
            (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
 }
 

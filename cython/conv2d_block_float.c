@@ -24,13 +24,24 @@ int hwkit_block_float_flatten(hwkit_conv2d *c)
     return 1;
 }
 
+/* Weights that come by depth, transposed. */
+static int64_t turned_bytes(const plan *p)
+{
+    return p->c.by_depth ? hwkit_round_up(p->width * p->tap, 64) : 0;
+}
+
+int64_t hwkit_block_float_packing_bytes(const plan *p)
+{
+    return turned_bytes(p) + p->width * p->whole * p->size;
+}
+
 int hwkit_block_float_pack(const plan *p, char *to, const char *w, int64_t panel)
 {
     const hwkit_block_float *f = &p->blocks;
     const int64_t first = panel * p->width, taps = p->c.r * p->c.s, row = p->whole * p->size;
     const int count = (int)hwkit_min(p->width, p->kg - first);
-    const int64_t turned = p->c.by_depth ? hwkit_round_up(count * p->tap, 64) : 0;
-    char *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, turned + count * row);
+    const int64_t turned = turned_bytes(p);
+    char *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, hwkit_block_float_packing_bytes(p));
     if (!scratch)
         return 0;
     if (p->c.by_depth)

@@ -54,6 +54,14 @@ static void pack_by_depth(const plan *p, uint32_t *to, const uint16_t *w, int co
     }
 }
 
+/* Whether runs of channels end in half a pair. */
+static int is_uneven(const plan *p) { return p->tap != p->cg * p->size; }
+
+int64_t hwkit_pairs_packing_bytes(const plan *p)
+{
+    return is_uneven(p) && !p->c.by_depth ? p->width * p->whole * p->size : 0;
+}
+
 int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel)
 {
     const int64_t j = panel * p->width, taps = p->c.r * p->c.s;
@@ -65,7 +73,7 @@ int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel)
         return 1;
     }
     w += j * taps * p->tap;
-    if (p->tap != p->cg * p->size) {
+    if (is_uneven(p)) {
         char *even = hwkit_scratch(HWKIT_SCRATCH_THREAD, count * p->whole * p->size);
         if (!even)
             return 0;

@@ -97,6 +97,9 @@ void hwkit_pairs_copy(const plan *p, char *to, const char *from, int64_t bytes, 
 /* One panel of weights of a group; 0 if memory is short. */
 int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel);
 
+/* Bytes that a thread needs for that. */
+int64_t hwkit_pairs_packing_bytes(const plan *p);
+
 hwkit_pairs_range hwkit_pairs_range_of(const void *values, int64_t count);
 
 /* Whether weights of this range may be multiplied as pairs at all. */
@@ -119,6 +122,9 @@ int hwkit_block_float_flatten(hwkit_conv2d *c);
 
 /* One panel of weights; 0 if memory is short, -1 if there is a value that cannot be converted. */
 int hwkit_block_float_pack(const plan *p, char *to, const char *w, int64_t panel);
+
+/* Bytes that a thread needs for that. */
+int64_t hwkit_block_float_packing_bytes(const plan *p);
 
 /* Bytes of weights as they came, which are held behind packed ones. */
 int64_t hwkit_block_float_plain_bytes(const plan *p);

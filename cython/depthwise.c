@@ -331,6 +331,7 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
     self->base.prepack = plan_prepack;
     self->base.destroy = plan_destroy;
     self->base.workspace = (int64_t)d->scratch_bytes * d->threads +
+                           (hwkit_depthwise_by_vectors(d) ? hwkit_depthwise_packed_bytes(d) : 0) +
                            (d->half ? (weights_of(d) + has_bias * d->k) * item_size(d) : 0);
     self->base.seconds = 1e-9 * estimate_ns(d);
     return &self->base;

@@ -10,6 +10,10 @@ cdef extern from "threads.h" nogil:
     int hwkit_threads_max()
     int hwkit_cpus_available()
 
+cdef extern from "run.h" nogil:
+    int64_t hwkit_scratch_bytes()
+    void hwkit_scratch_free()
+
 cdef extern from "probe.h" nogil:
     double hwkit_probe_flops(int is_double, int threads)
     double hwkit_probe_bfloat16(int threads)
@@ -65,6 +69,18 @@ def cpu_info():
 def threads_max():
     """Return how many threads a kernel may use: HWKIT_THREADS, or the CPUs of this process."""
     return hwkit_threads_max()
+
+
+def scratch_bytes(bint free=False):
+    """Return the bytes of scratch memory that the calling thread holds for its next runs.
+
+    Args:
+        free: whether it holds none from then on.
+    """
+    cdef int64_t held = hwkit_scratch_bytes()
+    if free:
+        hwkit_scratch_free()
+    return held
 
 
 def measure_ceilings(int threads=0):

@@ -282,7 +282,9 @@ hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given)
     p->base.run = hwkit_int8_run;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
-    p->base.workspace = p->w_bytes + p->g.threads * hwkit_int8_space_bytes(p);
+    p->base.workspace =
+        hwkit_int8_shared_bytes(p) +
+        p->g.threads * hwkit_max(hwkit_int8_space_bytes(p), hwkit_int8_packing_bytes(p));
     const hwkit_int8 *g = &p->g;
     const double work = (double)g->batch * (double)g->n * (double)g->k * (double)(g->p * g->q) *
                         (double)(p->cg * p->taps);

@@ -69,6 +69,17 @@ static void put_rows(const plan *p, uint8_t *panel, int64_t wide, int64_t n, int
     }
 }
 
+/* A panel of bytes, where it is not packed in place, and the elements of a segment. */
+static int64_t panel_bytes(const plan *p)
+{
+    return p->b_size == 1 ? 0 : p->width * p->whole;
+}
+
+int64_t hwkit_int8_packing_bytes(const plan *p)
+{
+    return p->g.depthwise ? 0 : panel_bytes(p) + p->depth;
+}
+
 /* Panel number `index`, counted over all groups; 0 if memory is short. */
 static int pack_panel(const plan *p, char *packed, const uint8_t *w, int64_t index)
 {
@@ -77,10 +88,10 @@ static int pack_panel(const plan *p, char *packed, const uint8_t *w, int64_t ind
     const int64_t wide = hwkit_round_up(count, p->table->vl), size = wide * p->whole;
     int32_t *sums = hwkit_int8_sums(p, packed) + group * p->kg + n;
     char *to = packed + group * p->group_bytes + n * p->whole * p->b_size;
-    uint8_t *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, size + p->depth);
+    uint8_t *scratch = hwkit_scratch(HWKIT_SCRATCH_THREAD, hwkit_int8_packing_bytes(p));
     if (!scratch)
         return 0;
-    uint8_t *panel = p->b_size == 1 ? (uint8_t *)to : scratch, *row = scratch + size;
+    uint8_t *panel = p->b_size == 1 ? (uint8_t *)to : scratch, *row = scratch + panel_bytes(p);
     if (count < wide || p->deep > p->depth)
         memset(panel, 0, (size_t)size);
     if (p->g.w_order == HWKIT_INT8_CK) {

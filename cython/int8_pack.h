@@ -7,7 +7,10 @@
 /* All weights of a product into p->w_bytes at `to`; 0 if memory is short. */
 int hwkit_int8_pack(const plan *p, void *to, const void *w, const void *zeros, int threads);
 
-/* The same of a depthwise convolution, their zero points subtracted. */
+/* Bytes that a thread needs for that. */
+int64_t hwkit_int8_packing_bytes(const plan *p);
+
+/* All weights of a depthwise convolution, their zero points subtracted. */
 void hwkit_int8_pack_depthwise(const plan *p, int16_t *to, const uint8_t *w, const void *zeros);
 
 /* The sum of the weights of each output channel. */

@@ -80,4 +80,7 @@ static inline int64_t vectors_of_group(const plan *p)
 
 int hwkit_int8_run(const hwkit_plan *base, const void *const *operands, void *out);
 
+/* Bytes that the caller of a run prepares for all threads. */
+int64_t hwkit_int8_shared_bytes(const plan *p);
+
 #endif

@@ -36,12 +36,28 @@ static void set_bounds(product *x, const void *const *all)
     x->hi = bound(clamp ? hi / scale : to, from, to);
 }
 
+static int64_t channels_bytes(const plan *p)
+{
+    return 3 * p->g.k * (int64_t)sizeof(int32_t);
+}
+
+/* Whether threads run whole products of the batch; what they run in parallel inside runs inline. */
+static int shares_batch(const plan *p)
+{
+    return p->g.threads > 1 && p->g.batch >= 2 * (int64_t)p->g.threads;
+}
+
+int64_t hwkit_int8_shared_bytes(const plan *p)
+{
+    return (shares_batch(p) ? p->g.threads : 1) * (p->w_bytes + channels_bytes(p));
+}
+
 /* What belongs to each output channel; 0 if memory is short. */
 static int set_channels(product *x, const void *const *all, const void *packed)
 {
     const plan *p = x->p;
     const hwkit_int8 *g = &p->g;
-    int32_t *vectors = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, 3 * g->k * (int64_t)sizeof *vectors);
+    int32_t *vectors = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, channels_bytes(p));
     if (!vectors)
         return 0;
     int32_t *shift = vectors, *w_zero = vectors + g->k;
@@ -138,8 +154,7 @@ int hwkit_int8_run(const hwkit_plan *base, const void *const *operands, void *ou
     const plan *p = (const plan *)base;
     batch b = {.p = p, .out = out};
     hwkit_bind(&p->operands, KINDS, operands, b.all);
-    if (p->g.batch >= 2 * (int64_t)p->g.threads && p->g.threads > 1)
-        /* whole products for each thread: what they run in parallel inside runs inline */
+    if (shares_batch(p))
         hwkit_parallel_work(p->g.batch, batch_chunk, &b, p->g.threads,
                             1e9 * base->seconds);
     else

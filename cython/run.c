@@ -85,6 +85,23 @@ void *hwkit_scratch(int purpose, int64_t bytes)
     return mine->block[purpose];
 }
 
+int64_t hwkit_scratch_bytes(void)
+{
+    int64_t bytes = 0;
+    for (int i = 0; mine && i < HWKIT_SCRATCH_PURPOSES; i++)
+        bytes += mine->bytes[i];
+    return bytes;
+}
+
+void hwkit_scratch_free(void)
+{
+    for (int i = 0; mine && i < HWKIT_SCRATCH_PURPOSES; i++) {
+        free(mine->block[i]);
+        mine->block[i] = NULL;
+        mine->bytes[i] = 0;
+    }
+}
+
 /* ---- operands ---------------------------------------------------------------------------------- */
 
 /* The index of a kind among the constants; -1: it is none of them. */

@@ -88,6 +88,10 @@ enum {
 };
 void *hwkit_scratch(int purpose, int64_t bytes);
 
+/* All that the calling thread holds of it, and its end. */
+int64_t hwkit_scratch_bytes(void);
+void hwkit_scratch_free(void);
+
 /* The same alignment, for memory that a plan owns. */
 void *hwkit_alloc(int64_t bytes);
 void *hwkit_alloc_zeros(int64_t bytes);

@@ -18,6 +18,18 @@ static int64_t weights_bytes(const plan *p)
 
 /* ---- weights ----------------------------------------------------------------------------------- */
 
+/* One panel, transposed. */
+static int64_t turned_bytes(const plan *p)
+{
+    return hwkit_round_up(p->cg * p->window * p->width * p->size, 64);
+}
+
+/* What a thread needs to pack a panel. */
+static int64_t packing_bytes(const plan *p)
+{
+    return turned_bytes(p) + (p->c.way.products ? hwkit_winograd_tiles_turn(p) : 0);
+}
+
 /* Panel number `panel`, counted over all groups, at all positions. */
 static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
 {
@@ -26,16 +38,14 @@ static int pack_panel(const plan *p, char *u, const char *w, int64_t panel)
     const int64_t group = panel / panels, j = panel % panels * p->width;
     const int count = (int)hwkit_min(p->width, p->kg - j);
     const int wide = by_tiles ? p->width : (int)hwkit_round_up(count, p->kernels->vl);
-    const int64_t bytes = hwkit_round_up(whole * wide * p->size, 64);
-    char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD,
-                                 bytes + (by_tiles ? hwkit_winograd_tiles_turn(p) : 0));
+    char *turned = hwkit_scratch(HWKIT_SCRATCH_THREAD, packing_bytes(p));
     if (!turned)
         return 0;
     p->table->pack_transposed(turned, w + (group * p->kg + j) * whole * p->size, whole, whole, count,
                               wide);
     u += group * p->u_step * p->size;
     if (by_tiles) {
-        hwkit_winograd_tiles_pack(p, u, j / p->width, turned, turned + bytes);
+        hwkit_winograd_tiles_pack(p, u, j / p->width, turned, turned + turned_bytes(p));
         return 1;
     }
     int64_t at[HWKIT_WINOGRAD_MOST];
@@ -605,7 +615,8 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
     p->base.run_apart = run_apart;
     p->base.prepack = prepack;
     p->base.destroy = destroy;
-    p->base.workspace = weights_bytes(p) + c->threads * lay_out(p, start) +
+    p->base.workspace = weights_bytes(p) +
+                        c->threads * hwkit_max(lay_out(p, start), packing_bytes(p)) +
                         (c->stages ? tiles_bytes(p) : 0) +
                         (p->is_turned ? hwkit_turned_bytes(&p->turned)
                          : c->nhwc    ? 0

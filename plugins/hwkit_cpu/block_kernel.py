@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwkit import Config, Kernel, Problem, Space
+from hwkit import Config, Problem, Space
 
+from .device import CompiledKernel
 from .tasks import most_threads, thread_counts
 
 __all__ = ["BlockKernel"]
 
 
-class BlockKernel(Kernel):
+class BlockKernel(CompiledKernel):
     """Tunables: ``block`` elements are one task, ``threads`` share the tasks.
 
     Attributes:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
-from .device import compiled
+from .device import CompiledKernel, compiled
 from .tasks import (
     TASKS_PER_THREAD,
     ladder,
@@ -34,7 +34,7 @@ def kernels() -> list[Kernel]:
     return [Depthwise(), FewChannels()]
 
 
-class Depthwise(Kernel):
+class Depthwise(CompiledKernel):
     """A window over each channel by itself; vectors of channels (nhwc) or of columns (nchw).
 
     Tunables: ``wide`` output pixels (nhwc) or rows (nchw) are computed together, ``rows`` and
@@ -158,13 +158,6 @@ class Depthwise(Kernel):
         windowed = problem["r"] * problem["s"] > 1 or problem["k"] == 1
         planes = problem.layout == "nchw" and windowed
         return 100 if problem["c"] > 1 or planes else -10
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the scratch memory of all threads."""
-        size = _scratch(problem, int(config["rows"]))
-        if config.get("transpose"):
-            size = _scratch_transposed(problem)
-        return int(config["threads"]) * size
 
 
 class FewChannels(Depthwise):

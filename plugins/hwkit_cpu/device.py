@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 
 import hwkit
-from hwkit import ArgumentError, Backend, Device, Fingerprint, HwkitWarning, Unavailable
+from hwkit import (
+    ArgumentError,
+    Backend,
+    Config,
+    Device,
+    Fingerprint,
+    HwkitWarning,
+    Kernel,
+    Problem,
+    Unavailable,
+)
 
-__all__ = ["CpuBackend", "CpuDevice", "compiled"]
+__all__ = ["CompiledKernel", "CpuBackend", "CpuDevice", "compiled"]
 
 ISAS = ("scalar", "avx2", "avx512", "amx", "neon")
 _MACHINES = {"x86_64": "x86-64", "amd64": "x86-64", "arm64": "aarch64"}
@@ -42,6 +52,15 @@ def compiled() -> ModuleType:
             f"the compiled module hwkit_cpu._kernels cannot be loaded ({error}): "
             "install a C compiler and type 'pip install .' in the checkout of hwkit"
         ) from error
+
+
+class CompiledKernel(Kernel):
+    """A Kernel that builds a compiled run, which knows what scratch memory it takes."""
+
+    def workspace(self, problem: Problem, config: Config) -> int:
+        """Return the bytes that all threads of a run take, packing included."""
+        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
+        return found
 
 
 class CpuBackend(Backend):

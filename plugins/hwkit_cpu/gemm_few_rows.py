@@ -179,10 +179,6 @@ class _NarrowGemm(_FewRows):
         """Return the rounding of b, for elements from a normal distribution."""
         return self.bound
 
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return 0: the packed b belongs to the plan."""
-        return 0
-
 
 class Bfloat16Gemm(_NarrowGemm):
     """b in bfloat16, rounded to nearest even."""

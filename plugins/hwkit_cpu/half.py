@@ -8,7 +8,7 @@ from functools import lru_cache
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from .depthwise import Depthwise
-from .device import compiled
+from .device import CompiledKernel, compiled
 from .pool2d import Pool
 from .tasks import most_threads
 from .tiles import operand_arguments
@@ -43,7 +43,7 @@ def widened(problem: Problem) -> Problem:
     )
 
 
-class HalfKernel(Kernel):
+class HalfKernel(CompiledKernel):
     """A float32 kernel on operands that are stored narrow, widened as a whole.
 
     Args:
@@ -98,11 +98,6 @@ class HalfKernel(Kernel):
         """As the inner kernel."""
         return self.inner.rank(widened(problem))
 
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the inner workspace plus float32 copies of what is narrow."""
-        wide = widened(problem)
-        return self.inner.workspace(wide, config) + wide.nbytes
-
 
 class PiecewiseHalfKernel(HalfKernel):
     """A float32 kernel that widens images by itself, a piece of some rows at a time."""
@@ -117,12 +112,6 @@ class PiecewiseHalfKernel(HalfKernel):
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the inner kernel's run, which knows how its operands are stored."""
         return self.inner.build(problem, config)
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the inner workspace, wide weights and bias, and a wide piece for each thread."""
-        weights = 2 * sum(o.nbytes for o in problem.operands[1:3] if o.name != "residual")
-        pieces = int(config["threads"]) * (max(PIECE, _row_bytes(problem)) + 128)
-        return self.inner.workspace(widened(problem), config) + weights + pieces
 
 
 def _row_bytes(problem: Problem) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwkit import Config, Kernel, KernelFailure, Problem, Run, Space
 
-from .device import compiled
+from .device import CompiledKernel, compiled
 from .tasks import (
     ladder,
     most_threads,
@@ -17,7 +17,6 @@ from .tasks import (
     part,
     thread_counts,
     transposed_block,
-    transposed_bytes,
 )
 from .tiles import Value, facts, operand_arguments
 
@@ -43,7 +42,7 @@ def kernels() -> list[Kernel]:
     ]
 
 
-class Pool(Kernel):
+class Pool(CompiledKernel):
     """What all poolings share.
 
     Args:
@@ -131,14 +130,6 @@ class WindowPool(Pool):
         except MemoryError as error:
             raise KernelFailure("memory", str(error)) from error
         return run
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the line buffers of all threads."""
-        if problem.layout == "nhwc":
-            return 0
-        transpose = config.get("transpose", False)
-        task = transposed_bytes(problem, _output(problem)[1]) if transpose else _scratch(problem)
-        return int(config["threads"]) * task
 
 
 class GlobalPool(Pool):

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple, Union
 
-from hwkit import Config, Kernel, Problem
+from hwkit import Config, Problem
 
-from .device import compiled
+from .device import CompiledKernel, compiled
 
 __all__ = [
     "Facts",
@@ -61,17 +61,12 @@ class Facts(NamedTuple):
     tiles: tuple[tuple[int, int], ...]
 
 
-class ProductKernel(Kernel):
-    """A Kernel that builds the compiled run of a product, of which it asks all scratch memory."""
+class ProductKernel(CompiledKernel):
+    """A Kernel that builds the compiled run of a product."""
 
     def deterministic(self, problem: Problem, config: Config) -> bool:
         """Every element is summed by one thread, in an order that the Config fixes."""
         return True
-
-    def workspace(self, problem: Problem, config: Config) -> int:
-        """Return the bytes of what a run packs, and of what each of its threads needs."""
-        found: int = self.build(problem, config).workspace  # type: ignore[attr-defined]
-        return found
 
 
 def rounding(double: bool, depth: float) -> float:
