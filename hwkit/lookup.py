@@ -48,7 +48,8 @@ def check_kind(item: Any, kind: type[Any], needs: tuple[str, ...] = ()) -> None:
     if "rank" in needs and not isinstance(item.rank, (int, float)):
         raise TypeError(f"rank {item.rank!r} of its {type(item).__name__} is no number")
     for attribute in _TEXTS.get(kind, ()):
-        if not isinstance(getattr(item, attribute, None), str):
+        text = getattr(item, attribute, None)
+        if not isinstance(text, str) or not text.strip():
             # Not the item itself: its repr may need what is missing.
             raise TypeError(f"it returned a {type(item).__name__} without {attribute}")
     if isinstance(item, Backend) and not _NAME.match(item.name):

@@ -122,6 +122,7 @@ def test_misspelt_hook_and_wrong_arguments_are_errors() -> None:
         (lambda: RackBackend(), "TypeError"),
         (lambda: ["rack"], "which is not a Backend"),
         (lambda: [RackBackend(name=None)], "without name"),  # type: ignore[arg-type]
+        (lambda: [RackBackend(name=" ")], "without name"),
     ],
 )
 def test_hook_that_fails_is_reported_and_stops_nobody(

@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -157,23 +158,27 @@ def _devices() -> Iterator[Check]:
         except Exception as error:
             yield _unusable(name, error)
             continue
-        for check in map(_device, names):
+        for check in chain.from_iterable(map(_device, names)):
             usable |= check.state == "ok"
             yield check
     if not usable:
         yield Check("devices", "usable", "broken", "none: no device has a kernel")
 
 
-def _device(name: str) -> Check:
+def _device(name: str) -> Iterator[Check]:
     from ..registry import registry
 
     try:
         device = registry().device(name)
-        kernels = len(registry().kernels(device))
+        kernels = registry().kernels(device)
     except Exception as error:
-        return _unusable(name, error)
-    state = "ok" if kernels else "broken"
-    return Check("devices", name, state, f"{device.arch}, {count(kernels, 'kernel')}")
+        yield _unusable(name, error)
+        return
+    text = f"{device.arch}, {count(len(kernels), 'kernel')}"
+    yield Check("devices", name, "ok" if kernels else "broken", text)
+    for op in sorted({kernel.op for kernel in kernels} - {*registry().ops(), "*"}):
+        named = ", ".join(kernel.name for kernel in kernels if kernel.op == op)
+        yield Check("devices", name, "note", f"no op is named {op!r}, so nobody calls {named}")
 
 
 def _unusable(name: str, error: Exception) -> Check:

@@ -19,6 +19,7 @@ from hwkit.loading import LoadedPlugin
 from hwkit.records import Database
 from hwkit.registry import registry
 from hwkit.settings import VARIABLES, Settings, settings
+from hwkit.testing.fake import FakeDevice, FakeKernel
 
 from .conftest import Hwkit, record
 
@@ -231,6 +232,19 @@ def test_doctor_shows_the_traceback_of_a_broken_plugin(
     assert "broken: hwkit-abacus 1.2, ImportError: no beads" in answer.out
     assert "    Traceback ...\n    ImportError: no beads\n" in answer.out
     assert "plugins abacus" in answer.out.rstrip().splitlines()[-1]
+
+
+def test_doctor_notes_kernels_of_an_op_that_is_not_there(
+    hwkit: Hwkit, fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt op is no fault of the device, but nobody would find its kernel."""
+    device = registry().device("fake:0")
+    assert isinstance(device, FakeDevice)
+    found = (*registry().kernels(device), FakeKernel("conv2e", device))
+    monkeypatch.setattr(type(registry()), "kernels", lambda self, device, op=None: found)
+    checks = hwkit("doctor", "--json").json["checks"]
+    notes = [c["text"] for c in checks if c["name"] == "fake:0" and c["state"] == "note"]
+    assert notes == ["no op is named 'conv2e', so nobody calls fake"]
 
 
 def test_doctor_notes_a_missing_device(hwkit: Hwkit, fake: None, absent: None) -> None:
