@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -119,9 +120,12 @@ def random_arrays(
     """Return inputs to try a model with; open sizes are 1, the first is ``batch``.
 
     Raises:
-        ArgumentError: one would have more than ``limit`` bytes, or a shape of ``shapes`` is not
-            one that the model takes.
+        ArgumentError: one would have more than ``limit`` bytes, a shape of ``shapes`` is not one
+            that the model takes, or ``seed`` or ``batch`` is no number to count with.
     """
+    for name, number in (("seed", seed), ("batch", batch)):
+        if not isinstance(number, Integral) or number < 0:
+            raise ArgumentError(f"{name}={shown(number)} must be a whole number, 0 or above")
     rng = np.random.default_rng(seed)
     found = {}
     unknown = next((name for name in shapes if name not in {v.name for v in values}), None)

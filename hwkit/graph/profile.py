@@ -6,9 +6,10 @@ import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, shown
 from ..registry import registry
 from ..roofline import Roofline
 from .ir import Array
@@ -122,13 +123,15 @@ def profile(model: Model, inputs: Mapping[str, Array], rounds: int = 10) -> Prof
         rounds: runs that count, after two that do not.
 
     Raises:
-        ArgumentError: the device is emulated.
+        ArgumentError: the device is emulated, or ``rounds`` is not a number of runs.
     """
+    if not isinstance(rounds, Integral) or rounds < 1:
+        raise ArgumentError(f"rounds={shown(rounds)} must be a whole number, 1 or above")
     require_clock(model.device)
     arrays, program = model.prepared(inputs)
     for _ in range(2):
         program(arrays)
-    runs = [program.timed(arrays) for _ in range(max(rounds, 1))]
+    runs = [program.timed(arrays) for _ in range(int(rounds))]
     device = registry().device(model.device)
     ceilings = device.ceilings()
     steps = []

@@ -294,6 +294,22 @@ def test_mistakes_in_options_are_one_sentence() -> None:
         loaded({"x": np.ones((2, 3), np.float32)})
 
 
+def test_numbers_to_try_a_model_with_are_whole() -> None:
+    """Seed, batch and rounds that nothing can be made of."""
+    model = model_of([add("x", "x", "y")])
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    loaded = hwkit.load(model)
+    number: Any
+    for name, number in (("seed", -1), ("seed", "a"), ("batch", -1), ("batch", 1.5)):
+        with pytest.raises(ArgumentError, match=f"{name}={number!r} must be a whole number"):
+            loaded.random_inputs(**{name: number})
+    for number in (0, -3, "a", 2.5):
+        with pytest.raises(ArgumentError, match=f"rounds={number!r} must be a whole number"):
+            loaded.profile(rounds=number)
+    assert loaded.random_inputs(batch=0)["x"].shape == (0, 3)
+    assert loaded.profile(rounds=np.int64(1)).steps  # type: ignore[arg-type]
+
+
 def test_other_libraries_go_in_and_come_out() -> None:
     """A tensor of torch comes back as one."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
