@@ -13,6 +13,7 @@ from ..arrays import like
 from ..errors import ArgumentError, shown
 from ..op import Problem
 from ..registry import registry
+from ..selection import check_tolerance
 from ..settings import settings
 from .inference import MOST_DECIDING, deciding_inputs, infer
 from .inputs import by_name, checked, random_arrays, shapes_of
@@ -63,13 +64,14 @@ def load(
     known, without = registry().passes(), (without,) if isinstance(without, str) else without
     if not isinstance(without, Collection):
         raise ArgumentError(f"without={shown(without)} must be names of passes: write ('layout',)")
-    unknown = [name for name in without if name not in known]
+    unknown = [name for name in without if not isinstance(name, str) or name not in known]
     if unknown:
         raise ArgumentError(
-            f"there is no pass {unknown[0]!r} to leave out: there are {', '.join(known)}"
+            f"there is no pass {shown(unknown[0])} to leave out: there are {', '.join(known)}"
         )
     name = settings().device if device is None else device
     registry().device(name)
+    check_tolerance(tolerance)
     chosen = [p for p in known.values() if p.name not in without]
     return Model(read(model, limit), Setting(name, tolerance, limit, records), chosen)
 
@@ -147,7 +149,7 @@ class Model:
         if inputs.keys() != self._names:
             raise ArgumentError(
                 f"the model takes {', '.join(self.inputs) or 'no inputs'}, not "
-                f"{', '.join(inputs) or 'none'}"
+                f"{', '.join(map(str, inputs)) or 'none'}"
             )
         arrays = [checked(value, inputs[value.name]) for value in self._inputs]
         shapes = tuple([a.shape for a in arrays])

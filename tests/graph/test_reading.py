@@ -275,6 +275,9 @@ def test_mistakes_in_options_are_one_sentence() -> None:
         ("memory", float("nan"), "must be a number of bytes"),
         ("without", 7, "without=7 must be names of passes"),
         ("without", "no such pass", "there is no pass 'no such pass' to leave out"),
+        ("without", [["layout"]], r"there is no pass \['layout'\] to leave out"),
+        ("tolerance", -1, "tolerance=-1 must be a relative error above 0"),
+        ("tolerance", "some", "tolerance='some' must be a relative error above 0"),
     ):
         refused(model, match, **{name: wrong})
     loaded = hwkit.load(model, without="layout", memory=1e6)  # type: ignore[arg-type]
@@ -288,6 +291,8 @@ def test_mistakes_in_options_are_one_sentence() -> None:
         loaded.problems(((2, 4),))
     with pytest.raises(ArgumentError, match="must be arrays by name"):
         loaded.run(np.ones((2, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="the model takes x, not 0"):
+        loaded.run({0: np.ones((2, 3), np.float32)})  # type: ignore[dict-item]
     with pytest.raises(ArgumentError, match="input 'x' is None"):
         loaded(None)
     with pytest.raises(ArgumentError, match=r"'x' is a dict, .*: pass .* as model\(\*\*inputs\)"):
