@@ -121,6 +121,8 @@ def _parse(model: Any) -> _Parsed:
             f"a model is the path of an ONNX file, its bytes or a ModelProto, not {model!r:.60}"
         )
     path = None if raw else Path(model)
+    if "\0" in str(path):  # open refuses it with a ValueError
+        raise ArgumentError(f"a model's path has no null characters, as {str(path)!r:.60} has")
     name = "in memory" if path is None else repr(path.name)
     try:
         proto, cut = read_bytes(bytes(model)) if path is None else read_file(path)

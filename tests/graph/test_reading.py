@@ -70,6 +70,12 @@ def test_what_is_no_model(model: Any) -> None:
         hwkit.load(model)
 
 
+def test_a_path_with_a_null_character() -> None:
+    """No file can have such a name."""
+    with pytest.raises(ArgumentError, match=r"no null characters, as 'net.onnx\\x00' has"):
+        hwkit.load("net.onnx\0")
+
+
 def test_external_data_are_read_from_the_models_folder(tmp_path: Path) -> None:
     """A file beside the model, from an offset."""
     data = np.arange(6, dtype=np.float32)
