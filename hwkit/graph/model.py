@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NoReturn, Union
 
 from ..arrays import like
 from ..errors import ArgumentError, shown
@@ -305,6 +305,19 @@ class Model:
         with self._lock:
             self._programs = {k: new if p is old else p for k, p in self._programs.items()}
             self._last = None
+
+    def __copy__(self) -> Model:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Model:
+        # As of a Plan: what a model computes never changes, so that copies may share it.
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a model cannot be pickled, it holds compiled code and memory of this process: load it "
+            "where it is needed, by hwkit.load with the same arguments"
+        )
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r} on {self.device}: {len(self.inputs)} inputs>"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -44,3 +47,13 @@ def test_inputs_of_any_memory() -> None:
     unaligned[:] = x
     for given in (read_only, wide[:, ::2], np.asfortranarray(x), x.astype(">f4"), unaligned):
         np.testing.assert_array_equal(model(given), -x)
+
+
+def test_a_copy_is_the_model_itself_and_pickling_says_what_to_do_instead() -> None:
+    """As of a Plan."""
+    x = np.ones((2, 3), np.float32)
+    model = check(network([helper.make_node("Neg", ["x"], ["y"])], {"x": x}, ["y"], {}), {"x": x})
+    assert copy.copy(model) is model
+    assert copy.deepcopy({"net": model})["net"] is model
+    with pytest.raises(TypeError, match=r"cannot be pickled, .* by hwkit.load with the same"):
+        pickle.dumps(model)
