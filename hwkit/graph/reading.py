@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, HwkitWarning, NoKernel, Unavailable
 from ..registry import registry
+from .functions import inlined
 from .ir import Branch, Graph, Node, Stamp, Value, one_line, printable
 from .message import read_bytes, read_file
 from .nodetype import NodeType
@@ -48,6 +49,8 @@ def read(model: Any, limit: int) -> Graph:
     """
     parsed = _parse(model)
     proto, name = parsed.proto, parsed.name
+    if _has_functions(proto):
+        proto = inlined(proto, name, limit)
     folder = None if parsed.path is None else parsed.path.parent
     opsets = {entry.domain: int(entry.version) for entry in proto.opset_import}
     opsets.setdefault("", opsets.get("ai.onnx", 1))
@@ -96,6 +99,10 @@ class _Parsed(NamedTuple):
     name: str
     path: Path | None
     cut: dict[int, Cut]
+
+
+def _has_functions(proto: Any) -> bool:
+    return len(getattr(proto, "functions", ())) > 0
 
 
 def _check_opset(version: int, name: str) -> None:
