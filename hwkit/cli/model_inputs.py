@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,9 +14,33 @@ from ..errors import ArgumentError
 if TYPE_CHECKING:
     from ..graph import Model
 
-__all__ = ["arrays_for", "inputs_options"]
+__all__ = ["ModelPath", "arrays_for", "inputs_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ModelPath(click.Path):
+    """The path of a model; a problem in its place is told how to be given."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Raises:
+            ArgumentError: it is no file, and its first word is an operator.
+        """
+        from ..registry import registry
+
+        text = str(value)
+        if (
+            " " in text
+            and not os.path.exists(text)
+            and text.split(maxsplit=1)[0] in registry().ops()
+        ):
+            command = "tune" if ctx is not None and ctx.info_name == "tune" else "bench peers"
+            raise ArgumentError(
+                f"'{text}' is a problem, not a model: type 'hwkit {command} --problem \"{text}\"'"
+            )
+        return super().convert(value, param, ctx)
 
 
 def inputs_options(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .model_inputs import arrays_for, inputs_options
+from .model_inputs import ModelPath, arrays_for, inputs_options
 from .options import (
     device_option,
     json_option,
@@ -26,7 +26,7 @@ __all__ = ["run"]
 
 
 @click.command(short_help="Run an ONNX model.")
-@click.argument("model", type=click.Path(), metavar="MODEL")
+@click.argument("model", type=ModelPath(), metavar="MODEL")
 @inputs_options
 @click.option(
     "--save", metavar="FILE", type=click.Path(dir_okay=False),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .model_inputs import inputs_options
+from .model_inputs import ModelPath, inputs_options
 from .options import (
     check_kernels,
     complete_op,
@@ -32,7 +32,7 @@ __all__ = ["show_summary", "tune"]
 
 
 @click.command(short_help="Find the fastest kernel and config.")
-@click.argument("model", required=False, type=click.Path(), metavar="[MODEL]")
+@click.argument("model", required=False, type=ModelPath(), metavar="[MODEL]")
 @click.option(
     "--op",
     "op_names",

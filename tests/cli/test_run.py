@@ -138,6 +138,8 @@ def test_exit_code_of_an_error(error: BaseException, code: int) -> None:
         (["explain"], "missing argument"),
         (["explain", "conv2d", "float32"], "lacks n, c, h, w, k, r, s"),
         (["explain", "model.onnx"], "type 'hwkit run model.onnx --explain'"),
+        (["tune", "gemm float32 nn m=8 n=8 k=8"], "type 'hwkit tune --problem \"gemm float32"),
+        (["run", "gemm float32 nn m=8 n=8 k=8"], "type 'hwkit bench peers --problem \"gemm"),
         (["explain", "nonsense float32 n=1"], "'nonsense' is not known"),
         (["explain", "gemm float32 nn m=8 n=8 k=8", "--tolerance", "-1"], "tolerance=-1.0"),
         (["explain", "gemm float32 nn m=8 n=8 k=8", "--tolerance", "loose"], "strict"),
