@@ -35,6 +35,8 @@ class Numpy(Launches):
     """The product, but for the Configs that are poison."""
 
     def _launch(self, *given: Any) -> int:
+        if given[2] == b"multiply_add":
+            return 0  # it only keeps the GPU busy, or shows its rates
         self.code = 0
         return super()._launch(*given) or self.code
 

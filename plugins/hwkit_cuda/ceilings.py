@@ -17,7 +17,7 @@ from .run import Launch
 if TYPE_CHECKING:
     from .device import CudaDevice
 
-__all__ = ["measure"]
+__all__ = ["measure", "multiply_add"]
 
 # Long enough that launching is nothing beside it, and beyond any L2 cache.
 _STEPS, _SUMS, _VEC, _THREADS, _BLOCKS = 1 << 14, 8, 4, 256, 8
@@ -46,14 +46,24 @@ def matrix_rate(device: CudaDevice) -> float:
     return 1e3 * each * facts.attributes["multiprocessor_count"] * facts.attributes["clock_rate"]
 
 
-def _flops(device: CudaDevice, name: str) -> float:
+def multiply_add(device: CudaDevice, name: str) -> Callable[[int, int], Launch]:
+    """Return what launches so many blocks of multiply-adds of a dtype for so many steps."""
     dtype = np.dtype(name)
-    blocks = device.facts.attributes["multiprocessor_count"] * _BLOCKS
     defines = {"THREADS": _THREADS, "DTYPE": DTYPES[name], "VEC": _VEC, "SUMS": _SUMS}
     text = Text("ceilings.cl", "multiply_add", device.arch, tuple(sorted(defines.items())))
-    out = device.empty((blocks * _THREADS * _VEC,), dtype)
-    arguments = (out, np.int32(_STEPS), dtype.type(0.5), dtype.type(1.0))
-    launch = Launch(device.function(text, 0), (blocks, 1, 1), _THREADS, arguments)
+    function = device.function(text, 0)
+
+    def launch(blocks: int, steps: int) -> Launch:
+        out = device.empty((blocks * _THREADS * _VEC,), dtype)
+        arguments = (out, np.int32(steps), dtype.type(0.5), dtype.type(1.0))
+        return Launch(function, (blocks, 1, 1), _THREADS, arguments)
+
+    return launch
+
+
+def _flops(device: CudaDevice, name: str) -> float:
+    blocks = device.facts.attributes["multiprocessor_count"] * _BLOCKS
+    launch = multiply_add(device, name)(blocks, _STEPS)
     flops = 2.0 * _STEPS * _SUMS * _VEC * blocks * _THREADS
     return flops / _seconds(device, partial(_launch, device, launch))
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import hwkit
-from hwkit import ArgumentError, Device, Fingerprint
+from hwkit import ArgumentError, Device, Fingerprint, HwkitError
 
 from .arrays import CudaArray, borrowed, contiguous, index_of
 from .driver import Driver, Facts
@@ -31,6 +31,7 @@ from .streams import DEFAULT
 
 if TYPE_CHECKING:
     from .programs import Text
+    from .stall import Stall
 
 __all__ = ["CudaDevice"]
 
@@ -80,6 +81,7 @@ class CudaDevice(Device):
                 "name": facts.name,
                 "multiprocessors": facts.attributes["multiprocessor_count"],
                 "memory": facts.memory,
+                "l2": facts.attributes["l2_cache_size"],
             },
             environment={
                 "driver": facts.driver,
@@ -159,12 +161,29 @@ class CudaDevice(Device):
     # Time.
 
     def time(self, run: Callable[[], Any]) -> float:
-        """Return the seconds between an event before ``run()`` and one after it."""
+        """Return the seconds between an event before ``run()`` and one after it.
+
+        The GPU is kept busy while the host launches, so that they are seconds of the GPU alone.
+        """
         with translated(self, "a run was timed"):
+            stall = self._stall
+            if stall is not None:
+                stall.begin()
+                run = stall.noting(run)
             if self.cold_caches:
                 half = self._rubbish.nbytes // 2
                 self.driver.copy(self._rubbish.pointer + half, self._rubbish.pointer, half)
             return self.driver.time(run)
+
+    @cached_property
+    def _stall(self) -> Stall | None:
+        """What the GPU does meanwhile; nothing where there is no compiler for it."""
+        from .stall import Stall
+
+        try:
+            return Stall(self)
+        except HwkitError:
+            return None
 
     @cached_property
     def _rubbish(self) -> CudaArray:
