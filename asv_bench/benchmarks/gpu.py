@@ -3,15 +3,17 @@
 ``python -m benchmarks.gpu FILE`` prints the table last; FILE has GPU, driver, clocks and date, and
 is written after each row, so that a run that is stopped loses one. Times are of CUDA events around
 many launches on one stream, after all answers were compared with float64; what is given already
-lies on the GPU.
+lies on the GPU. Pooling, whose share of the copy's bandwidth is told, reads new arrays each time.
 """
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -43,7 +45,11 @@ POOLS = (
     "max_pool2d float32 nchw n=32 c=64 h=112 w=112 r=3 s=3 pad=1 stride=2",
 )
 PROBLEMS = GEMMS + LAYERS + POOLS
-_LAUNCHES, _TOLERANCE = 20, {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
+_TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}
+# Launches of a sample, and the seconds that it may take.
+_LAUNCHES, _SAMPLE = 20, 0.02
+# What is compared with the bandwidth of memory is read from so many bytes: no cache holds them.
+_BEYOND_CACHES = 2**28
 
 
 def torch_on_gpu():
@@ -76,12 +82,23 @@ def theirs(torch, problem, operands):
     return lambda: pool(operands[0], (problem["r"], problem["s"]), stride, pad)
 
 
-def calls_of(torch, problem, plan, operands):
+def in_turns(calls):
+    """Return one call that makes these one after the other, and then begins anew."""
+    following = itertools.cycle(calls)
+
+    def call():
+        return next(following)()
+
+    return call
+
+
+def calls_of(torch, problem, plan, sets):
     """Return what is timed, by name, and the array into which hwkit writes."""
+    operands = sets[0]
     mine = torch.empty(problem.output.shape, device="cuda:0", dtype=operands[0].dtype)
     found = {
-        "hwkit": lambda: plan(*operands, out=mine),
-        "torch": theirs(torch, problem, operands),
+        "hwkit": in_turns([partial(plan, *given, out=mine) for given in sets]),
+        "torch": in_turns([theirs(torch, problem, given) for given in sets]),
     }
     if problem.op.name == "gemm":
         try:
@@ -103,9 +120,13 @@ def race(text, rounds=15):
     device = registry().device("cuda:0")
     dtype = getattr(torch, problem.dtypes.input)
     torch.manual_seed(0)
-    operands = [torch.randn(o.shape, device="cuda:0").to(dtype) for o in problem.operands]
-    calls, mine = calls_of(torch, problem, plan_problem(problem, "cuda:0"), operands)
-    want = theirs(torch, problem, [t.double() for t in operands])()
+    many = -(-_BEYOND_CACHES // problem.nbytes) if text in POOLS else 1
+    sets = [
+        [torch.randn(o.shape, device="cuda:0").to(dtype) for o in problem.operands]
+        for _ in range(many)
+    ]
+    calls, mine = calls_of(torch, problem, plan_problem(problem, "cuda:0"), sets)
+    want = theirs(torch, problem, [t.double() for t in sets[0]])()
     if problem.layout == "nhwc":
         want = want.permute(0, 2, 3, 1)
     for name, call in calls.items():
@@ -116,12 +137,13 @@ def race(text, rounds=15):
             if not error < _TOLERANCE[problem.dtypes.input]:
                 raise RuntimeError(f"the answer of {name} to '{text}' is wrong by {error:.1e}")
     taken = {name: [] for name in calls}
+    launches = {n: min(_LAUNCHES, int(_SAMPLE / device.time(c)) + 1) for n, c in calls.items()}
     for number in range(rounds):
         for name in list(calls)[:: 1 if number % 2 else -1]:
-            call = calls[name]
+            call, several = calls[name], range(launches[name])
             call()
-            seconds = device.time(lambda call=call: [call() for _ in range(_LAUNCHES)])
-            taken[name].append(seconds / _LAUNCHES)
+            seconds = device.time(lambda call=call, several=several: [call() for _ in several])
+            taken[name].append(seconds / len(several))
     return {name: median(times) for name, times in taken.items()}
 
 

@@ -1,7 +1,8 @@
 """A product as a user of Triton writes it: pointers, programs in groups, its own autotuner.
 
 It is what hwkit is compared with, and shares no text with it. The Configs are the usual
-ones of large tiles for tensor cores.
+ones of large tiles for tensor cores; of float32, which is multiplied without them, small ones, for
+large tiles take minutes to compile and run out of registers.
 """
 
 # Triton reads annotations as they stand, so they are not put off here.
@@ -13,10 +14,17 @@ _TILES = (
     (128, 128, 64, 4, 4), (64, 256, 32, 4, 4), (128, 64, 32, 4, 4), (64, 64, 64, 4, 4),
     (32, 64, 128, 4, 4), (16, 128, 128, 4, 4),
 )  # fmt: skip
-_CONFIGS = [
-    triton.Config({"BM": bm, "BN": bn, "BK": bk, "GROUP": 8}, num_stages=stages, num_warps=warps)
-    for bm, bn, bk, stages, warps in _TILES
-]
+_PLAIN_TILES = (
+    (64, 64, 16, 3, 4), (64, 64, 32, 3, 8), (128, 64, 16, 3, 8), (64, 128, 16, 3, 8),
+    (32, 64, 32, 3, 4), (16, 128, 32, 3, 4),
+)  # fmt: skip
+
+
+def _configs(tiles):
+    return [
+        triton.Config({"BM": bm, "BN": bn, "BK": bk, "GROUP": 8}, num_stages=ahead, num_warps=warps)
+        for bm, bn, bk, ahead, warps in tiles
+    ]
 
 
 @triton.jit
@@ -49,7 +57,9 @@ def product(
     tl.store(y + rows[:, None] * y_row + columns[None, :], sums.to(y.dtype.element_ty), inside)
 
 
-_tuned = triton.autotune(_CONFIGS, key=["m", "n", "k"])(product)
+_KEY = ["m", "n", "k"]
+_tuned = triton.autotune(_configs(_TILES), key=_KEY)(product)
+_plain = triton.autotune(_configs(_PLAIN_TILES), key=_KEY)(product)
 
 
 def matmul(a, b, out):
@@ -59,5 +69,6 @@ def matmul(a, b, out):
     def grid(chosen):
         return (triton.cdiv(m, chosen["BM"]) * triton.cdiv(n, chosen["BN"]),)
 
-    _tuned[grid](a, b, out, m, n, k, a.stride(0), b.stride(0), out.stride(0))
+    by_tiles = _plain if a.element_size() == 4 else _tuned
+    by_tiles[grid](a, b, out, m, n, k, a.stride(0), b.stride(0), out.stride(0))
     return out
