@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Device
+from .contention import on_host_clock
 from .guard import checksum
 from .memory import on_line
 from .op import Problem
@@ -63,14 +65,28 @@ def trial_inputs(
         seed: of the random operands.
         folder: where references are kept for the process that follows a crash.
     """
-    return [_input(problem, device, 2 * seed + number, folder) for number in range(2)]
+    seeds = 2 * seed, 2 * seed + 1
+    if on_host_clock(
+        device
+    ):  # where candidates run in it, there may not be memory for both at once
+        made = [_on_host(problem, s, folder) for s in seeds]
+    else:
+        with ThreadPoolExecutor(2) as pool:
+            made = [*pool.map(lambda s: _on_host(problem, s, folder), seeds)]
+    return [
+        TrialInput(problem, device, [device.put(a) for a in operands], checksums, reference)
+        for operands, checksums, reference in made
+    ]
 
 
-def _input(problem: Problem, device: Device, seed: int, folder: Path | None) -> TrialInput:
+def _on_host(
+    problem: Problem, seed: int, folder: Path | None
+) -> tuple[list[Array], list[int | None], Array]:
+    """Return operands, their checksums, and the answer, as the host has them."""
     operands = [on_line(a) for a in problem.random_operands(seed)]
     checksums = [checksum(a) if a.nbytes <= _MOST_CHECKSUM else None for a in operands]
     reference = _kept_reference(problem, operands, seed, folder)
-    return TrialInput(problem, device, [device.put(a) for a in operands], checksums, reference)
+    return operands, checksums, reference
 
 
 def _kept_reference(

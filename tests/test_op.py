@@ -380,6 +380,26 @@ class TestRelativeError:
         assert relative_error(want * 1.5, want) == pytest.approx(0.5)
         assert relative_error(want * 1e-320 * 2, want * 1e-320) == pytest.approx(1.0)
 
+    def test_far_off_is_infinite(self) -> None:
+        """Squares beyond the range are no warning, and no small error."""
+        assert relative_error(np.array([1e200, 1.0]), np.array([1.0, 1.0])) == math.inf
+
+    def test_of_many_elements_is_that_of_all(self) -> None:
+        """The scale, differences and special values count wherever they are in a large array."""
+        want = np.ones((5, 70_001))
+        want[4, -1] = 1e300
+        assert relative_error(want, want) == 0.0
+        assert relative_error(want * 1.5, want) == pytest.approx(0.5)
+        want = np.ones((5, 70_001))
+        off = want.copy()
+        off[2] += 0.5
+        assert relative_error(off, want) == pytest.approx(0.5 / math.sqrt(5))
+        assert relative_error(np.asfortranarray(off), want) == pytest.approx(0.5 / math.sqrt(5))
+        want[4, -1] = math.nan
+        assert relative_error(off, want) == math.inf
+        off[4, -1] = math.nan
+        assert relative_error(off, want) == pytest.approx(0.5 / math.sqrt(5), rel=1e-4)
+
     def test_reads_narrow_types(self) -> None:
         """float16 results are compared in float64."""
         want = np.array([1.0, 2.0])
