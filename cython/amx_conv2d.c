@@ -285,16 +285,14 @@ static void put_nchw(const job *x, const space *s, int64_t first, const line *l,
     const int64_t to = (l->image * p->c.k + n0) * area + l->oy * p->c.q + l->ox;
     hwkit_epilogue e = x->epilogue;
     e.out = s->sums;
-    for (int64_t i = 0; e.residual && i < l->count; i += HWKIT_TURN_PIXELS)
-        table->transpose(s->other + offset + i * s->ld, s->ld, (const float *)e.residual + to + i,
-                         area, hwkit_min(HWKIT_TURN_PIXELS, l->count - i), columns);
-    if (e.residual)
+    if (e.residual) {
+        table->transpose(s->other + offset, s->ld, (const float *)e.residual + to, area, l->count,
+                         columns);
         e.residual = s->other;
+    }
     if (x->any)
         table->finish(s->sums + offset, s->ld, (int)l->count, columns, &e, l->at, n0);
-    for (int64_t i = 0; i < l->count; i += HWKIT_TURN_PIXELS)
-        table->transpose((float *)x->out + to + i, area, s->sums + offset + i * s->ld, s->ld, columns,
-                         hwkit_min(HWKIT_TURN_PIXELS, l->count - i));
+    table->transpose((float *)x->out + to, area, s->sums + offset, s->ld, columns, l->count);
 }
 
 /* All outputs of a chunk by one panel of weights, over one block of depth. */

@@ -487,17 +487,13 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
     t.ldc = columns;
     e.out = s.block;
     if (e.residual) {
-        for (int64_t i = 0; i < count; i += HWKIT_TURN_PIXELS)
-            p->table->transpose(s.residual + i * columns * p->size, columns,
-                                (const char *)e.residual + at + i * p->size, p->out_area,
-                                hwkit_min(HWKIT_TURN_PIXELS, count - i), columns);
+        p->table->transpose(s.residual, columns, (const char *)e.residual + at, p->out_area, count,
+                            columns);
         e.residual = s.residual;
     }
     direct_parts(x, &s, weights, &t, columns, s.block);
-    for (int64_t i = 0; i < count; i += HWKIT_TURN_PIXELS)
-        p->table->transpose(x->out + at + i * p->size, p->out_area,
-                            s.block + i * columns * p->size, columns, columns,
-                            hwkit_min(HWKIT_TURN_PIXELS, count - i));
+    hwkit_transpose_into(p->table, c->n * c->k * p->out_area * p->size)(
+        x->out + at, p->out_area, s.block, columns, columns, count);
 }
 
 /* ---- the plan ---------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 
 #include "epilogue.h"
 #include "narrow.h"
+#include "sizes.h"
 
 #include <stdint.h>
 
@@ -57,6 +58,9 @@ static inline int hwkit_halves(int columns, int vl)
     return (2 * columns + vl - 1) / vl;
 }
 
+typedef void (*hwkit_transpose_fn)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld,
+                                   int64_t depth, int64_t count);
+
 /* Indexed by [half vectors - 1][rows - 1]; NULL where the accumulators would not fit the registers.
  * Where a half vector takes as long as a whole one, both have one kernel. */
 typedef struct {
@@ -76,8 +80,9 @@ typedef struct {
     /* dst[i * count + j] = rows[j][skip + i], i < depth, j < count <= HWKIT_MAX_ROWS */
     void (*pack_rows)(void *dst, const void *const *rows, int64_t skip, int64_t depth, int count);
     /* dst[i * dst_ld + j] = src[j * src_ld + i], i < depth, j < count */
-    void (*transpose)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
-                      int64_t count);
+    hwkit_transpose_fn transpose;
+    /* the same past the caches */
+    hwkit_transpose_fn transpose_far;
     /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */
     void (*dot)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                 int rows, int64_t columns, int64_t depth);
@@ -91,5 +96,11 @@ typedef struct {
     void (*finish)(void *c, int64_t ldc, int rows, int64_t columns, const hwkit_epilogue *epilogue,
                    int64_t row, int64_t column);
 } hwkit_gemm_kernels;
+
+/* The transposition whose result is part of an array of so many bytes. */
+static inline hwkit_transpose_fn hwkit_transpose_into(const hwkit_gemm_kernels *table, int64_t bytes)
+{
+    return bytes > HWKIT_FAR_BYTES ? table->transpose_far : table->transpose;
+}
 
 #endif

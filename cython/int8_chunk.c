@@ -260,7 +260,5 @@ void hwkit_int8_put(const product *x, const space *s, int64_t image, int64_t at,
     if (size == 1)
         turn((uint8_t *)to, area, s->turned, columns, count, columns);
     else
-        for (int64_t i = 0; i < count; i += TURN)
-            p->floats->transpose(to + i * size, area, s->block + i * ld, ld, columns,
-                                 hwkit_min(TURN, count - i));
+        p->floats->transpose(to, area, s->block, ld, columns, count);
 }

@@ -6,6 +6,8 @@
 #include "run.h"
 #include "threads.h"
 
+enum { LINE_PIXELS = 16 }; /* no two threads write to one cache line of float32 */
+
 typedef struct {
     const hwkit_layout *l;
     const char *from;
@@ -27,14 +29,13 @@ static void turn_chunk(void *ctx, int64_t chunk)
                l->area, l->c, end - first);
         return;
     }
-    for (int64_t i = first; i < end; i += HWKIT_TURN_PIXELS) {
-        const int64_t some = hwkit_min(HWKIT_TURN_PIXELS, end - i);
-        const int64_t plane = planes + i * l->size, pixel = pixels + i * l->row * l->size;
-        if (j->back)
-            l->table->transpose(j->to + plane, l->area, j->from + pixel, l->row, l->c, some);
-        else
-            l->table->transpose(j->to + pixel, l->row, j->from + plane, l->area, some, l->c);
-    }
+    const int64_t plane = planes + first * l->size, pixel = pixels + first * l->row * l->size;
+    const hwkit_transpose_fn transpose =
+        hwkit_transpose_into(l->table, l->n * l->area * l->c * l->size);
+    if (j->back)
+        transpose(j->to + plane, l->area, j->from + pixel, l->row, l->c, end - first);
+    else
+        transpose(j->to + pixel, l->row, j->from + plane, l->area, end - first, l->c);
 }
 
 static void turn(const hwkit_layout *l, void *to, const void *from, int back)
@@ -42,7 +43,7 @@ static void turn(const hwkit_layout *l, void *to, const void *from, int back)
     job j = {.l = l, .from = from, .to = to, .back = back};
     if (!back && l->c <= HWKIT_TURN_FEW && l->row == l->c)
         j.few = hwkit_isa_get()->transpose[l->size == 4 ? 2 : 3]->rows[l->c];
-    j.share = hwkit_round_up(hwkit_parts(l->area, 2 * (int64_t)l->threads), HWKIT_TURN_PIXELS);
+    j.share = hwkit_round_up(hwkit_parts(l->area, 2 * (int64_t)l->threads), LINE_PIXELS);
     hwkit_parallel_work(l->n * hwkit_parts(l->area, j.share), turn_chunk, &j, l->threads,
                         l->n * l->area * l->c / 3);
 }

@@ -6,9 +6,6 @@
 
 #include <stdint.h>
 
-/* Pixels that are transposed together: whole cache lines of as many channels' rows are read. */
-enum { HWKIT_TURN_PIXELS = 16 };
-
 /* n images of `area` pixels and c channels, elements of `size` bytes. */
 typedef struct {
     const hwkit_gemm_kernels *table;

@@ -7,6 +7,7 @@
  *   v_set(x)             all elements x
  *   v_halves(a, b)       the first half of the elements a, the others b
  *   v_load(p), v_store(p, v)            p need not be aligned
+ *   v_stream(p, v)       v_store past the caches, p aligned; v_stream_end() before others read it
  *   v_load_n(p, n), v_store_n(p, v, n)  the first n of VL elements, 0 < n <= VL; others load as 0
  *   v_lanes, v_lanes_between(from, to)  the lanes from, ..., to - 1 for 0 <= from, to <= VL
  *   v_load_lanes(p, at, lanes)          of p + at; the other lanes are 0, and not read
@@ -43,8 +44,10 @@
 #define HWKIT_PRAGMA(x) _Pragma(#x)
 #if defined(__clang__)
 #define HWKIT_UNROLL _Pragma("unroll")
+#define HWKIT_NO_UNROLL _Pragma("nounroll")
 #else
 #define HWKIT_UNROLL _Pragma("GCC unroll 64")
+#define HWKIT_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 #define HWKIT_PASTE_(a, b, c) a##_##b##_##c
 #define HWKIT_PASTE(a, b, c) HWKIT_PASTE_(a, b, c)
@@ -98,6 +101,8 @@
 #define v_halves NAME(v_halves)
 #define v_load NAME(v_load)
 #define v_store NAME(v_store)
+#define v_stream NAME(v_stream)
+#define v_stream_end NAME(v_stream_end)
 #define v_load_n NAME(v_load_n)
 #define v_store_n NAME(v_store_n)
 #define v_lanes NAME(v_lanes)

@@ -54,7 +54,8 @@ hwkit_plan *hwkit_transpose_plan(const hwkit_transpose *d)
         return NULL;
     p->d = *d;
     p->wide = d->columns, p->high = d->rows, p->deep = 1;
-    p->turn = kernels->any;
+    const int far = d->batch * d->rows * d->columns * d->size > HWKIT_FAR_BYTES;
+    p->turn = far ? kernels->far : kernels->any;
     if (d->rows <= HWKIT_TURN_FEW && kernels->rows[d->rows])
         p->turn = kernels->rows[d->rows];
     else if (d->columns <= HWKIT_TURN_FEW && kernels->columns[d->columns])

@@ -15,6 +15,7 @@ typedef void (*hwkit_turn_fn)(void *to, int64_t ldto, const void *x, int64_t ldx
 /* For elements of one size. */
 typedef struct {
     hwkit_turn_fn any;
+    hwkit_turn_fn far;                         /* the same past the caches, where that is known */
     hwkit_turn_fn rows[HWKIT_TURN_FEW + 1];    /* for so many rows, and ldto the same */
     hwkit_turn_fn columns[HWKIT_TURN_FEW + 1]; /* for so many columns, and ldx the same */
 } hwkit_transpose_kernels;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN_PIXELS = 32 };     /* nchw: columns of results that are transposed together */
+enum { RUN_PIXELS = 64 };     /* nchw: columns of results that are transposed together */
 enum { RUN_CHANNELS = 64 };   /* nchw: channels of them */
 enum { CHUNKS_PER_THREAD = 4 }; /* enough for one that comes late */
 
@@ -213,15 +213,15 @@ static void recompute(const job *x, const space *s, int64_t tile, int64_t group,
 static void turn_run(const plan *p, char *results, char *plane, int64_t rows, int64_t pixels,
                      int64_t columns, int back)
 {
-    for (int64_t y = 0; y < rows; y++, plane += p->c.q * p->size)
-        for (int64_t i = 0; i < pixels; i += HWKIT_TURN_PIXELS) {
-            char *result = results + (y * RUN_PIXELS + i) * columns * p->size;
-            const int64_t some = hwkit_min(HWKIT_TURN_PIXELS, pixels - i);
-            if (back)
-                p->table->transpose(result, columns, plane + i * p->size, p->out_area, some, columns);
-            else
-                p->table->transpose(plane + i * p->size, p->out_area, result, columns, columns, some);
-        }
+    const hwkit_transpose_fn to_plane =
+        hwkit_transpose_into(p->table, p->c.n * p->c.k * p->out_area * p->size);
+    for (int64_t y = 0; y < rows; y++, plane += p->c.q * p->size) {
+        char *result = results + y * RUN_PIXELS * columns * p->size;
+        if (back)
+            p->table->transpose(result, columns, plane, p->out_area, pixels, columns);
+        else
+            to_plane(plane, p->out_area, result, columns, columns, pixels);
+    }
 }
 
 /* Tiles [from, to), all in one line of tiles, and columns [n0, n0 + columns) of the group. */

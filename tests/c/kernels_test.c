@@ -729,6 +729,40 @@ static int test_transpose(void)
     return good;
 }
 
+/* What kernels of convolutions turn over: parts of wider matrices, begun anywhere. */
+static int test_transpose_part(void)
+{
+    const int is_double = rand() % 2, far = rand() % 2;
+    const hwkit_gemm_kernels *table = is_double ? hwkit_isa_get()->f64.gemm : hwkit_isa_get()->f32.gemm;
+    const size_t size = is_double ? 8 : 4, line = 64 / size;
+    const int64_t depth = upto(rand() % 2 ? 9 : 300), count = upto(rand() % 2 ? 9 : 300);
+    const int64_t src_ld = depth + (rand() % 2 ? 0 : upto(500)), before = rand() % (int)line;
+    int64_t dst_ld = before + count + (rand() % 2 ? 0 : upto(500));
+    if (rand() % 2)
+        dst_ld = hwkit_round_up(dst_ld, (int64_t)line);
+    const size_t to = (size_t)(depth * dst_ld), from = (size_t)((count - 1) * src_ld + depth);
+    char *x = guarded(from * size), *out = guarded(to * size), *old = malloc(to * size);
+    for (size_t i = 0; i < from * size; i++)
+        x[i] = (char)rand();
+    for (size_t i = 0; i < to * size; i++)
+        out[i] = old[i] = (char)rand();
+    (far ? table->transpose_far : table->transpose)(out + (size_t)before * size, dst_ld, x, src_ld,
+                                                    depth, count);
+    int good = 1;
+    for (int64_t i = 0; good && i < depth; i++)
+        for (int64_t j = 0; good && j < dst_ld; j++) {
+            const size_t at = (size_t)(i * dst_ld + j), source = (size_t)((j - before) * src_ld + i);
+            const int inside = j >= before && j < before + count;
+            good = !memcmp(out + at * size, inside ? x + source * size : old + at * size, size);
+        }
+    if (!good)
+        printf("transpose%s: %d x %d of %d bytes, rows of %d to rows of %d, %d before\n",
+               far ? " far" : "", (int)depth, (int)count, (int)size, (int)src_ld, (int)dst_ld,
+               (int)before);
+    free(old);
+    return good;
+}
+
 /* ---- local response normalisation -------------------------------------------------------------- */
 
 static int test_lrn(void)
@@ -763,7 +797,7 @@ int main(int argc, char **argv)
     static int (*const tests[])(void) = {test_depthwise, test_pool, test_conv2d, test_block_float,
                                          test_gemm, test_half, test_half_images, test_int8,
                                          test_winograd, test_amx, test_elementwise, test_transpose,
-                                         test_lrn};
+                                         test_transpose_part, test_lrn};
     int problems = argc > 1 ? atoi(argv[1]) : 200;
     const char *isa = hwkit_isa_name();
     if (argc > 2 && strcmp(argv[2], isa)) {

@@ -47,6 +47,23 @@ def test_any_config_is_right(seed: int) -> None:
         assert out.tobytes() == x.swapaxes(1, 2).tobytes(), config
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "float16"])
+@pytest.mark.parametrize("shape", [(64, 38416), (38416, 64), (61, 38417), (1600, 1616)])
+def test_more_than_the_caches_hold(
+    rng: np.random.Generator, dtype: str, shape: tuple[int, int]
+) -> None:
+    """Results that go past the caches, begun at a cache line and beside one."""
+    x = rng.integers(0, 60000, shape).astype(dtype)
+    for skip in (0, 5):
+        out = np.zeros(x.size + 64, dtype)
+        begin = -out.ctypes.data // x.itemsize % 16 + skip
+        y = out[begin : begin + x.size].reshape(x.T.shape)
+        hwkit.ops.transpose(x, out=y)
+        assert np.array_equal(y, x.T)
+        assert not out[:begin].any()
+        assert not out[begin + x.size :].any()
+
+
 def test_strided_operands_and_results(rng: np.random.Generator) -> None:
     """Views go in, and the result goes into a view or over the operand."""
     x = rng.standard_normal((8, 12)).astype(np.float32)[::2, ::3]

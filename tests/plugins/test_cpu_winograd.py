@@ -84,6 +84,17 @@ def test_random_problems_and_configs(seed: int, window: Window) -> None:
                 np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("size", [208, 209])
+def test_results_that_no_cache_holds(size: int) -> None:
+    """Channels first, lines of many runs; planes that begin at cache lines, and others."""
+    p = layer("nchw", 3, size, 50, " +bias+residual+relu")
+    operands = p.random_operands(5)
+    wanted = p.reference(*[a.astype(np.float64) for a in operands])
+    for kernel in KERNELS[DENSE[:2]]:
+        found = both_ways(kernel, p, kernel.default(p), operands)[1]
+        assert relative_error(found, wanted) < 4e-6 * MORE[kernel.m]
+
+
 @EACH_WINDOW
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_every_number_of_channels(layout: str, window: Window) -> None:
