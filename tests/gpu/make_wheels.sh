@@ -4,7 +4,8 @@
 #   tests/gpu/make_wheels.sh PYTHON FOLDER
 #
 # PYTHON is an interpreter of the version that the GPU machine has. Neither a driver nor a toolkit is
-# needed: see pycuda_wheel.sh.
+# needed: see pycuda_wheel.sh. NVRTC=no leaves out its wheel, larger than all others together: where
+# torch is installed for CUDA, it is there.
 set -euo pipefail
 python=$1
 mkdir -p "$2"
@@ -19,6 +20,8 @@ pip=("$work/venv/bin/python" -m pip)
 tests/gpu/pycuda_wheel.sh "$work/venv/bin/python" "$folder"
 "${pip[@]}" download -q --only-binary=:all: --no-deps -d "$folder" \
   pytools platformdirs mako markupsafe siphash24 typing_extensions pluggy click rich markdown-it-py \
-  mdurl pygments ml_dtypes pytest pytest-timeout iniconfig packaging hypothesis sortedcontainers \
-  nvidia-cuda-nvrtc
+  mdurl pygments ml_dtypes pytest pytest-timeout pytest-xdist execnet iniconfig packaging hypothesis \
+  sortedcontainers
+[ "${NVRTC:-yes}" = no ] ||
+  "${pip[@]}" download -q --only-binary=:all: --no-deps -d "$folder" nvidia-cuda-nvrtc
 ls -l "$folder"

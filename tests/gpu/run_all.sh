@@ -97,10 +97,13 @@ fi
 
 if wanted tests; then
   step "tests"
+  # Most of the time goes into a thousand small kernels that are compiled, each by one process.
+  several=$("$python" -c 'import os, xdist; print("-n", min(8, os.cpu_count() or 1))' 2>/dev/null)
   for library in pycuda cuda.core; do
     export HWKIT_CUDA_DRIVER=$library
     # Warnings of that machine's torch are not ours.
-    part "tests-$library" "${MINUTES_TESTS:-20}" "$python" -m pytest -q --tb=short -m gpu -W default \
+    # shellcheck disable=SC2086
+    part "tests-$library" "${MINUTES_TESTS:-20}" "$python" -m pytest -q --tb=short -m gpu $several -W default \
       -c "$root/pyproject.toml" --rootdir "$root" -p no:cacheprovider "$root/tests/gpu"
     # Tests that are all skipped have failed here: the reasons are in the log.
     grep -q '[0-9] passed' "$work/tests-$library.log" || failed+=("tests-$library (no test passed)")
