@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .ceilings import multiply_add
+from .ceilings import least_of, multiply_add
 from .run import Launch
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Stall:
     @cached_property
     def _rate(self) -> float:
         """Steps in a second."""
-        times = [self._device.driver.time(lambda: self._launch(_TRIED)) for _ in range(3)]
-        return _TRIED / min(times)
+        return _TRIED / least_of(self._device.driver.time, lambda: self._launch(_TRIED))
 
     def begin(self) -> None:
         """Keep the GPU busy from now on."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hwkit import Config, Problem
 from hwkit.dispatch import parse_problem
 from hwkit.errors import ArgumentError, KernelFailure, Unavailable
 from hwkit_cuda import compilers, hwkit_kernels, programs
+from hwkit_cuda.ceilings import least_of
 from hwkit_cuda.compilers import Nvcc, Usage, usage_of
 from hwkit_cuda.limits import ARCHS, Limits
 from hwkit_cuda.offline import OfflineDevice
@@ -233,3 +235,20 @@ def test_a_gpu_that_is_not_there_runs_nothing() -> None:
         with pytest.raises(Unavailable, match="no sm_90 is there"):
             refused()
     assert device.ceilings() == {}
+
+
+def test_a_rate_is_that_of_a_gpu_that_is_awake() -> None:
+    """Runs go on until a GPU that was idle has its highest clock, and the least time counts."""
+    started = time.perf_counter()
+    runs: list[int] = []
+
+    def work() -> None:
+        time.sleep(5e-3)
+        runs.append(1)
+
+    def clock(run: Callable[[], None]) -> float:
+        run()
+        return 1e-3 if time.perf_counter() - started > 0.05 else 5e-3
+
+    assert least_of(clock, work) == 1e-3
+    assert len(runs) > 5
