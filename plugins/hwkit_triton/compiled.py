@@ -17,7 +17,7 @@ from hwkit import KernelFailure, Unavailable
 
 from .launch import Launch, signature
 
-__all__ = ["Facts", "compile_launch", "facts", "missing", "threads_of"]
+__all__ = ["Facts", "compile_launch", "facts", "missing", "threads_of", "version"]
 
 _LEAST = (3, 6)
 
@@ -30,16 +30,31 @@ def missing() -> str | None:
     spec = find_spec("triton")
     if spec is None or spec.origin is None:  # a folder of that name is no package
         return "Triton is not installed: pip install 'hwkit[triton]'"
-    # Read and not imported, which takes a second, and by the file, as its wheels have many names.
-    text = Path(spec.origin).read_text("utf-8") if spec.has_location else ""
-    found = re.search(r"^__version__ = ['\"](\d+)\.(\d+)", text, re.MULTILINE)
-    if found and (int(found[1]), int(found[2])) < _LEAST:
+    found = _version_of(spec)
+    if found and found < _LEAST:
         wanted = ".".join(map(str, _LEAST))
         return (
-            f"Triton {found[1]}.{found[2]} is installed, and {wanted} or newer is needed: "
+            f"Triton {found[0]}.{found[1]} is installed, and {wanted} or newer is needed: "
             f"pip install -U 'triton>={wanted}'"
         )
     return None
+
+
+@lru_cache(maxsize=1)
+def version() -> tuple[int, int] | None:
+    """Return the version of Triton, as ``(3, 6)``; ``None`` if it is not told."""
+    from importlib.util import find_spec
+
+    return _version_of(find_spec("triton"))
+
+
+def _version_of(spec: Any) -> tuple[int, int] | None:
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None
+    # Read and not imported, which takes a second, and by the file, as its wheels have many names.
+    text = Path(spec.origin).read_text("utf-8")
+    found = re.search(r"^__version__ = ['\"](\d+)\.(\d+)", text, re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def compile_launch(launch: Launch, capability: int, aligned: bool = True) -> Any:

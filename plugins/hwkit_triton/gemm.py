@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hwkit import Config, Kernel, Problem, Space
 
 from .common import FEW, ceiling, epilogue
-from .compiled import Facts
+from .compiled import Facts, version
 from .launch import OUT, PARTIAL, Launch, Number, Slot
 from .product import BARRIERS, PRECISIONS, SPLIT, ProductKernel, pipeline, power
 from .target import Target
@@ -238,6 +238,12 @@ class DescriptorGemm(_Gemm):
         if self.target.tensor_memory:
             barriers = ceiling(barriers + BARRIERS, BARRIERS) * BARRIERS
         return stages * (bm + bn) * bk * size + barriers + stored
+
+    def static_check(self, problem: Problem, config: Config) -> str | None:
+        """Return also what this Triton is known not to compile, which takes it a second to say."""
+        if config["specialized"] and int(config["parts"]) > 1 and version() == (3, 6):
+            return "Triton 3.6 specialises no warps where a tile is stored in parts"
+        return super().static_check(problem, config)
 
     def launches(self, problem: Problem, config: Config, upcast: bool = False) -> list[Launch]:
         """Return the one launch."""

@@ -340,6 +340,23 @@ def test_defaults_are_legal_everywhere(capability: int, monkeypatch: pytest.Monk
     assert taken > 50
 
 
+@pytest.mark.parametrize("version", [(3, 6), (3, 9), None])
+def test_what_a_triton_does_not_compile_is_not_tried(
+    version: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3.6 specialises no warps for tiles that are stored in parts: that is known beforehand."""
+    monkeypatch.setattr("hwkit_triton.gemm.version", lambda: version)
+    problem = problem_of("gemm bfloat16 nn m=512 n=512 k=512")
+    (kernel,) = [k for k in catalog.kernels(Target.named(90)) if k.name == "triton_descriptors"]
+    plain = kernel.default(problem).replace(flat=False, warps=4, bm=128, bn=128, stages=2, parts=2)
+    assert kernel.static_check(problem, plain) is None
+    specialized = plain.replace(specialized=True)
+    assert kernel.space(problem).why_not(specialized) is None
+    said = kernel.static_check(problem, specialized)
+    assert (said is not None) == (version == (3, 6))
+    assert kernel.static_check(problem, specialized.replace(parts=1)) is None
+
+
 def test_kernels_are_for_cuda_devices_only() -> None:
     """Another plugin's GPU gets them, a CPU and a GPU too old for Triton do not."""
     kernels = list(hwkit_kernels(Gpu("sm_90")))
