@@ -105,6 +105,7 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
          bint pack_a=False, storage=None, int products=0, bint pairs=False, int threads=1):
     """Return the Run of a matrix product; ``operands`` and ``output`` are (shape, dtype)."""
     cdef hwkit_gemm g
+    cdef Run made
     if min(batch, m, n, k, kc, mc, nc, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
     g.algorithm = (
@@ -129,4 +130,8 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
     g.act = read_activation(activation)
     g.rows, g.vectors, g.kc, g.mc, g.nc = rows, vectors, kc, mc, nc
     g.pack_a, g.threads = pack_a, threads
-    return make_run(hwkit_gemm_plan(&g), operands, output)
+    made = make_run(hwkit_gemm_plan(&g), operands, output)
+    if made.specs[0].dims[made.specs[0].nd - 1] != k:
+        # A column that is read as a row: what lies further apart then is each of its elements.
+        made.plan.x_apart = False
+    return made

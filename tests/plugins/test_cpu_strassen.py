@@ -11,6 +11,7 @@ from products import EPILOGUES, candidates, check, run_again
 
 from hwkit import Problem
 from hwkit.op import relative_error
+from hwkit.plans import Plan
 from hwkit.registry import registry
 from hwkit.selection import select
 
@@ -75,6 +76,19 @@ def test_random_problems_and_configs(seed: int) -> None:
         for p in map(problem, texts):
             for config in candidates(KERNELS[p.op.name], p, rng, 3):
                 check(KERNELS[p.op.name], p, config)
+
+
+def test_a_column_of_a_wider_array_is_no_row() -> None:
+    """Nothing beside a transposed vector is read where that is part of a wider array."""
+    p = problem("gemm float32 tn m=1 n=20 k=11")
+    a, b = p.random_operands(1)
+    wide = np.full((11, 12), np.nan, np.float32)
+    wide[:, 5:6] = a
+    plan = Plan(p, registry().device("cpu:0"), GEMM, GEMM.default(p))
+    for made, rest in ((plan, [b]), (plan.prepack(b), [])):
+        out = np.full((1, 20), np.nan, np.float32)
+        made(wide[:, 5:6], *rest, out=out)
+        assert np.array_equal(out, plan(a, b))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
