@@ -127,7 +127,7 @@ class Kernel(ABC):
         return True
 
     def deterministic(self, problem: Problem, config: Config) -> bool:
-        """Whether every run with this Config, which may say how many threads, gives the same bits."""
+        """Whether every run with this Config, thread count included, gives the same bits."""
         return False
 
     def error_bound(self, problem: Problem, config: Config) -> float:
