@@ -275,6 +275,7 @@ hwkit_plan *hwkit_int8_plan(const hwkit_int8 *given)
     p->g = *given;
     p->table = table_for(given);
     p->floats = hwkit_isa_get()->f32.gemm;
+    p->turn = hwkit_isa_get()->transpose[0]->any;
     simplify(&p->g);
     p->given = p->g;
     set_sizes(p);

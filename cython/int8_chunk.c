@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { TURN = 16 }; /* pixels that are transposed at a time */
+enum { TURN = 64 }; /* pixels that are transposed at a time: a cache line of each channel */
 
 /* ---- place and memory ------------------------------------------------------------------------ */
 
@@ -76,47 +76,6 @@ int hwkit_int8_find_space(const plan *p, space *s)
     return 1;
 }
 
-/* ---- bytes ----------------------------------------------------------------------------------- */
-
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef uint8_t loose16 __attribute__((vector_size(16), aligned(1), may_alias));
-
-/* Four rounds of interleaving the halves of 16 rows exchange rows and columns. */
-static void turn_square(uint8_t *to, int64_t to_ld, const uint8_t *from, int64_t from_ld)
-{
-    bytes16 v[2][TURN];
-    for (int i = 0; i < TURN; i++)
-        v[0][i] = *(const loose16 *)(from + i * from_ld);
-    for (int round = 0; round < 4; round++)
-        for (int i = 0; i < TURN / 2; i++) {
-            bytes16 a = v[round % 2][i], b = v[round % 2][i + TURN / 2];
-            v[1 - round % 2][2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4,
-                                                              20, 5, 21, 6, 22, 7, 23);
-            v[1 - round % 2][2 * i + 1] = __builtin_shufflevector(
-                a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        }
-    for (int i = 0; i < TURN; i++)
-        *(loose16 *)(to + i * to_ld) = v[0][i];
-}
-
-/* to[j * to_ld + i] = from[i * from_ld + j], i < rows, j < columns */
-static void turn(uint8_t *to, int64_t to_ld, const uint8_t *from, int64_t from_ld, int64_t rows,
-                 int64_t columns)
-{
-    int64_t i = 0;
-    for (; i + TURN <= rows; i += TURN) {
-        int64_t j = 0;
-        for (; j + TURN <= columns; j += TURN)
-            turn_square(to + j * to_ld + i, to_ld, from + i * from_ld + j, from_ld);
-        for (; j < columns; j++)
-            for (int64_t r = i; r < i + TURN; r++)
-                to[j * to_ld + r] = from[r * from_ld + j];
-    }
-    for (; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++)
-            to[j * to_ld + i] = from[i * from_ld + j];
-}
-
 /* ---- strips ---------------------------------------------------------------------------------- */
 
 static void convert(const product *x, char *to, const void *from, int64_t n)
@@ -153,10 +112,10 @@ static void fill_from_planes(const product *x, const space *s, char *to, const u
             ld = TURN;
         }
         if (strip_size(p) == 1 && !x_flip(p)) {
-            turn((uint8_t *)to + i * row, row, planes, ld, channels, some);
+            p->turn(to + i * row, row, planes, ld, channels, some);
             continue;
         }
-        turn(s->turned, channels, planes, ld, channels, some);
+        p->turn(s->turned, channels, planes, ld, channels, some);
         if (p->pitch == channels) {
             convert(x, to + i * row, s->turned, some * channels);
             continue;
@@ -258,7 +217,7 @@ void hwkit_int8_put(const product *x, const space *s, int64_t image, int64_t at,
     f.to_ld = size == 1 ? columns : ld;
     p->table->finish(&f);
     if (size == 1)
-        turn((uint8_t *)to, area, s->turned, columns, count, columns);
+        p->turn(to, area, s->turned, columns, count, columns);
     else
         p->floats->transpose(to, area, s->block, ld, columns, count);
 }

@@ -4,6 +4,7 @@
 
 #include "gemm.h"
 #include "int8.h"
+#include "transpose.h"
 
 enum { X, W, BIAS, X_SCALE, X_ZERO, W_SCALE, W_ZERO, Y_SCALE, Y_ZERO, KINDS };
 
@@ -12,6 +13,7 @@ typedef struct {
     hwkit_int8 g;
     const hwkit_int8_kernels *table;
     const hwkit_gemm_kernels *floats;
+    hwkit_turn_fn turn; /* of bytes */
     int b_size, width, merged;
     int64_t cg, kg, taps;            /* channels of a group; r * s */
     int64_t segments, depth, deep;   /* of the product; deep: rounded up to groups */
