@@ -201,7 +201,7 @@ static void set_borders(plan *p, const void *w)
     const int64_t upper = hwkit_parts(c->top, c->stride_y) * c->q;
     const int64_t lower = lowest > 0 ? hwkit_parts(lowest, c->stride_y) * c->q : 0;
     const int direct = c->algorithm == HWKIT_CONV_DIRECT;
-    const int rows = direct && c->r > 1 && (upper > 0 || lower < p->out_area);
+    const int rows = direct && (upper > 0 || lower < p->out_area);
     const int columns = direct && !p->pairs && c->s > 1 && !c->merge && c->dilation_x >= c->rows * c->stride_x &&
                         (c->left > 0 || (c->q - 1) * c->stride_x - c->left +
                                                 (c->s - 1) * c->dilation_x >= c->w);

@@ -55,8 +55,8 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         c.way = read_way(output[1], products, pairs)
         if groups != 1 or c.way.half != HWKIT_HALF_NONE and not nhwc:
             raise ValueError("algorithm tiles takes one group, and half precision in nhwc")
-    if merge and (groups != 1 or c.dilation_x != 1 and not block_float):
-        raise ValueError("merge needs groups=1 and no dilation along rows")
+    if merge and (groups > 1 and (pairs or block_float) or c.dilation_x > 1 and not block_float):
+        raise ValueError("merge needs no dilation along rows, and in pairs and blocks one group")
     if by_depth and c.r * c.s * groups > 1:
         raise ValueError("weights by depth are of one tap and one group")
     if block_float:

@@ -123,7 +123,10 @@ static int copy_pixels(const plan *p, char *to, const char *from, int64_t count)
     if (p->c.block_float)
         return hwkit_block_float_get()->convert(&p->blocks, to, (const float *)from,
                                                 p->skip_x * p->c.c, count);
-    hwkit_pairs_copy(p, to, from, p->pixel, count);
+    if (p->c.groups > 1)
+        p->table->pack(to, p->cg, from, p->c.c, 1, count, (int)p->cg, 0);
+    else
+        hwkit_pairs_copy(p, to, from, p->pixel, count);
     return 1;
 }
 
@@ -387,7 +390,7 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
                 p->table->by_panel[halves - 1][o->count - 1](t);
                 continue;
             }
-            if (j == 0 && o->starts && o + 1 < end && o[1].starts)
+            if (j == 0 && !p->copied && o->starts && o + 1 < end && o[1].starts)
                 ask(p, o + 1);
             const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
             const hwkit_tile_fn kernel =
@@ -455,7 +458,7 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
         x->failed = 1;
         return;
     }
-    const char *from = x->x + image * p->area * p->pixel;
+    const char *from = x->x + image * p->area * p->pixel + group * p->cg * p->size;
     int good = 1;
     if (p->one_line)
         good = copy_pixels(p, s.strip, from + i0 * p->pixel, count);
@@ -466,7 +469,6 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
         return;
     }
     const int64_t origin = p->one_line ? i0 : 0;
-    from += group * p->cg * p->size;
     if (p->flat && p->starts)
         s.line = from + i0 * p->pixel;
     else
@@ -476,7 +478,7 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
     const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
     hwkit_epilogue e = x->epilogue;
     hwkit_tile t = {.ldc = x->row, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
-    t.step = c->stride_x * c->c;
+    t.step = c->stride_x * (c->merge ? p->cg : c->c);
     t.pairs = p->blocks.pairs;
     if (c->nhwc) {
         char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->out_size;
@@ -524,9 +526,11 @@ int hwkit_conv2d_find_starts(plan *p)
         if (end > c->left + c->w)
             p->tail = hwkit_min(p->tail, from);
     }
-    /* About a line for each pixel, from beyond the second cache, arrives sooner for a plain copy. */
+    /* Taps in a row lie together only in the copy of one of several groups. About a line for each
+     * pixel, from beyond the second cache, arrives sooner for a plain copy. */
     const int64_t bytes = p->area * p->pixel + p->out_area * c->k * p->size;
-    p->copied = c->merge && c->stride_x * p->pixel >= 48 && bytes > hwkit_cpu()->l2 / 2 * 3;
+    const int far = c->stride_x * p->pixel >= 48 && bytes > hwkit_cpu()->l2 / 2 * 3;
+    p->copied = c->merge && (c->groups > 1 || far);
     return 1;
 }
 

@@ -26,6 +26,8 @@ typedef struct {
     int64_t lda, ldb;
     hwkit_operands operands;
     int b_packed;         /* B is held in panels */
+    int turned;           /* stream: the product is C^T = B^T A, and m, n are those of C^T */
+    int turns_a, turns_b; /* not packed, tiles: is transposed before the product */
     hwkit_amx_gemm amx;   /* tiles */
     int64_t panels_bytes; /* of one B in panels */
 } plan;
@@ -87,21 +89,25 @@ static void pack_chunk(void *ctx, int64_t chunk)
                       p->g.k, p->width, from, hwkit_min(from + x->pack_share, all));
 }
 
-/* Rows [m0, m1) of A, depth [k0, k0 + depth), as panels of `rows`. */
+/* Rows [m0, m1) of A, depth [k0, k0 + depth), as panels of `rows`. Of a transposed A, a few rows of all
+ * panels before the next rows, as above. */
 static void pack_rows(const product *x, char *to, int64_t m0, int64_t m1, int64_t k0, int64_t depth)
 {
     const plan *p = x->p;
+    const int64_t size = p->size, step = p->g.transpose_a ? PACK_ROWS : depth;
     int count;
-    for (int64_t i = m0; i < m1; i += count) {
-        count = hwkit_tile_rows(m1 - i, p->g.rows);
-        if (p->g.transpose_a)
-            p->table->pack(to, count, x->a + (k0 * p->lda + i) * p->size, p->lda, 1, depth, count,
-                           0);
-        else
-            p->table->pack_transposed(to, x->a + (i * p->lda + k0) * p->size, p->lda, depth, count,
-                                      count);
-        to += count * depth * p->size;
-    }
+    for (int64_t k = 0; k < depth; k += step)
+        for (int64_t i = m0; i < m1; i += count) {
+            const int64_t some = hwkit_min(step, depth - k);
+            count = hwkit_tile_rows(m1 - i, p->g.rows);
+            char *at = to + ((i - m0) * depth + k * count) * size;
+            if (p->g.transpose_a)
+                p->table->pack(at, count, x->a + ((k0 + k) * p->lda + i) * size, p->lda, 1, some,
+                               count, 0);
+            else
+                p->table->pack_transposed(at, x->a + (i * p->lda + k0) * size, p->lda, depth, count,
+                                          count);
+        }
 }
 
 /* One block: rows [m0, m1) by columns [n0, n1) of the packed part, over depth [k0, k0 + depth). The
@@ -267,30 +273,57 @@ static void dot_chunk(void *ctx, int64_t chunk)
 
 /* ---- stream ------------------------------------------------------------------------------------ */
 
+enum { STREAM_DEEP = 8, STREAM_ROWS = 4 };
 /* Depth that is summed up term by term; sums of deeper products are sums of such sums, because the
  * rounding of a sum grows with the number of its terms. */
 enum { STREAM_DEPTH = 8192 };
 
-/* to = a b over the depth [k0, k1), for columns [n0, n1); `to` is laid out like the result */
-static void stream_part(const product *x, char *to, int64_t k0, int64_t k1, int64_t n0, int64_t n1)
+/* Whether a chunk sums up in memory of its own. Rows of a result that threads add to side by side, time
+ * and again, share lines at the borders, and those that a processor loads ahead. */
+static int sums_apart(const hwkit_gemm *g, int turned)
 {
-    enum { DEEP = 8, ROWS = 4 };
-    const plan *p = x->p;
-    const hwkit_gemm *g = &p->g;
-    for (int64_t k = k0; k < k1; k += DEEP) /* a few rows of b, still in the cache for all of a */
-        for (int64_t i = 0; i < g->m; i += ROWS)
-            p->table->stream(x->a + (i * g->k + k) * p->size, g->k,
-                             x->b + (k * g->n + n0) * p->size, g->n,
-                             to + (i * g->n + n0) * p->size, g->n,
-                             (int)hwkit_min(ROWS, g->m - i), n1 - n0,
-                             (int)hwkit_min(DEEP, k1 - k), k > k0);
+    return g->k > STREAM_DEPTH || (g->m > 1 && (turned || (g->threads > 1 && g->k > STREAM_DEEP)));
 }
 
-static void finish_rows(const product *x, const hwkit_epilogue *e, int64_t n0, int64_t n1)
+/* Elements from row to row there. */
+static int64_t sums_row(const hwkit_gemm *g, int size)
 {
-    const hwkit_gemm *g = &x->p->g;
-    for (int64_t i = 0; i < g->m; i++)
-        x->p->table->finish(x->out + (i * g->n + n0) * x->p->size, g->n, 1, n1 - n0, e, i, n0);
+    return hwkit_odd_lines(hwkit_min(g->nc, g->n), size);
+}
+
+/* to = a b over the depth [k0, k1), for columns [n0, n1), of which `to` has the first */
+static void stream_part(const product *x, char *to, int64_t row, int64_t k0, int64_t k1, int64_t n0,
+                        int64_t n1)
+{
+    const plan *p = x->p;
+    const hwkit_gemm *g = &p->g;
+    for (int64_t k = k0; k < k1; k += STREAM_DEEP) /* still in the cache for all of a */
+        for (int64_t i = 0; i < g->m; i += STREAM_ROWS)
+            p->table->stream(x->a + (i * g->k + k) * p->size, g->k,
+                             x->b + (k * g->n + n0) * p->size, g->n, to + i * row * p->size, row,
+                             (int)hwkit_min(STREAM_ROWS, g->m - i), n1 - n0,
+                             (int)hwkit_min(STREAM_DEEP, k1 - k), k > k0);
+}
+
+static void finish_rows(const product *x, char *c, int64_t row, const hwkit_epilogue *e, int64_t n0,
+                        int64_t n1)
+{
+    for (int64_t i = 0; i < x->p->g.m; i++)
+        x->p->table->finish(c + i * row * x->p->size, row, 1, n1 - n0, e, i, n0);
+}
+
+/* Columns [n0, n1) of C^T become rows of C. */
+static void turn_back(const product *x, const char *from, int64_t row, int64_t n0, int64_t n1)
+{
+    const plan *p = x->p;
+    const int64_t columns = p->g.m;
+    char *rows = x->out + n0 * columns * p->size;
+    if (columns > 1)
+        p->table->transpose(rows, columns, from, row, n1 - n0, columns);
+    else if (rows != from)
+        memcpy(rows, from, (size_t)((n1 - n0) * p->size));
+    if (x->epilogue)
+        p->table->finish(rows, columns, (int)(n1 - n0), columns, x->epilogue, n0, 0);
 }
 
 static void stream_chunk(void *ctx, int64_t chunk)
@@ -298,22 +331,87 @@ static void stream_chunk(void *ctx, int64_t chunk)
     product *x = ctx;
     const plan *p = x->p;
     const hwkit_gemm *g = &p->g;
-    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n);
-    stream_part(x, x->out, 0, hwkit_min(STREAM_DEPTH, g->k), n0, n1);
-    if (g->k > STREAM_DEPTH) {
-        char *part = hwkit_scratch(HWKIT_SCRATCH_THREAD, g->m * g->n * p->size);
-        if (!part) {
-            x->failed = 1;
-            return;
-        }
-        const hwkit_epilogue add = {.alpha = 1, .beta = 1, .addend = part, .out = x->out};
-        for (int64_t k = STREAM_DEPTH; k < g->k; k += STREAM_DEPTH) {
-            stream_part(x, part, k, hwkit_min(k + STREAM_DEPTH, g->k), n0, n1);
-            finish_rows(x, &add, n0, n1);
-        }
+    const int64_t n0 = chunk * g->nc, n1 = hwkit_min(n0 + g->nc, g->n), size = p->size;
+    const int apart = sums_apart(g, p->turned);
+    const int64_t row = apart ? sums_row(g, p->size) : g->n, bytes = g->m * row * size;
+    char *out = x->out + n0 * size, *to = out;
+    if (apart && !(to = hwkit_scratch(HWKIT_SCRATCH_THREAD, bytes * (g->k > STREAM_DEPTH ? 2 : 1)))) {
+        x->failed = 1;
+        return;
     }
+    stream_part(x, to, row, 0, hwkit_min(STREAM_DEPTH, g->k), n0, n1);
+    for (int64_t k = STREAM_DEPTH; k < g->k; k += STREAM_DEPTH) {
+        const hwkit_epilogue add = {.alpha = 1, .beta = 1, .addend = to + bytes, .out = to};
+        stream_part(x, to + bytes, row, k, hwkit_min(k + STREAM_DEPTH, g->k), n0, n1);
+        finish_rows(x, to, row, &add, 0, n1 - n0);
+    }
+    if (p->turned) {
+        turn_back(x, to, row, n0, n1);
+        return;
+    }
+    for (int64_t i = 0; apart && i < g->m; i++)
+        memcpy(out + i * g->n * size, to + i * row * size, (size_t)((n1 - n0) * size));
     if (x->epilogue)
-        finish_rows(x, x->epilogue, n0, n1);
+        finish_rows(x, out, g->n, x->epilogue, n0, n1);
+}
+
+/* ---- turned ------------------------------------------------------------------------------------ */
+
+static int64_t turned_a_bytes(const plan *p)
+{
+    return p->turns_a ? hwkit_round_up(p->g.m * p->g.k * p->size, 64) : 0;
+}
+
+static int64_t turned_b_columns(const plan *p)
+{
+    return !p->turns_b ? 0 : p->turned ? p->g.m : p->g.n;
+}
+
+static int64_t turning_bytes(const plan *p)
+{
+    return turned_a_bytes(p) + turned_b_columns(p) * p->g.k * p->size;
+}
+
+/* An operand of `columns` columns and k rows, transposed. */
+static const char *turn(const plan *p, char *to, const char *from, int64_t columns)
+{
+    p->table->transpose(to, p->g.k, from, columns, columns, p->g.k);
+    return to;
+}
+
+/* Take the operands as the loops read them; 0 if memory is short. */
+static int turn_operands(const plan *p, product *x)
+{
+    const int64_t bytes = turning_bytes(p);
+    char *to = NULL;
+    if (bytes && !(to = hwkit_scratch(HWKIT_SCRATCH_SHARED, bytes)))
+        return 0;
+    if (p->turns_a)
+        x->a = turn(p, to, x->a, p->g.m);
+    if (p->turns_b)
+        x->b = turn(p, to + turned_a_bytes(p), x->b, turned_b_columns(p));
+    if (p->turned) {
+        const char *a = x->a;
+        x->a = x->b;
+        x->b = a;
+    }
+    return 1;
+}
+
+/* Choose what is transposed. Of a transposed A, the larger side of the result should be what vectors
+ * run along: streams take the transposed result where that is its rows. */
+static void plan_turns(plan *p)
+{
+    hwkit_gemm *g = &p->g;
+    const int dot = g->algorithm == HWKIT_GEMM_DOT, stream = g->algorithm == HWKIT_GEMM_STREAM;
+    p->turned = stream && g->transpose_a && (g->transpose_b || g->m >= g->n);
+    p->turns_a = (dot || stream || g->algorithm == HWKIT_GEMM_UNPACKED) && g->transpose_a && !p->turned;
+    p->turns_b = (dot || (p->turned && g->n > 1)) && !g->transpose_b;
+    if (p->turned) {
+        const int64_t rows = g->m;
+        g->m = g->n;
+        g->n = rows;
+    }
 }
 
 /* ---- narrow ------------------------------------------------------------------------------------ */
@@ -335,7 +433,7 @@ static void narrow_chunk(void *ctx, int64_t chunk)
                                          (int)hwkit_min(ROWS, g->m - i),
                                          (int)hwkit_min(width, n1 - j), g->k);
     if (x->epilogue)
-        finish_rows(x, x->epilogue, n0, n1);
+        finish_rows(x, x->out + n0 * p->size, g->n, x->epilogue, n0, n1);
 }
 
 /* b as panels of one storage, or none where there is no memory or, as `fits` says, no room for a value. */
@@ -386,13 +484,14 @@ static int run_one(const plan *p, const void *const *operands, char *out, int64_
 {
     const hwkit_gemm *g = &p->g;
     const int64_t at = index * g->m * g->n * p->size;
+    const int64_t a = (p->turned ? g->n : g->m) * g->k, b = (p->turned ? g->m : g->n) * g->k;
     hwkit_epilogue e = {.act = g->act, .alpha = g->alpha, .beta = g->beta};
     product x = {.p = p, .out = out + at};
-    x.a = hwkit_offset(operands[A], g->a_shared ? 0 : index * g->m * g->k * p->size);
+    x.a = hwkit_offset(operands[A], g->a_shared ? 0 : index * a * p->size);
     if (p->b_packed)
         x.panels = hwkit_offset(operands[B], g->b_shared ? 0 : index * p->panels_bytes);
     else
-        x.b = hwkit_offset(operands[B], g->b_shared ? 0 : index * g->k * g->n * p->size);
+        x.b = hwkit_offset(operands[B], g->b_shared ? 0 : index * b * p->size);
     e.out = x.out;
     e.addend = hwkit_offset(operands[ADDEND], at);
     e.bias = operands[BIAS];
@@ -404,11 +503,13 @@ static int run_one(const plan *p, const void *const *operands, char *out, int64_
         return packed_product(&x);
     if (g->algorithm == HWKIT_GEMM_TILES)
         return hwkit_amx_product(&p->amx, x.a, x.b, x.panels, x.out, x.epilogue);
+    if (!turn_operands(p, &x))
+        return HWKIT_NO_MEMORY;
     if (g->algorithm == HWKIT_GEMM_UNPACKED)
         hwkit_parallel_work(hwkit_parts(g->m, g->mc) * hwkit_parts(g->n, g->nc), unpacked_chunk, &x,
                             g->threads, nanoseconds);
     else {
-        const int dot = g->algorithm == HWKIT_GEMM_DOT || g->transpose_b;
+        const int dot = g->algorithm == HWKIT_GEMM_DOT || (g->transpose_b && !p->turned);
         const int64_t down = dot && !x.panels ? hwkit_parts(g->m, dot_rows(g)) : 1;
         hwkit_parallel_work(hwkit_parts(g->n, g->nc) * down,
                             x.panels ? narrow_chunk : dot ? dot_chunk : stream_chunk, &x,
@@ -531,6 +632,7 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
     p->table = p->kernels->gemm;
     p->size = g->is_double ? 8 : 4;
     p->width = g->vectors * p->kernels->vl;
+    plan_turns(p);
     p->lda = g->transpose_a ? g->m : g->k;
     p->ldb = g->transpose_b ? g->k : g->n;
     p->panels_bytes = hwkit_round_up(
@@ -555,7 +657,9 @@ hwkit_plan *hwkit_gemm_plan(const hwkit_gemm *given)
         if (g->pack_a || g->transpose_a)
             p->base.workspace += g->threads * g->mc * g->kc * p->size;
     }
-    if (g->algorithm == HWKIT_GEMM_STREAM && g->k > STREAM_DEPTH)
-        p->base.workspace = g->threads * g->m * g->n * p->size;
+    p->base.workspace += turning_bytes(p);
+    if (g->algorithm == HWKIT_GEMM_STREAM && sums_apart(g, p->turned))
+        p->base.workspace += g->threads * g->m * sums_row(g, p->size) * p->size *
+                             (g->k > STREAM_DEPTH ? 2 : 1);
     return &p->base;
 }

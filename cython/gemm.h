@@ -12,9 +12,11 @@
 
 typedef enum {
     HWKIT_GEMM_PACKED,   /* b in panels, a in panels or by row, three levels of blocks */
-    HWKIT_GEMM_UNPACKED, /* both as they are, b not transposed: no preparation at all */
-    HWKIT_GEMM_DOT,      /* a as it is, b transposed: few rows, every element of b read once */
-    HWKIT_GEMM_STREAM,   /* both as they are: few rows, b read once, row by row */
+    HWKIT_GEMM_UNPACKED, /* b as it is, not transposed */
+    HWKIT_GEMM_DOT,      /* few rows, every element of b read once, or few columns */
+    HWKIT_GEMM_STREAM,   /* few rows, b read once, row by row; or few columns of a transposed a, the
+                            same of the transposed result. These three want a as it is, and dot a
+                            transposed b; what comes otherwise they transpose as a whole. */
     HWKIT_GEMM_NARROW,   /* a as it is, b packed and stored narrow; as dot or stream until packed */
     HWKIT_GEMM_STRASSEN, /* b in panels and sums of panels; a not transposed */
     HWKIT_GEMM_TILES,    /* both split into terms of bfloat16 and packed; needs hwkit_amx(), or

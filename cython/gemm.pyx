@@ -110,9 +110,7 @@ def gemm(operands, output, *, int64_t batch=1, int64_t m, int64_t n, int64_t k,
         raise ValueError("sizes, blocks and threads must be at least 1")
     g.algorithm = (
         "packed", "unpacked", "dot", "stream", "narrow", "strassen", "tiles").index(algorithm)
-    if (algorithm in ("unpacked", "stream") and (transpose_a or transpose_b)) or (
-        algorithm == "dot" and (transpose_a or not transpose_b)
-    ):
+    if transpose_b and (algorithm == "unpacked" or algorithm == "stream" and not transpose_a):
         raise ValueError(f"algorithm {algorithm} does not take these transposes")
     if algorithm == "strassen" and (transpose_a or k < 2):
         raise ValueError("algorithm strassen takes a as it is, and a depth of at least 2")

@@ -19,6 +19,9 @@ CHANNELS = (32, 64, 128, 256, 512, 1024, 2048)
 
 # A segment as short as this spends more time on its start than on its elements.
 _SHORT = 16
+# Up to so many channels of one of several groups are copied: pixels of the group lie far apart, in
+# few sets of the first cache.
+_SHORT_OF_GROUP = 32
 
 # Products no deeper than this are bound by the start and the end of their tiles: wide ones are few.
 _SHALLOW = 64
@@ -131,7 +134,7 @@ class DirectConv2d(_Conv2d):
                 *self._constraints(problem),
                 (
                     lambda merge: not merge or mergeable,
-                    "merge needs several taps in a row, one group and no dilation along rows",
+                    "merge needs several taps in a row and no dilation along rows",
                 ),
             ],
         )
@@ -144,7 +147,8 @@ class DirectConv2d(_Conv2d):
         threads = tiles.threads_for(problem, double)
         if _pointwise(problem):
             return self._pointwise_default(problem)
-        merge = _mergeable(problem) and problem["c"] <= _SHORT
+        channels = problem["c"] // problem["groups"]
+        merge = _mergeable(problem) and channels <= _longest_copied(problem)
         rows, vectors = _tile(known, problem, kg)
         if merge and not double:
             rows, vectors = _first_layer_tile(known, kg)
@@ -319,6 +323,12 @@ def blocks(area: int, others: int, channels: int, threads: int, most: float) -> 
     return tiles.covering(PIXELS, area), block
 
 
+def _longest_copied(problem: Problem) -> int:
+    """Return up to how many channels it pays to copy padded rows of a group, all taps together."""
+    several = problem["groups"] > 1 and problem["stride"][1] == 1
+    return _SHORT_OF_GROUP if several else _SHORT
+
+
 def _depth(problem: Problem) -> int:
     return int(problem["c"] // problem["groups"] * problem["r"] * problem["s"])
 
@@ -329,4 +339,4 @@ def _pointwise(problem: Problem) -> bool:
 
 
 def _mergeable(problem: Problem) -> bool:
-    return bool(problem["groups"] == 1 and problem["dilation"][1] == 1 and problem["s"] > 1)
+    return bool(problem["dilation"][1] == 1 and problem["s"] > 1)

@@ -18,6 +18,9 @@ _FEW_ROWS = 64
 # Up to so many rows of a are copied even if they lie well.
 _ROWS_TO_COPY = 16
 
+# Up to so many rows a transposed a is transposed as a whole.
+_ROWS_TO_TURN = 64
+
 # Copying a costs as much as multiplying it by so many columns.
 _COPIES = 16.0
 # Up to this size both operands lie in the first cache, and nothing is gained by moving them.
@@ -113,9 +116,10 @@ class UnpackedGemm(GemmKernel):
     algorithm = "unpacked"
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether both operands run along the rows."""
-        if any(transposes(problem)):
-            return "takes no transposed operand"
+        """Whether b runs along the rows, and a too, unless it is small enough to be transposed."""
+        turned_a, turned_b = transposes(problem)
+        if turned_b or (turned_a and problem["m"] > _ROWS_TO_TURN):
+            return f"takes no transposed b, and a transposed a of at most {_ROWS_TO_TURN} rows only"
         return super().supports(problem)
 
     def space(self, problem: Problem) -> Space:

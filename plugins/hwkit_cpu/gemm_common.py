@@ -107,7 +107,7 @@ def batch_of(problem: Problem) -> int:
 def transposes(problem: Problem) -> tuple[bool, bool]:
     """Return how a and b are read; a vector is the same either way, and takes the faster one."""
     if problem.op.name == "matmul":
-        return False, False
+        return False, bool(problem["n"] == 1)
     return (
         problem.layout[0] == "t" and problem["m"] > 1,
         problem.layout[1] == "t" or problem["n"] == 1,
@@ -122,15 +122,16 @@ def of_pixels(problem: Problem) -> dict[str, Any]:
 
 def operation(problem: Problem) -> dict[str, Any]:
     """Return the arguments of the compiled kernel that say what to compute."""
+    transpose_a, transpose_b = transposes(problem)
     if problem.op.name == "matmul":
         batch = batch_of(problem)
         a, b = problem.operands[:2]
         return {
+            "transpose_b": transpose_b,
             "batch": batch,
             "a_shared": a.shape[0] < batch,
             "b_shared": b.shape[0] < batch,
         }
-    transpose_a, transpose_b = transposes(problem)
     return {
         "transpose_a": transpose_a,
         "transpose_b": transpose_b,

@@ -337,7 +337,7 @@ static int test_conv2d(void)
     g.pixels = upto(60);
     g.channels = upto(30);
     g.pack_a = g.algorithm == HWKIT_CONV_DIRECT && rand() % 2;
-    g.merge = g.algorithm == HWKIT_CONV_DIRECT && g.groups == 1 && g.dilation_x == 1 && rand() % 2;
+    g.merge = g.algorithm == HWKIT_CONV_DIRECT && g.dilation_x == 1 && rand() % 2;
     if ((g.nhwc || g.r * g.s == 1) && g.groups == 1 && g.c * g.r * g.s > 1 && rand() % 3 == 0) {
         g.algorithm = HWKIT_CONV_STRASSEN;
         g.pack_a = g.merge = 0;
@@ -514,10 +514,9 @@ static int test_gemm(void)
         g.n = upto(20);
         g.k = 8192 + upto(20);
     }
-    g.transpose_a = (tiles || g.algorithm == HWKIT_GEMM_PACKED) && rand() % 2;
-    g.transpose_b = g.algorithm == HWKIT_GEMM_DOT ||
-                    ((narrow || tiles || strassen || g.algorithm == HWKIT_GEMM_PACKED) &&
-                     rand() % 2);
+    const int stream = g.algorithm == HWKIT_GEMM_STREAM;
+    g.transpose_a = !narrow && !strassen && rand() % 2;
+    g.transpose_b = g.algorithm != HWKIT_GEMM_UNPACKED && (!stream || g.transpose_a) && rand() % 2;
     g.b_shared = g.batch > 1 && rand() % 2;
     if (g.batch == 1) {
         g.has_addend = rand() % 2;

@@ -111,10 +111,11 @@ def test_layers_of_networks(layout: str, text: str) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("pad", ["0", "1", "2,0,0,2", "0,3,3,0"])
 def test_lines_of_merged_taps_meet_the_padding_on_any_side(stride: int, pad: str) -> None:
-    """Tiles in the middle of a line read the image, those at its ends a copy, packed or not."""
+    """Tiles in the middle of a line read the image (without groups), those at its ends a copy."""
     kernel = conv2d.DirectConv2d()
-    for c, w, k in ((3, 41, 20), (1, 30, 7), (16, 23, 50)):
-        p = problem(f"float32 nhwc n=2 c={c} h=9 w={w} k={k} r=4 s=3 pad={pad} stride={stride}")
+    for c, w, k, groups in ((3, 41, 20, 1), (1, 30, 7, 1), (16, 23, 50, 1), (51, 25, 27, 3)):
+        window = f"r=4 s=3 pad={pad} stride={stride} groups={groups}"
+        p = problem(f"float32 nhwc n=2 c={c} h=9 w={w} k={k} {window}")
         for tile in tiles.facts(False).tiles:
             text = tiles.tile_text(tile, False)
             for pixels in (12, 96):
@@ -142,9 +143,10 @@ def test_images_beyond_the_second_cache_with_pixels_of_whole_lines() -> None:
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_padding_wider_than_the_image(layout: str) -> None:
+@pytest.mark.parametrize("taps", ["r=3 s=3", "r=1 s=3", "r=1 s=1"])
+def test_padding_wider_than_the_image(layout: str, taps: str) -> None:
     """Windows that see nothing but padding give the bias alone."""
-    p = problem(f"float32 {layout} n=1 c=5 h=2 w=3 k=7 r=3 s=3 pad=40,7,33,1 stride=1 +bias")
+    p = problem(f"float32 {layout} n=1 c=5 h=2 w=3 k=7 {taps} pad=40,7,33,1 stride=1 +bias")
     for kernel in supporting(p):
         for config in candidates(kernel, p, random.Random(0), 6):
             check(kernel, p, config)
@@ -215,13 +217,13 @@ def test_reasons_of_refusal() -> None:
     assert "float16" in str(direct.supports(half))
 
 
-def test_merge_needs_one_group() -> None:
+def test_merge_needs_taps_side_by_side() -> None:
     """Spaces leave out what cannot work, and say why."""
-    p = problem("float32 nhwc n=1 c=4 h=9 w=9 k=4 r=3 s=3 pad=0 stride=1 groups=2")
+    p = problem("float32 nhwc n=1 c=4 h=9 w=9 k=4 r=3 s=3 pad=0 stride=1 dilation=1,2")
     kernel = conv2d.DirectConv2d()
     why = kernel.space(p).why_not(kernel.default(p).replace(merge=True))
     assert why is not None
-    assert "group" in why
+    assert "dilation" in why
 
 
 def test_runs_from_many_threads_agree() -> None:

@@ -73,6 +73,37 @@ def test_deep_streams(k: int, epilogue: str) -> None:
             check(kernel, p, Config({"nc": nc, "threads": threads}))
 
 
+@pytest.mark.parametrize("layout", ["tn", "tt"])
+def test_few_rows_or_columns_of_a_transposed_a(layout: str) -> None:
+    """Operands or the result are transposed, by any number of threads and after any epilogue."""
+    rng = random.Random(layout)
+    few = [1, 2, 3, 5, 16, 33, 96]
+    for m, n in [(rng.randint(90, 300), n) for n in few] + [(m, rng.randint(90, 300)) for m in few]:
+        dtype, k = rng.choice(["float32", "float64"]), rng.choice([1, 7, 40, 130])
+        p = problem(f"gemm {dtype} {layout} m={m} n={n} k={k} beta=0.5 {rng.choice(EPILOGUES)}")
+        for kernel in supporting(p):
+            for config in candidates(kernel, p, rng, 3):
+                check(kernel, p, config)
+    for text in ("m=70 n=1 k=8200", "m=70 n=3 k=8200", "m=3 n=70 k=8200"):
+        p = problem(f"gemm float32 {layout} {text} +bias+relu")
+        for kernel in supporting(p):
+            check(kernel, p, kernel.default(p))
+
+
+def test_narrow_results_are_not_left_to_packed_panels() -> None:
+    """What vectors of columns would leave mostly empty has a kernel of its own, in any layout."""
+    for text, name in (
+        ("gemm float32 tn m=1000 n=1 k=1000", "stream_gemm"),
+        ("gemm float32 tt m=1000 n=8 k=1000", "stream_gemm"),
+        ("gemm float32 tn m=2 n=1000 k=1000", "stream_gemm"),
+        ("gemm float32 tt m=2 n=1000 k=1000", "dot_gemm"),
+        ("gemm float32 nn m=1000 n=2 k=1000", "dot_gemm"),
+        ("matmul float32 b=16 m=100 n=1 k=100", "dot_gemm"),
+        ("matmul float32 b=16 m=64 n=2 k=100", "dot_gemm"),
+    ):
+        assert plan_problem(text, records=False).kernel.name == name, text
+
+
 @pytest.mark.parametrize("text", ["float32 nn m=4 n=24 k=16000", "float32 nt m=3 n=17 k=50000"])
 def test_deep_sums_are_within_their_bound(text: str) -> None:
     """What a kernel says of its rounding holds for deep sums, by which tolerances choose."""
@@ -106,10 +137,11 @@ def test_deep_sums_are_cut_into_blocks() -> None:
 def test_batches(b: int) -> None:
     """A batch of products is right, also with fewer matrices than threads."""
     rng = random.Random(b)
-    p = problem(f"matmul float32 b={b} m=7 n=19 k=33")
-    for kernel in supporting(p):
-        for config in candidates(kernel, p, rng, 3):
-            check(kernel, p, config)
+    for n in (19, 2, 1):
+        p = problem(f"matmul float32 b={b} m=7 n={n} k=33")
+        for kernel in supporting(p):
+            for config in candidates(kernel, p, rng, 3):
+                check(kernel, p, config)
 
 
 @pytest.mark.parametrize("shared", [0, 1])
