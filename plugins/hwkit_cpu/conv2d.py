@@ -41,6 +41,10 @@ _PACKED_PIXELS, _PACKED_CHANNELS = 64, 512
 _SHORT_LINES, _SOME_CHANNELS = (4, 8), 64
 # Panels of three vectors leave too much of fewer channels over.
 _WIDE_CHANNELS = 64
+# Pixels whose products take as long as what a block of them costs beside.
+_AGAIN = 12.0
+# By so much, blocks of whole tiles may make threads wait for the one that has the most to do.
+_UNEVEN = 1.25
 
 # An image of fewer pixels leaves columns of the last panel empty.
 FEW_PIXELS = 128
@@ -164,7 +168,9 @@ class DirectConv2d(_Conv2d):
         else:
             most = min(most, known.l2 / 4 / (min(kc, _depth(problem)) * size))
             others = problem["n"] * problem["groups"]
-            pixels, channels = blocks(area, others, kg, threads, max(most, 4 * rows))
+            most = max(most, 4 * rows)
+            wide, weight = vectors * known.vector, _depth(problem) * size
+            pixels, channels = blocks(area, others, kg, weight, threads, most, wide)
         if known.isa == "avx512" and not merge:
             # Panels may come from the second cache: 1.0 to 1.1 times as fast (Zen 4).
             kc = tiles.on_ladder(KC, max(known.l2 // 3 // (width * size), 256))
@@ -190,13 +196,16 @@ class DirectConv2d(_Conv2d):
         kc = min(_DEEP, tiles.covering(KC, depth))
         # Each panel of weights passes by all pixels of a block, which stay in the second cache.
         most = 0.8 * known.l2 / (min(kc, depth) * size)
-        pixels, channels = blocks(area, problem["n"] * problem["groups"], kg, threads, most)
         few = area <= _PACKED_PIXELS and kg >= _PACKED_CHANNELS and threads == 1
         packed = few and _clash(problem)
         # Pixel by pixel, AVX2 is faster with fewer rows and more columns at once, most of all where
         # the result comes from memory: 1.02 to 1.45 times.
         wide = known.isa == "avx2" and not double and not packed and kg >= _WIDE_CHANNELS
         tile = known.tiles[1] if wide else _tile(known, problem, kg)
+        others = problem["n"] * problem["groups"]
+        pixels, channels = blocks(
+            area, others, kg, depth * size, threads, most, tile[1] * known.vector
+        )
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tile, double),
             "kc": kc,
@@ -302,24 +311,31 @@ def _first_layer_tile(known: tiles.Facts, channels: int) -> tuple[int, int]:
     return min(some, key=lambda tile: -(-channels // (tile[1] * known.vector)))
 
 
-def blocks(area: int, others: int, channels: int, threads: int, most: float) -> tuple[int, int]:
+def blocks(
+    area: int, others: int, channels: int, weight: int, threads: int, most: float, width: int
+) -> tuple[int, int]:
     """Return pixels, ``most`` at once, and channels of the blocks that the threads share.
 
     Args:
         area: pixels of an image.
         others: images, times groups.
         channels: of a group.
+        weight: bytes of the weights of a channel.
         threads: who share the blocks.
         most: pixels that fit the cache.
+        width: channels of a tile: a block is made of whole ones.
     """
-    if area > most:
-        pixels = tiles.balanced(PIXELS, area, others, threads, most)
+    if area > most or (threads > 1 and channels * weight <= tiles.facts(False).l2 / 4):
+        pixels = tiles.balanced(PIXELS, area, others, threads, most, _AGAIN)
         return pixels, tiles.covering(CHANNELS, channels)
     # Of so few pixels the weights are what is large: each thread reads only its part of them.
-    block = tiles.balanced(CHANNELS, channels, others, threads, 1e9)
-    parts = -(-channels // block) * others
+    block = tiles.balanced(CHANNELS, channels, others, threads, 1e9, unit=width)
+    whole = tiles.even(channels, block, width)
+    parts = -(-channels // whole) * others
+    if -(-parts // threads) * threads * whole > _UNEVEN * channels * others:
+        block, parts = tiles.covering(CHANNELS, channels), others
     if parts < threads:
-        return tiles.balanced(PIXELS, area, parts, threads, most), block
+        return tiles.balanced(PIXELS, area, parts, threads, most, _AGAIN), block
     return tiles.covering(PIXELS, area), block
 
 

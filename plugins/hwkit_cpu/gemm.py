@@ -89,13 +89,17 @@ class PackedGemm(GemmKernel):
         # A few rows are copied in next to no time.
         pack = transposed or (n >= 128 and (clash or m <= _ROWS_TO_COPY))
         most = known.l2 / 2 / (kc * size)
-        # Threads share the columns of few rows: each reads only its part of b.
-        mc = tiles.balanced(MC, m, batch, threads if m > _FEW_ROWS else 1, most)
+        # Threads share the columns of few rows: each reads only its part of b. But panels of a
+        # small b may be too few to share them evenly.
+        uneven = -(-n // width) % threads and n * k * size <= known.l2 / 4
+        by_rows = m > _FEW_ROWS or (m > tile[0] and uneven)
+        mc = tiles.balanced(MC, m, batch, threads if by_rows else 1, most)
         chunks = -(-m // mc) * batch
         nc = NC[-1]
         if chunks < threads:
             # Each chunk copies all of a, if it is copied.
-            nc = tiles.balanced(NC, n, chunks, threads, n, _COPIES if pack else 4.0)
+            again = _COPIES if pack else 4.0
+            nc = tiles.balanced(NC, n, chunks, threads, n, again, width)
         cover = tiles.covering(NC, n)
         values: dict[str, Value] = {
             "tile": tiles.tile_text(tile, double),

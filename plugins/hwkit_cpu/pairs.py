@@ -73,8 +73,9 @@ class PairsKernel(amx.TilesKernel):
     def _default(self, area: int, others: int, channels: int, depth: int, problem: Problem) -> Any:
         """Return blocks whose pixels stay in the second cache beside a panel of weights."""
         threads = tiles.threads_for(problem, False)
+        width = int(self.shapes[0].split("x")[1])
         most = max(tiles.facts(False).l2 / 4 / (2 * depth), _LEAST_PIXELS)
-        pixels, channels = blocks(area, others, channels, threads, most)
+        pixels, channels = blocks(area, others, channels, 2 * depth, threads, most, width)
         values: dict[str, Value] = {
             "tile": self.shapes[0],
             "pixels": pixels,

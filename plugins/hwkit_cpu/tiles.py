@@ -21,6 +21,7 @@ __all__ = [
     "Value",
     "balanced",
     "covering",
+    "even",
     "epilogue_arguments",
     "facts",
     "for_rows",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 # Below this a second thread costs more than it brings: multiply-adds, or bytes of weights to read.
-_THREAD_MULTIPLY_ADDS, _THREAD_BYTES = 400_000, 1 << 20
+_THREAD_MULTIPLY_ADDS, _THREAD_BYTES = 200_000, 1 << 20
 
 # Of more rows than so many tiles have, the last ones do not count.
 _FEW_TILES = 4
@@ -164,8 +165,26 @@ def covering(ladder: Sequence[int], size: int) -> int:
     return next((rung for rung in ladder if rung >= size), ladder[-1])
 
 
+def even(size: int, block: int, unit: int) -> int:
+    """Return into what blocks of about ``block`` the compiled kernels cut ``size``.
+
+    Args:
+        size: what is cut.
+        block: what is asked for.
+        unit: what blocks are multiples of, if there are several.
+    """
+    whole = -(-size // -(-size // min(block, size)))
+    return min(-(-whole // unit) * unit, size)
+
+
 def balanced(
-    ladder: Sequence[int], size: int, others: int, threads: int, most: float, again: float = 4.0
+    ladder: Sequence[int],
+    size: int,
+    others: int,
+    threads: int,
+    most: float,
+    again: float = 4.0,
+    unit: int = 1,
 ) -> int:
     """Return the block of ``size`` that keeps ``threads`` evenly busy, the larger the better.
 
@@ -176,11 +195,12 @@ def balanced(
         threads: who share the blocks.
         most: largest block that fits the cache.
         again: what each block costs beside its size, in units of ``size``: what it reads again.
+        unit: what blocks are multiples of.
     """
     found, best = ladder[0], 0.0
     for rung in ladder:
-        parts = -(-size // rung)
-        block, chunks = -(-size // parts), parts * others
+        block = even(size, rung, unit)
+        chunks = -(-size // block) * others
         if block > most and rung != ladder[0]:
             break
         # Rounds that are not full leave threads idle.
