@@ -399,6 +399,14 @@ static void run_stages(job *x)
     hwkit_parallel_work(shares, finish_chunk, x, c->threads, work / 8);
 }
 
+/* Of one tile and group: products, calls and transformations, as the costs of the default config. */
+static double tile_seconds(const plan *p)
+{
+    const double sums = (double)(p->seen * p->cg + 12 * p->positions) * (double)p->kg;
+    const double moved = (double)(p->seen * p->cg + p->positions * p->kg);
+    return hwkit_product_seconds(sums + 150 * (double)p->positions + 5 * moved, p->kernels->vl);
+}
+
 static int64_t tiles_bytes(const plan *p)
 {
     return v_bytes(p, p->c.tiles) + p->c.tiles * p->positions * p->m_step * p->size;
@@ -621,8 +629,6 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
                         (p->is_turned ? hwkit_turned_bytes(&p->turned)
                          : c->nhwc    ? 0
                                       : c->n * p->area * c->c * p->size);
-    /* the transformations take about as long as a third of the products */
-    p->base.seconds = hwkit_product_seconds((double)p->every * p->seen * (double)c->k *
-                                                (double)p->cg * 1.33, p->kernels->vl);
+    p->base.seconds = (double)(p->every * c->groups) * tile_seconds(p);
     return &p->base;
 }

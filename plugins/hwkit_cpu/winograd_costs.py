@@ -41,9 +41,9 @@ _FEW = 16
 
 # The model counts multiply-adds, and what takes as long as so many.
 _GAIN = 0.85
-# On AVX-512 it says too much of few channels: where it says 0.86 to 1.03, nine tiles and more take
-# 0.63 to 0.98 of the time of plain sums (Zen 4).
-_GAIN_WIDE, _SOME_TILES = 1.03, 9
+# On AVX-512 it says too much of few channels: where it says 0.86 to 1.03, it is mostly 0.63 to 0.98
+# of the time of plain sums (Zen 4).
+_GAIN_WIDE = 1.03
 # Smaller tiles come first unless larger ones gain this much. Whoever admits the error of F(6) by
 # the tolerance asks for speed.
 _ALIKE = {2: 1.1, 4: 1.1, 6: 1.02}
@@ -55,6 +55,8 @@ _ALIKE_HELD, _HELD_TILES = {2: 0.95, 4: 0.95, 6: 1.02}, 4
 _PLAIN = 1.1  # a plain one, with what is read again for other blocks
 _START = 12.0  # the start of a sum, and its end in memory
 _TILE = 150.0  # a position of a tile: pointers and calls
+# Sums that a core makes at a time, and the most that a micro-kernel has rows and vectors for.
+_CHAINS, _ROWS, _VECTORS = 8, 8, 3
 _MOVE = 5.0  # transforming one element of a tile, in or out
 _MAKE = 7.0  # transforming one element of the weights
 _FIRST = 0.2  # a byte of weights from memory, for each element of a vector
@@ -193,7 +195,7 @@ def _alike(problem: Problem) -> dict[int, float]:
 def _limit(problem: Problem, m: int) -> float:
     """Return what the model may say of F(m), if it is to come before plain sums."""
     wide = tiles.facts(False).isa == "avx512" and m < 6
-    return _GAIN_WIDE if wide and numbers(problem, m).every >= _SOME_TILES else _GAIN
+    return _GAIN_WIDE if wide else _GAIN
 
 
 def _seen(problem: Problem) -> float:
@@ -245,6 +247,8 @@ def cost(of: Numbers, known: tiles.Facts, count: int, stages: bool, threads: int
     c, k = (-(-side // known.vector) * known.vector for side in (of.c, of.k))
     rate = min(known.vector, _HALVES // of.size)
     products = (of.seen * of.c + of.positions * _START) * k
+    # Of a few tiles and vectors, sums wait for the multiply-add before.
+    products *= max(1.0, _CHAINS / (min(count, _ROWS) * min(k // known.vector, _VECTORS)))
     moves = _MOVE * (of.seen * c + of.positions * k)
     if of.terms:
         products = amx_costs.share(of.terms, count) * of.seen * of.c * k
