@@ -43,8 +43,9 @@ _SHORT_LINES, _SOME_CHANNELS = (4, 8), 64
 _WIDE_CHANNELS = 64
 # Pixels whose products take as long as what a block of them costs beside.
 _AGAIN = 12.0
-# By so much, blocks of whole tiles may make threads wait for the one that has the most to do.
-_UNEVEN = 1.25
+# By so much, blocks of whole tiles may make threads wait for the one that has the most to do; by
+# more with few pixels for each thread, for which reading all weights takes as long as the products.
+_UNEVEN, _SOME_PIXELS, _MORE_UNEVEN = 1.1, 32, 1.25
 
 # An image of fewer pixels leaves columns of the last panel empty.
 FEW_PIXELS = 128
@@ -332,7 +333,8 @@ def blocks(
     block = tiles.balanced(CHANNELS, channels, others, threads, 1e9, unit=width)
     whole = tiles.even(channels, block, width)
     parts = -(-channels // whole) * others
-    if -(-parts // threads) * threads * whole > _UNEVEN * channels * others:
+    uneven = -(-parts // threads) * threads * whole / (channels * others)
+    if uneven > (_UNEVEN if area >= _SOME_PIXELS * threads else _MORE_UNEVEN):
         block, parts = tiles.covering(CHANNELS, channels), others
     if parts < threads:
         return tiles.balanced(PIXELS, area, parts, threads, most, _AGAIN), block
