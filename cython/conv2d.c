@@ -314,6 +314,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
         return hwkit_amx_conv2d_plan(given);
     if (given->algorithm == HWKIT_CONV_STRASSEN)
         return hwkit_strassen_conv2d_plan(given);
+    if (given->algorithm == HWKIT_CONV_DOT)
+        return hwkit_dot_conv2d_plan(given);
     plan *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;

@@ -21,6 +21,8 @@ typedef enum {
     HWKIT_CONV_STRASSEN,
     /* without groups, by tiles; needs hwkit_amx(), or hwkit_pairs(). See amx_conv2d.c. */
     HWKIT_CONV_TILES,
+    /* nhwc only, for few output channels: see conv2d_dot.c. */
+    HWKIT_CONV_DOT,
 } hwkit_conv2d_algorithm;
 
 /* Operands of a run: x, w, then as far as there are: bias, residual. */
@@ -52,7 +54,8 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *c);
 int hwkit_pairs_tile(int rows, int vectors);
 int hwkit_block_float_tile(int rows, int vectors);
 
-/* What hwkit_conv2d_plan calls for tiles. */
+/* What hwkit_conv2d_plan calls for tiles, and for dot products. */
 hwkit_plan *hwkit_amx_conv2d_plan(const hwkit_conv2d *c);
+hwkit_plan *hwkit_dot_conv2d_plan(const hwkit_conv2d *c);
 
 #endif

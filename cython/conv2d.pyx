@@ -36,7 +36,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.groups, c.nhwc, c.is_double, c.has_bias, c.has_residual = (
         groups, nhwc, is_double, bias, residual)
     c.act = read_activation(activation)
-    c.algorithm = ("direct", "packed", "strassen", "tiles").index(algorithm)
+    c.algorithm = ("direct", "packed", "strassen", "tiles", "dot").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
     c.pack_a, c.merge, c.by_depth, c.threads = pack_a, merge, by_depth, threads
     c.block_float = block_float
@@ -45,6 +45,8 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         raise ValueError("sizes, blocks and threads must be at least 1")
     if c.c % groups or c.k % groups or min(pad) < 0:
         raise ValueError("groups must divide the channels, and padding must not be negative")
+    if algorithm == "dot" and (not nhwc or pack_a or merge):
+        raise ValueError("algorithm dot is for nhwc, without pack_a and merge")
     if algorithm == "packed" and (nhwc or pack_a or merge):
         raise ValueError("algorithm packed is for nchw, without pack_a and merge")
     if algorithm == "strassen" and (

@@ -86,6 +86,11 @@ typedef struct {
     /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */
     void (*dot)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                 int rows, int64_t columns, int64_t depth);
+    /* c[i][j] = sum over runs g and k < depth of x[i * step + starts[g] + k] * w[j * ldw + g * depth + k],
+     * i < pixels, j < columns */
+    void (*dot_runs)(const void *x, int64_t step, const int64_t *starts, int64_t runs, int64_t depth,
+                     const void *w, int64_t ldw, void *c, int64_t ldc, int64_t pixels,
+                     int64_t columns);
     /* c[i][j] = sum over k of a[i * lda + k] * b[k * ldb + j], plus c[i][j] if add; i < rows <= 4,
      * k < depth <= 8, j < columns */
     void (*stream)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,

@@ -342,6 +342,10 @@ static int test_conv2d(void)
         g.algorithm = HWKIT_CONV_STRASSEN;
         g.pack_a = g.merge = 0;
     }
+    if (g.nhwc && rand() % 4 == 0) {
+        g.algorithm = HWKIT_CONV_DOT;
+        g.pack_a = g.merge = 0;
+    }
     const int tiles = hwkit_amx() && rand() % 2;
     if (tiles) {
         g.algorithm = HWKIT_CONV_TILES;
