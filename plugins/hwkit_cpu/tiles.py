@@ -38,8 +38,10 @@ __all__ = [
     "window_arguments",
 ]
 
-# Below this a second thread costs more than it brings: multiply-adds, or bytes of weights to read.
-_THREAD_MULTIPLY_ADDS, _THREAD_BYTES = 200_000, 1 << 20
+# Below this another thread costs more than it brings: multiply-adds, or bytes of weights to read.
+_THREAD_MULTIPLY_ADDS, _THREAD_BYTES = 400_000, 1 << 20
+# Two threads that are awake share this much in less time than one takes; more were not measured.
+_TWO_THREADS = 400_000
 
 # Of more rows than so many tiles have, the last ones do not count.
 _FEW_TILES = 4
@@ -150,8 +152,8 @@ def thread_ladder(double: bool) -> tuple[int, ...]:
 
 def threads_for(problem: Problem, double: bool) -> int:
     """Return how many threads are worth waking."""
-    reading = problem.operands[1].nbytes // _THREAD_BYTES
-    useful = max(1, problem.flops // 2 // _THREAD_MULTIPLY_ADDS, reading)
+    reading, sums = problem.operands[1].nbytes // _THREAD_BYTES, problem.flops // 2
+    useful = max(2 if sums >= _TWO_THREADS else 1, sums // _THREAD_MULTIPLY_ADDS, reading)
     return max(t for t in thread_ladder(double) if t <= useful)
 
 
