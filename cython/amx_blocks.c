@@ -207,7 +207,7 @@ static void multiply_plain(const hwkit_amx_maker *m, const hwkit_amx_block *x)
     for (int j = 0; j < x->columns; j += wide)
         for (int i = 0, count; i < x->rows; i += count) {
             count = hwkit_tile_rows(x->rows - i, most);
-            hwkit_tile t = {.a = a + i * deep, .step = deep, .b = b + j, .ldb = SIDE, .segments = 1,
+            hwkit_tile t = {.a = a + i * deep, .step = deep, .b = b + j, .ldb = SIDE, .segments = 1, .tiles = 1,
                             .depth = x->a->depth, .c = x->c + i * x->ldc + j, .ldc = x->ldc,
                             .columns = (int)hwkit_min(wide, x->columns - j),
                             .accumulate = x->accumulate};

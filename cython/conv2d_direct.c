@@ -16,6 +16,7 @@ typedef struct {
     const int64_t *starts;
     int64_t from, to;  /* taps of a row that some pixel sees */
     int some_columns;  /* whether these are not all */
+    int64_t alike;     /* places of one line from this one on whose pixels all lie a step apart */
 } place;
 
 /* What one thread needs for a chunk. */
@@ -197,6 +198,15 @@ static void point_taps(const plan *p, const char *x, const void **to, int64_t so
     }
 }
 
+/* Whether the pixels of `o` go on where those of the place before it end, and see the same taps. */
+static int goes_on(const plan *p, const place *o)
+{
+    const place *last = o - 1;
+    const int64_t step = p->c.stride_x * (p->c.merge ? p->cg : p->c.c);
+    return last->starts == o->starts && last->a == o->a && last->count == o->count &&
+           last->from == o->from && last->to == o->to && last->start + o->count * step == o->start;
+}
+
 /* Where tiles of output pixels [i0, i1) of an image find them. x: the image, at the group. */
 static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1)
 {
@@ -205,7 +215,7 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
     const int64_t first = i0 / c->q;
     int64_t oy = first, ox = i0 % c->q;
     const void **to = s->rows;
-    place *o = s->places;
+    place *o = s->places, *head = o;
     for (int64_t i = i0; i < i1; i += o++->count) {
         const int count = hwkit_tile_rows((by_line(p) ? (oy + 1) * c->q : i1) - i, c->rows);
         *o = (place){.first = i - i0, .count = count, .rows = to};
@@ -221,6 +231,9 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
         }
         if (o->starts) {
             o->rows = NULL;
+            if (o == s->places || ox == 0 || !goes_on(p, o))
+                head = o;
+            head->alike++;
             ox += count;
             oy += ox / c->q;
             ox %= c->q;
@@ -345,8 +358,9 @@ static void line_part(const plan *p, const space *s, const part *d, const char *
         t->next = s->count > p->c.rows ? next_panel(p, (const char *)t->b, columns - j) : NULL;
         t->passed = 0;
         int count;
-        for (int64_t i = 0; i < s->count; i += count, t->passed++) {
+        for (int64_t i = 0; i < s->count; i += count * t->tiles, t->passed += (int)t->tiles) {
             count = hwkit_tile_rows(s->count - i, p->c.rows);
+            t->tiles = hwkit_tiles_alike(s->count - i, p->c.rows);
             t->a = s->line + i * p->pixel;
             t->c = out + (i * t->ldc + j) * p->out_size;
             t->row = row + i;
@@ -381,16 +395,18 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
         t->next = s->tiles > 1 ? next_panel(p, b, columns - j) : NULL;
         t->passed = 0;
         t->column = column + j;
-        for (const place *o = s->places; o < end; o++, t->passed++) {
+        for (const place *o = s->places; o < end; o += t->tiles, t->passed += (int)t->tiles) {
             t->c = out + (o->first * t->ldc + j) * p->out_size;
             t->row = row + o->first;
+            t->tiles = 1;
             if (p->c.pack_a) {
                 t->a = s->panels + o->first * deep * p->size;
                 t->b = b;
                 p->table->by_panel[halves - 1][o->count - 1](t);
                 continue;
             }
-            if (j == 0 && !p->copied && o->starts && o + 1 < end && o[1].starts)
+            const int asks = j == 0 && !p->copied && o->starts;
+            if (asks && o + 1 < end && o[1].starts)
                 ask(p, o + 1);
             const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
             const hwkit_tile_fn kernel =
@@ -409,6 +425,7 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
                 t->rows = o->rows + seen.segment * o->count;
             else
                 t->starts = o->starts + seen.segment;
+            t->tiles = asks ? 1 : o->alike;
             kernel(t);
         }
     }

@@ -95,7 +95,7 @@ void hwkit_conv2d_packed_chunk(void *ctx, int64_t chunk)
     const char *from = x->x + (image * c->c + group * p->cg) * p->area * p->size;
     const char *weights = x->weights + group * p->group_bytes;
     char *out = x->out + (image * c->k + group * p->kg) * p->out_area * p->size;
-    hwkit_tile t = {.segments = 1, .ldc = p->out_area};
+    hwkit_tile t = {.step = p->whole, .segments = 1, .ldc = p->out_area};
     for (int64_t k0 = 0; k0 < p->whole; k0 += deep) {
         t.depth = hwkit_min(deep, p->whole - k0);
         t.accumulate = k0 > 0;
@@ -111,8 +111,9 @@ void hwkit_conv2d_packed_chunk(void *ctx, int64_t chunk)
                 t.ldb = p->area;
             }
             t.column = i;
-            for (int64_t m = m0; m < m1; m += rows) {
+            for (int64_t m = m0; m < m1; m += rows * t.tiles) {
                 const int count = (int)hwkit_min(rows, m1 - m);
+                t.tiles = hwkit_max((m1 - m) / rows, 1);
                 t.a = weights + (m * p->whole + k0 * count) * p->size;
                 t.c = out + (m * p->out_area + i) * p->size;
                 t.row = group * p->kg + m;

@@ -117,7 +117,7 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
 {
     const plan *p = x->p;
     const int size = p->size, rows = p->g.rows;
-    hwkit_tile t = {.step = p->lda, .segments = 1, .depth = depth, .ldc = p->g.n};
+    hwkit_tile t = {.step = packed ? depth : p->lda, .segments = 1, .depth = depth, .ldc = p->g.n};
     t.accumulate = k0 > 0;
     t.epilogue = k0 + depth == p->g.k ? x->epilogue : NULL;
     for (int64_t j = n0; j < n1; j += p->width) {
@@ -131,8 +131,9 @@ static void block(const product *x, const char *packed, int64_t m0, int64_t m1, 
         t.next = several ? b + p->width * p->g.k * size : NULL;
         t.passed = 0;
         int count;
-        for (int64_t i = m0; i < m1; i += count, t.passed++) {
+        for (int64_t i = m0; i < m1; i += count * t.tiles, t.passed += (int)t.tiles) {
             count = hwkit_tile_rows(m1 - i, rows);
+            t.tiles = hwkit_tiles_alike(m1 - i, rows);
             t.c = x->out + (i * p->g.n + t.column) * size;
             t.row = i;
             if (packed) {
@@ -231,8 +232,9 @@ static void unpacked_chunk(void *ctx, int64_t chunk)
             t.accumulate = t.skip > 0;
             t.epilogue = t.skip + t.depth == g->k ? x->epilogue : NULL;
             int count;
-            for (int64_t i = m0; i < m1; i += count) {
+            for (int64_t i = m0; i < m1; i += count * t.tiles) {
                 count = hwkit_tile_rows(m1 - i, g->rows);
+                t.tiles = hwkit_tiles_alike(m1 - i, g->rows);
                 t.a = x->a + i * g->k * p->size;
                 t.c = x->out + (i * g->n + j) * p->size;
                 t.row = i;

@@ -62,6 +62,13 @@ static inline int hwkit_tile_rows(int64_t left, int rows)
     return (int)(left >= 2 * (int64_t)rows ? rows : left > rows ? (left + 1) / 2 : left);
 }
 
+/* Tiles of as many rows that follow each other, the first of them included. */
+static inline int64_t hwkit_tiles_alike(int64_t left, int rows)
+{
+    const int64_t count = hwkit_tile_rows(left, rows), whole = left / count;
+    return left % count == 0 ? whole : hwkit_max(whole - 1, 1);
+}
+
 /* Elements that fill an odd number of cache lines, at least so many: what begins so far apart lies in
  * different sets of a cache. */
 static inline int64_t hwkit_odd_lines(int64_t elements, int size)

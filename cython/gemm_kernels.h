@@ -27,7 +27,7 @@ typedef struct {
     const void *const *rows; /* kernels by row: [segments][rows] */
     const void *a;           /* kernels by panel: [depth][rows]; by step: see starts */
     const int64_t *starts;   /* by step: elements from a to the first row of each segment; NULL: 0 */
-    int64_t step;            /* by step: elements from row to row */
+    int64_t step;            /* elements from row to row; by panel: from tile to tile, a row's share */
     const void *b;
     int64_t ldb; /* elements from one row of B to the next */
     int64_t segments, depth;
@@ -48,6 +48,9 @@ typedef struct {
      * panel would wait for it. NULL: none, or a tile by itself, which keeps memory busy. */
     const char *next;
     int passed; /* tiles before this one */
+    /* By panel and by step: so many tiles of as many rows, one below the other, of which this is the
+     * first. A call for each would keep multiply-adds waiting. */
+    int64_t tiles;
 } hwkit_tile;
 
 typedef void (*hwkit_tile_fn)(const hwkit_tile *tile);

@@ -233,13 +233,15 @@ static void one_product(const product *x, const block *b, int number, const side
         t.next = b->half > p->g.rows ? panel + (t.skip + t.depth) * wide * p->size : NULL;
         t.passed = 0;
         int count;
-        for (int64_t i = 0; i < b->half; i += count, t.passed++) {
+        const int asks = number >= 4 && number < 6 && !t.skip && !p->gather;
+        for (int64_t i = 0; i < b->half; i += count * t.tiles, t.passed += (int)t.tiles) {
             count = hwkit_tile_rows(b->half - i, p->g.rows);
+            t.tiles = asks ? 1 : hwkit_tiles_alike(b->half - i, p->g.rows);
             t.a = of->a + i * of->step * p->size;
             if (number < 4) {
                 t.ask = x->out + corner + i * x->ldc * p->size;
                 t.ask_too = hwkit_offset(x->epilogue->residual, corner + i * x->ldc * p->size);
-            } else if (number < 6 && !t.skip && !p->gather)
+            } else if (asks)
                 ask(x, b, i, count, number == 5, j);
             t.c = to + i * wide * p->size;
             p->table->by_step[2 * wide / p->kernels->vl - 1][count - 1](&t);
@@ -284,8 +286,9 @@ static void plain_quarter(const product *x, const block *b, const char *pair, in
         t.accumulate = t.skip > 0;
         t.epilogue = t.skip + t.depth == p->g.k ? x->epilogue : NULL;
         int count;
-        for (int64_t i = row; i < row + b->half; i += count) {
+        for (int64_t i = row; i < row + b->half; i += count * t.tiles) {
             count = hwkit_tile_rows(row + b->half - i, p->g.rows);
+            t.tiles = hwkit_tiles_alike(row + b->half - i, p->g.rows);
             t.a = b->a + (i - b->from) * b->lda * p->size;
             t.c = x->out + (i * x->ldc + column) * p->size;
             t.row = i;

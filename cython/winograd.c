@@ -140,8 +140,9 @@ static void multiply(const job *x, const block *b, const space *s, int64_t posit
             t.next = count > p->c.rows ? u + (j * deep + (k0 + t.depth) * t.ldb) * p->size : NULL;
             t.passed = 0;
             int some;
-            for (int64_t i = 0; i < count; i += some, t.passed++) {
+            for (int64_t i = 0; i < count; i += some * t.tiles, t.passed += (int)t.tiles) {
                 some = hwkit_tile_rows(count - i, p->c.rows);
+                t.tiles = hwkit_tiles_alike(count - i, p->c.rows);
                 t.a = b->v + i * p->v_step * p->size;
                 t.c = m + (i * t.ldc + j) * p->size;
                 p->table->by_step[hwkit_halves(t.columns, p->kernels->vl) - 1][some - 1](&t);
