@@ -16,7 +16,8 @@ typedef struct {
     const int64_t *starts;
     int64_t from, to;  /* taps of a row that some pixel sees */
     int some_columns;  /* whether these are not all */
-    int64_t alike;     /* places of one line from this one on whose pixels all lie a step apart */
+    int goes_on;       /* whether its pixels lie a step behind those of the place before */
+    int64_t alike;     /* places from this one to the last that goes on */
 } place;
 
 /* What one thread needs for a chunk. */
@@ -198,7 +199,8 @@ static void point_taps(const plan *p, const char *x, const void **to, int64_t so
     }
 }
 
-/* Whether the pixels of `o` go on where those of the place before it end, and see the same taps. */
+/* Whether the pixels of `o` go on where those of the place before it end, and see the same taps; both
+ * lie in one line. */
 static int goes_on(const plan *p, const place *o)
 {
     const place *last = o - 1;
@@ -215,7 +217,7 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
     const int64_t first = i0 / c->q;
     int64_t oy = first, ox = i0 % c->q;
     const void **to = s->rows;
-    place *o = s->places, *head = o;
+    place *o = s->places;
     for (int64_t i = i0; i < i1; i += o++->count) {
         const int count = hwkit_tile_rows((by_line(p) ? (oy + 1) * c->q : i1) - i, c->rows);
         *o = (place){.first = i - i0, .count = count, .rows = to};
@@ -231,9 +233,7 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
         }
         if (o->starts) {
             o->rows = NULL;
-            if (o == s->places || ox == 0 || !goes_on(p, o))
-                head = o;
-            head->alike++;
+            o->goes_on = o > s->places && ox > 0 && goes_on(p, o);
             ox += count;
             oy += ox / c->q;
             ox %= c->q;
@@ -257,6 +257,8 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
         to += count * p->segments;
     }
     s->tiles = o - s->places;
+    for (int64_t i = s->tiles, alike = 1; i-- > 0; alike = s->places[i].goes_on ? alike + 1 : 1)
+        s->places[i].alike = alike;
 }
 
 /* One part of the depth: segments [segment, segment + segments), elements [skip, skip + depth). */
@@ -405,7 +407,7 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
                 p->table->by_panel[halves - 1][o->count - 1](t);
                 continue;
             }
-            const int asks = j == 0 && !p->copied && o->starts;
+            const int asks = j == 0 && !p->copied && o->starts && p->c.stride_x * p->pixel >= 64;
             if (asks && o + 1 < end && o[1].starts)
                 ask(p, o + 1);
             const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
