@@ -75,7 +75,7 @@ class PackedGemm(GemmKernel):
         m, n, k = (int(problem[name]) for name in "mnk")
         batch = batch_of(problem)
         threads = tiles.threads_for(problem, double)
-        tile = tiles.for_rows(known, m)
+        tile = tiles.for_product(known, m, n, k)
         # A panel of b may fill the first cache: it is read in order, and prefetched. A step of
         # AVX-512 has so much to do for each line that the panel may come from the second.
         width = tile[1] * known.vector
@@ -89,11 +89,12 @@ class PackedGemm(GemmKernel):
         # A few rows are copied in next to no time.
         pack = transposed or (n >= 128 and (clash or m <= _ROWS_TO_COPY))
         most = known.l2 / 2 / (kc * size)
-        # Threads share the columns of few rows: each reads only its part of b. But panels of a
-        # small b may be too few to share them evenly.
+        # Threads share the columns where rows are fewer: each reads only its part of b. But panels
+        # of a small b may be too few to share them evenly.
         uneven = -(-n // width) % threads and n * k * size <= known.l2 / 4
-        by_rows = m > _FEW_ROWS or (m > tile[0] and uneven)
-        mc = tiles.balanced(MC, m, batch, threads if by_rows else 1, most)
+        few = m <= _FEW_ROWS or (n >= 2 * m and m * k * size <= known.l2 / 2)
+        by_rows = not few or (m > tile[0] and uneven)
+        mc = tiles.balanced(MC, m, batch, threads if by_rows else 1, most, unit=tile[0])
         chunks = -(-m // mc) * batch
         nc = NC[-1]
         if chunks < threads:
