@@ -24,7 +24,7 @@ __all__ = [
     "even",
     "epilogue_arguments",
     "facts",
-    "for_rows",
+    "for_product",
     "of_few_rows",
     "on_ladder",
     "operand_arguments",
