@@ -391,8 +391,7 @@ static int run(const hwkit_plan *base, const void *const *operands, void *out)
         x.epilogue.bias = x.bias;
     }
     if (!c->nhwc)
-        x.x = hwkit_channels_last(p->weights.maker.table, 4, all[X], c->n, c->c, c->h * c->w,
-                                  c->threads);
+        x.x = hwkit_channels_last(4, all[X], c->n, c->c, c->h * c->w, c->c, c->threads);
     if (!x.x)
         return HWKIT_NO_MEMORY;
     hwkit_parallel_work(c->n * p->high, fill_chunk, &x, c->threads,

@@ -83,8 +83,9 @@ typedef struct {
     void (*put)(float *c, int64_t ldc, const float *block, int rows, int columns, int add);
     /* to[i][j] = sums[i][j] as bfloat16, rounded to nearest even */
     void (*round)(uint16_t *to, int64_t ldc, const float *sums, int64_t ld, int rows, int64_t columns);
-    /* of pairs only: tiles by row, see pairs_tile.inc */
+    /* of pairs only: tiles by row and by step, see pairs_tile.inc */
     hwkit_tile_fn by_row[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
+    hwkit_tile_fn by_step[HWKIT_MAX_HALVES][HWKIT_MAX_ROWS];
 } hwkit_amx_kernels;
 
 /* NULL where the compiler does not know the instructions. */

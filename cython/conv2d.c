@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Bytes of a pixel from which on it is worth a gap behind it. */
+enum { FAR_APART = 1024 };
+
 /* ---- weights ----------------------------------------------------------------------------------- */
 
 static int64_t weight_panels(const plan *p)
@@ -127,8 +130,8 @@ static int run_apart(const hwkit_plan *base, const void *const *operands, void *
     if (x.unfit)
         return hwkit_block_float_run_plain(p, all, out, out_row, weights_bytes(p));
     const int direct = c->algorithm == HWKIT_CONV_DIRECT;
-    if (direct && !c->nhwc && c->c > 1) {
-        x.x = hwkit_channels_last(p->table, p->size, all[X], c->n, c->c, p->area, c->threads);
+    if (direct && c->x_planes && c->c > 1) {
+        x.x = hwkit_channels_last(p->x_size, all[X], c->n, c->c, p->area, p->x_row, c->threads);
         if (!x.x)
             return HWKIT_NO_MEMORY;
     }
@@ -258,26 +261,33 @@ static void set_sizes(plan *p)
     p->kernels = c->is_double ? &isa->f64 : &isa->f32;
     p->table = p->kernels->gemm;
     p->pairs = c->algorithm == HWKIT_CONV_DIRECT && c->way.pairs;
-    p->by_row = p->pairs         ? hwkit_pairs_by_row()
+    p->by_row = p->pairs         ? hwkit_pairs_table()->by_row
                 : c->block_float ? hwkit_block_float_get()->by_row
                                  : p->table->by_row;
+    p->by_step = p->pairs ? hwkit_pairs_table()->by_step : p->table->by_step;
     p->vl = p->pairs || c->block_float ? HWKIT_PAIRS_VECTOR : p->kernels->vl;
     p->size = c->is_double ? 8 : 4;
-    p->out_size = p->pairs ? 2 : p->size;
+    p->x_size = p->out_size = p->pairs ? 2 : p->size;
     p->width = c->vectors * p->vl;
-    p->pixel = c->c * p->out_size;
-    p->tap = p->pixel / c->groups;
+    /* Rows a power of two apart would fight for the same sets of the first cache. */
+    const int apart = c->x_planes && !c->merge && c->c * p->x_size >= FAR_APART;
+    p->x_row = apart ? hwkit_odd_lines(c->c, p->x_size) : c->c;
+    p->pixel = p->x_row * p->x_size;
+    p->tap = c->c / c->groups * p->x_size;
     p->blocks = hwkit_block_float_of(c->c);
-    p->cg = c->block_float ? p->blocks.words : hwkit_parts(p->tap, p->size);
+    p->cg = c->block_float ? p->blocks.words : c->c / c->groups;
     p->kg = c->k / c->groups;
-    p->whole = p->cg * c->r * c->s;
     p->copied = c->merge;
     p->flat = c->r * c->s == 1 && c->stride_y * c->stride_x == 1 && !c->top && !c->left &&
               c->p == c->h && c->q == c->w;
     p->area = c->h * c->w;
     p->out_area = c->p * c->q;
     p->segments = c->merge && c->dilation_x == 1 ? c->r : c->r * c->s;
-    p->depth = p->whole / p->segments;
+    p->across = p->segments / c->r;
+    p->depth = p->cg * (c->s / p->across);
+    p->odd = p->pairs && p->depth % 2;
+    p->depth = p->pairs ? hwkit_parts(p->depth, 2) : p->depth;
+    p->whole = p->segments * p->depth;
     p->lower = p->out_area;
     /* pairs are rounded at once, and blocks are not cut */
     c->kc = p->pairs || c->block_float ? p->whole : hwkit_min(c->kc, p->whole);
@@ -305,7 +315,7 @@ static int64_t workspace(const plan *p)
     if (c->algorithm == HWKIT_CONV_PACKED)
         return bytes + c->threads * hwkit_conv2d_packed_depth(p) * c->pixels * p->size;
     return bytes + c->threads * hwkit_max(hwkit_conv2d_direct_space(p), packing_bytes(p)) +
-           (c->nhwc ? 0 : c->n * p->area * c->c * p->size);
+           (c->x_planes ? c->n * p->area * p->pixel : 0);
 }
 
 hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
@@ -320,6 +330,7 @@ hwkit_plan *hwkit_conv2d_plan(const hwkit_conv2d *given)
     if (!p)
         return NULL;
     p->c = *given;
+    p->c.x_planes |= !given->nhwc;
     if (given->block_float)
         p->one_line = hwkit_block_float_flatten(&p->c);
     set_sizes(p);

@@ -2,7 +2,7 @@ cdef extern from "conv2d.h" nogil:
     ctypedef struct hwkit_conv2d:
         int64_t n, c, h, w, k, r, s, p, q
         int64_t top, left, stride_y, stride_x, dilation_y, dilation_x, groups
-        int nhwc, is_double, has_bias, has_residual, by_depth
+        int nhwc, is_double, has_bias, has_residual, x_planes, by_depth
         hwkit_activation act
         int algorithm, rows, vectors
         int64_t kc, pixels, channels
@@ -17,7 +17,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
            bint nhwc=False, bint is_double=False, bint bias=False, bint residual=False,
            activation=None, str algorithm, int rows, int vectors, int64_t kc, int64_t pixels,
            int64_t channels, bint pack_a=False, bint merge=False, int products=0, bint pairs=False,
-           bint by_depth=False, bint block_float=False, int threads=1):
+           bint by_depth=False, bint x_planes=False, bint block_float=False, int threads=1):
     """Return the Run of a convolution.
 
     Args:
@@ -25,6 +25,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         sizes: n, c, h, w, k, r, s.
         out_size: p, q.
         by_depth: weights are (c, k), of one tap; with pairs and block_float only.
+        x_planes: images have channels first although the result has not; with pairs only.
         pad: zeros at the top and at the left; those at the other ends follow from the sizes.
     """
     cdef hwkit_conv2d c
@@ -39,7 +40,7 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
     c.algorithm = ("direct", "packed", "strassen", "tiles", "dot").index(algorithm)
     c.rows, c.vectors, c.kc, c.pixels, c.channels = rows, vectors, kc, pixels, channels
     c.pack_a, c.merge, c.by_depth, c.threads = pack_a, merge, by_depth, threads
-    c.block_float = block_float
+    c.x_planes, c.block_float = x_planes, block_float
     c.way.products, c.way.pairs, c.way.half = 0, 0, HWKIT_HALF_NONE
     if min(*sizes, *out_size, *stride, *dilation, groups, kc, pixels, channels, threads) < 1:
         raise ValueError("sizes, blocks and threads must be at least 1")
@@ -57,8 +58,10 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
         c.way = read_way(output[1], products, pairs)
         if groups != 1 or c.way.half != HWKIT_HALF_NONE and not nhwc:
             raise ValueError("algorithm tiles takes one group, and half precision in nhwc")
-    if merge and (groups > 1 and (pairs or block_float) or c.dilation_x > 1 and not block_float):
-        raise ValueError("merge needs no dilation along rows, and in pairs and blocks one group")
+    if merge and (groups > 1 if block_float else c.dilation_x > 1):
+        raise ValueError("merge needs no dilation along rows, in blocks one group")
+    if x_planes and not (algorithm == "direct" and pairs):
+        raise ValueError("x_planes is for pairs")
     if by_depth and c.r * c.s * groups > 1:
         raise ValueError("weights by depth are of one tap and one group")
     if block_float:
@@ -68,12 +71,8 @@ def conv2d(operands, output, *, sizes, out_size, pad, stride, dilation, int64_t 
             raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors of blocks")
     elif algorithm == "direct" and pairs:
         c.way = read_way(output[1], 1, pairs)
-        if c.way.half != HWKIT_HALF_BF16 or not nhwc or pack_a:
-            raise ValueError("pairs are bfloat16 in nhwc, without pack_a")
-        if c.c // groups % 2 and not merge:
-            raise ValueError("pairs of an odd number of channels need merge")
-        if by_depth and (c.c % 2 or merge):
-            raise ValueError("weights of pairs by depth take c even, without merge")
+        if c.way.half != HWKIT_HALF_BF16 or pack_a:
+            raise ValueError("pairs are bfloat16, without pack_a")
         if not hwkit_pairs_tile(rows, vectors):
             raise ValueError(f"there is no tile of {rows} rows and {vectors} vectors of pairs")
     elif by_depth:

@@ -47,11 +47,11 @@ static int64_t lay_out(const plan *p, int64_t start[SPACES])
     const hwkit_conv2d *c = &p->c;
     const int64_t high = (p->out_rows - 1) * p->step_y + (c->r - 1) * c->dilation_y + 1;
     const int64_t strip = p->one_line ? c->pixels : high * p->strip_width;
-    const int64_t block = c->nhwc ? 0 : c->pixels * c->channels * p->size;
+    const int64_t block = c->nhwc ? 0 : c->pixels * c->channels * p->out_size;
     const int64_t bytes[SPACES] = {
         [PLACES] = p->tiles * (int64_t)sizeof(place),
         [ROWS] = by_line(p) ? 0 : c->pixels * p->segments * (int64_t)sizeof(void *),
-        [STRIP] = c->merge ? strip * p->cg * p->size : 0,
+        [STRIP] = c->merge ? strip * p->cg * p->x_size : 0,
         [PANELS] = c->pack_a ? c->pixels * hwkit_max(c->kc, p->depth) * p->size : 0,
         [BLOCK] = block,
         [OTHER] = c->has_residual ? block : 0,
@@ -97,14 +97,14 @@ static void find_columns(const plan *p, place *o, int64_t ox)
     const hwkit_conv2d *c = &p->c;
     const int64_t x = ox * c->stride_x - c->left, last = x + (o->count - 1) * c->stride_x;
     o->from = 0;
-    o->to = p->segments / c->r;
+    o->to = p->across;
     if (!p->leaves_columns || ox + o->count > c->q)
         return;
     while (o->from < o->to && last + o->from * c->dilation_x < 0)
         o->from++;
     while (o->to > o->from && x + (o->to - 1) * c->dilation_x >= c->w)
         o->to--;
-    o->some_columns = o->to - o->from < p->segments / c->r;
+    o->some_columns = o->to - o->from < p->across;
 }
 
 /* Whether pixels of a tile from (oy, ox) on lie a step apart and see nothing but the image, or what they
@@ -112,8 +112,8 @@ static void find_columns(const plan *p, place *o, int64_t ox)
 static int in_place(const plan *p, const place *o, int64_t oy, int64_t ox)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t across = p->segments / c->r, x = ox * c->stride_x - c->left;
-    const int64_t end = o->to == across ? c->s : o->to; /* merged taps are one segment */
+    const int64_t x = ox * c->stride_x - c->left;
+    const int64_t end = o->to == p->across ? c->s : o->to; /* merged taps are one segment */
     return p->starts && !p->copied && ox + o->count <= c->q && x + o->from * c->dilation_x >= 0 &&
            x + (o->count - 1) * c->stride_x + (end - 1) * c->dilation_x < c->w &&
            (p->leaves_out || rows_inside(p, oy));
@@ -125,10 +125,14 @@ static int copy_pixels(const plan *p, char *to, const char *from, int64_t count)
     if (p->c.block_float)
         return hwkit_block_float_get()->convert(&p->blocks, to, (const float *)from,
                                                 p->skip_x * p->c.c, count);
-    if (p->c.groups > 1)
-        p->table->pack(to, p->cg, from, p->c.c, 1, count, (int)p->cg, 0);
+    const int64_t bytes = p->cg * p->x_size;
+    if (bytes == p->pixel)
+        memcpy(to, from, (size_t)(count * bytes));
+    else if (bytes % p->size == 0 && p->pixel % p->size == 0)
+        p->table->pack(to, bytes / p->size, from, p->pixel / p->size, 1, count, bytes / p->size, 0);
     else
-        hwkit_pairs_copy(p, to, from, p->pixel, count);
+        for (int64_t i = 0; i < count; i++)
+            memcpy(to + i * bytes, from + i * p->pixel, (size_t)bytes);
     return 1;
 }
 
@@ -136,7 +140,7 @@ static int copy_pixels(const plan *p, char *to, const char *from, int64_t count)
 static int fill_row(const plan *p, const char *x, char *strip, int64_t y, int64_t from, int64_t to)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = p->cg * p->size;
+    const int64_t pixel = p->cg * p->x_size;
     const int outside = y < 0 || y >= c->h;
     const int64_t left = hwkit_parts(c->left, p->skip_x), end = hwkit_parts(c->left + c->w, p->skip_x);
     const int64_t lo = outside ? to : hwkit_min(hwkit_max(from, left), to);
@@ -159,7 +163,7 @@ static int fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int
     const int some = !p->copied && (p->leaves_out || (rows_inside(p, y0) && rows_inside(p, y1 - 1)));
     const int64_t head = some ? p->head : p->strip_width, tail = hwkit_max(head, p->tail);
     int good = 1;
-    for (int64_t i = 0; i < rows; i++, strip += p->strip_width * p->cg * p->size) {
+    for (int64_t i = 0; i < rows; i++, strip += p->strip_width * p->cg * p->x_size) {
         const int64_t y = y0 * c->stride_y - c->top + i * p->skip_y;
         good &= fill_row(p, x, strip, y, 0, head);
         good &= fill_row(p, x, strip, y, tail, p->strip_width);
@@ -171,8 +175,8 @@ static int fill_strip(const plan *p, const char *x, char *strip, int64_t y0, int
 static void point_strip(const plan *p, const char *strip, const void **to, int64_t some,
                         int64_t count, int64_t step)
 {
-    const int64_t pixel = p->cg * p->size, down = p->c.dilation_y * p->strip_width * pixel;
-    const int64_t across = p->segments / p->c.r;
+    const int64_t pixel = p->cg * p->x_size, down = p->c.dilation_y * p->strip_width * pixel;
+    const int64_t across = p->across;
     for (int64_t r = 0; r < p->c.r; r++, strip += down)
         for (int64_t t = 0; t < across; t++, to += count) {
             const char *at = strip + t * p->c.dilation_x * pixel;
@@ -204,7 +208,7 @@ static void point_taps(const plan *p, const char *x, const void **to, int64_t so
 static int goes_on(const plan *p, const place *o)
 {
     const place *last = o - 1;
-    const int64_t step = p->c.stride_x * (p->c.merge ? p->cg : p->c.c);
+    const int64_t step = p->c.stride_x * (p->c.merge ? p->cg : p->x_row);
     return last->starts == o->starts && last->a == o->a && last->count == o->count &&
            last->from == o->from && last->to == o->to && last->start + o->count * step == o->start;
 }
@@ -213,7 +217,7 @@ static int goes_on(const plan *p, const place *o)
 static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t pixel = p->cg * p->size, step = p->step_x * pixel; /* of a strip */
+    const int64_t pixel = p->cg * p->x_size, step = p->step_x * pixel; /* of a strip */
     const int64_t first = i0 / c->q;
     int64_t oy = first, ox = i0 % c->q;
     const void **to = s->rows;
@@ -224,7 +228,7 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
         find_columns(p, o, ox);
         if (in_place(p, o, oy, ox)) {
             o->a = x;
-            o->start = ((oy * c->stride_y - c->top) * c->w + ox * c->stride_x - c->left) * c->c;
+            o->start = ((oy * c->stride_y - c->top) * c->w + ox * c->stride_x - c->left) * p->x_row;
             o->starts = p->starts;
         } else if (by_line(p)) {
             o->a = s->strip;
@@ -235,8 +239,10 @@ static void point(const plan *p, const char *x, space *s, int64_t i0, int64_t i1
             o->rows = NULL;
             o->goes_on = o > s->places && ox > 0 && goes_on(p, o);
             ox += count;
-            oy += ox / c->q;
-            ox %= c->q;
+            if (ox == c->q) {
+                ox = 0;
+                oy++;
+            }
             continue;
         }
         for (int64_t row = 0; row < count;) {
@@ -274,11 +280,11 @@ static part seen_by(const plan *p, const part *d, int64_t first, int64_t last)
     part seen = *d;
     if (last >= p->upper && first < p->lower)
         return seen;
-    const int64_t across = p->segments / c->r, end = d->segment + d->segments;
+    const int64_t end = d->segment + d->segments;
     const int64_t above = c->top - last / c->q * c->stride_y;
     const int64_t below = c->top + c->h - first / c->q * c->stride_y;
-    const int64_t from = above > 0 ? hwkit_parts(above, c->dilation_y) * across : 0;
-    const int64_t to = below > 0 ? hwkit_parts(below, c->dilation_y) * across : 0;
+    const int64_t from = above > 0 ? hwkit_parts(above, c->dilation_y) * p->across : 0;
+    const int64_t to = below > 0 ? hwkit_parts(below, c->dilation_y) * p->across : 0;
     seen.segment = hwkit_min(hwkit_max(from, d->segment), end);
     seen.segments = hwkit_max(hwkit_min(to, end) - seen.segment, 0);
     return seen;
@@ -289,12 +295,12 @@ static part seen_by(const plan *p, const part *d, int64_t first, int64_t last)
 static void ask(const plan *p, const place *o)
 {
     const hwkit_conv2d *c = &p->c;
-    const int64_t across = p->segments / c->r;
+    const int64_t across = p->across;
     const int64_t bytes = ((o->count - 1) * c->stride_x + (c->s - 1) * c->dilation_x + 1) * p->pixel;
     for (int64_t i = hwkit_max(c->r - c->stride_y, 0); i < c->r; i++) {
         /* The last ones may lie beyond the image: addresses only. */
         const uintptr_t from =
-            (uintptr_t)o->a + (uintptr_t)((o->start + o->starts[i * across]) * p->size);
+            (uintptr_t)o->a + (uintptr_t)((o->start + o->starts[i * across]) * p->x_size);
         for (uintptr_t at = from; at < from + (uintptr_t)bytes; at += 64)
             __builtin_prefetch((const void *)at);
     }
@@ -313,7 +319,7 @@ static int64_t next_seen(const place *o, int64_t across, int64_t from, int64_t e
 static void some_columns(const plan *p, const part *d, const part *seen, const place *o,
                          hwkit_tile *t, const char *b, hwkit_tile_fn kernel)
 {
-    const int64_t across = p->segments / p->c.r, end = seen->segment + seen->segments;
+    const int64_t across = p->across, end = seen->segment + seen->segments;
     const int add = t->accumulate;
     const hwkit_epilogue *e = t->epilogue;
     int64_t from = next_seen(o, across, seen->segment, end);
@@ -353,7 +359,7 @@ static void line_part(const plan *p, const space *s, const part *d, const char *
     t->skip = d->skip;
     for (int64_t j = 0; j < columns; j += p->width) {
         t->columns = (int)hwkit_min(p->width, columns - j);
-        const hwkit_tile_fn *kernels = p->table->by_step[hwkit_halves(t->columns, p->vl) - 1];
+        const hwkit_tile_fn *kernels = p->by_step[hwkit_halves(t->columns, p->vl) - 1];
         t->ldb = hwkit_round_up(t->columns, p->vl);
         t->b = weights + (j * p->whole + d->skip * t->ldb) * p->size;
         t->column = column + j;
@@ -412,7 +418,7 @@ static void direct_part(const job *x, const space *s, const part *d, const char 
                 ask(p, o + 1);
             const part seen = seen_by(p, d, t->row, t->row + o->count - 1);
             const hwkit_tile_fn kernel =
-                (o->rows ? p->by_row : p->table->by_step)[halves - 1][o->count - 1];
+                (o->rows ? p->by_row : p->by_step)[halves - 1][o->count - 1];
             t->a = o->a;
             t->skip = o->start + d->skip;
             if (o->some_columns) {
@@ -477,7 +483,7 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
         x->failed = 1;
         return;
     }
-    const char *from = x->x + image * p->area * p->pixel + group * p->cg * p->size;
+    const char *from = x->x + image * p->area * p->pixel + group * p->cg * p->x_size;
     int good = 1;
     if (p->one_line)
         good = copy_pixels(p, s.strip, from + i0 * p->pixel, count);
@@ -497,24 +503,25 @@ void hwkit_conv2d_direct_chunk(void *ctx, int64_t chunk)
     const char *weights = x->weights + group * p->group_bytes + n0 * p->whole * p->size;
     hwkit_epilogue e = x->epilogue;
     hwkit_tile t = {.ldc = x->row, .row = i0, .column = channel, .epilogue = x->any ? &e : NULL};
-    t.step = c->stride_x * (c->merge ? p->cg : c->c);
+    t.step = c->stride_x * (c->merge ? p->cg : p->x_row);
     t.pairs = p->blocks.pairs;
+    t.odd = p->odd;
     if (c->nhwc) {
         char *out = x->out + ((image * p->out_area + i0) * x->row + channel) * p->out_size;
         direct_parts(x, &s, weights, &t, columns, out);
         return;
     }
-    const int64_t at = ((image * c->k + channel) * p->out_area + i0) * p->size;
+    const int64_t at = ((image * c->k + channel) * p->out_area + i0) * p->out_size;
     t.ldc = columns;
     e.out = s.block;
     if (e.residual) {
-        p->table->transpose(s.residual, columns, (const char *)e.residual + at, p->out_area, count,
-                            columns);
+        hwkit_turn_into(p->out_size, 0)(s.residual, columns, (const char *)e.residual + at,
+                                        p->out_area, columns, count);
         e.residual = s.residual;
     }
     direct_parts(x, &s, weights, &t, columns, s.block);
-    hwkit_transpose_into(p->table, c->n * c->k * p->out_area * p->size)(
-        x->out + at, p->out_area, s.block, columns, columns, count);
+    hwkit_turn_into(p->out_size, c->n * c->k * p->out_area * p->out_size)(
+        x->out + at, p->out_area, s.block, columns, count, columns);
 }
 
 /* ---- the plan ---------------------------------------------------------------------------------- */
@@ -523,15 +530,15 @@ int hwkit_conv2d_find_starts(plan *p)
 {
     const hwkit_conv2d *c = &p->c;
     p->starts = NULL;
-    if (c->algorithm != HWKIT_CONV_DIRECT || c->pack_a || p->pairs || c->block_float)
+    if (c->algorithm != HWKIT_CONV_DIRECT || c->pack_a || c->block_float)
         return 1;
     int64_t *to = p->starts = malloc((size_t)(2 * p->segments) * sizeof *to);
     if (!to)
         return 0;
-    const int64_t across = p->segments / c->r;
+    const int64_t across = p->across;
     for (int64_t i = 0; i < p->segments; i++) {
         const int64_t y = i / across * c->dilation_y, x = i % across * c->dilation_x;
-        to[i] = (y * c->w + x) * c->c;
+        to[i] = (y * c->w + x) * p->x_row;
         to[p->segments + i] = y * p->strip_width * p->cg;
     }
     p->head = 0;
@@ -547,7 +554,7 @@ int hwkit_conv2d_find_starts(plan *p)
     }
     /* Taps in a row lie together only in the copy of one of several groups. About a line for each
      * pixel, from beyond the second cache, arrives sooner for a plain copy. */
-    const int64_t bytes = p->area * p->pixel + p->out_area * c->k * p->size;
+    const int64_t bytes = p->area * p->pixel + p->out_area * c->k * p->out_size;
     const int far = c->stride_x * p->pixel >= 48 && bytes > hwkit_cpu()->l2 / 2 * 3;
     p->copied = c->merge && (c->groups > 1 || far);
     return 1;

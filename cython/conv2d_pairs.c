@@ -15,31 +15,44 @@
 /* Bits of powers of two, of bfloat16. */
 #define POWER(n) ((uint16_t)((127 + (n)) << 7))
 
-const hwkit_tile_fn (*hwkit_pairs_by_row(void))[HWKIT_MAX_ROWS]
+const hwkit_amx_kernels *hwkit_pairs_table(void)
 {
-    return (hwkit_pairs() == HWKIT_AMX_REAL ? hwkit_pairs_real : hwkit_pairs_twin)->by_row;
+    return hwkit_pairs() == HWKIT_AMX_REAL ? hwkit_pairs_real : hwkit_pairs_twin;
 }
 
 int hwkit_pairs_tile(int rows, int vectors)
 {
     return rows > 0 && rows <= HWKIT_MAX_ROWS && vectors > 0 && vectors <= HWKIT_MAX_VECTORS &&
-           hwkit_pairs_by_row()[2 * vectors - 1][rows - 1];
+           hwkit_pairs_table()->by_row[2 * vectors - 1][rows - 1];
 }
 
-/* ---- weights and pixels ------------------------------------------------------------------------ */
+/* ---- weights ----------------------------------------------------------------------------------- */
 
-void hwkit_pairs_copy(const plan *p, char *to, const char *from, int64_t bytes, int64_t count)
+/* Bytes of a segment of the weights of a channel, and of an image. */
+static int64_t run_bytes(const plan *p)
 {
-    const int64_t pairs = bytes / p->size, run = p->cg * p->size;
-    if (bytes == run) {
-        memcpy(to, from, (size_t)(count * run));
-        return;
-    }
-    for (int64_t i = 0; i < count; i++, to += run, from += bytes) {
-        for (int64_t j = 0; j < pairs; j++)
-            memcpy(to + j * 4, from + j * 4, 4);
-        memcpy(to + pairs * 4, from + pairs * 4, 2);
-        memset(to + pairs * 4 + 2, 0, 2);
+    return (2 * p->depth - p->odd) * p->x_size;
+}
+
+/* Whether weights come as [channel][tap]. */
+static int by_channel(const plan *p) { return !p->c.nhwc && p->c.r * p->c.s > 1; }
+
+/* The segments of `count` channels of the result as they are packed: with a zero behind each of an odd
+ * number of elements. */
+static void lay_out(const plan *p, uint16_t *to, const uint16_t *w, int count)
+{
+    const int64_t taps = p->c.r * p->c.s, some = taps / p->segments;
+    for (int64_t j = 0; j < count * p->segments; j++) {
+        const uint16_t *from = w + j / p->segments * taps * p->cg + j % p->segments * some;
+        for (int64_t t = 0; t < some && by_channel(p); t++, from++)
+            for (int64_t i = 0; i < p->cg; i++)
+                *to++ = from[i * taps];
+        if (!by_channel(p)) {
+            memcpy(to, w + j * some * p->cg, (size_t)run_bytes(p));
+            to += some * p->cg;
+        }
+        if (p->odd)
+            *to++ = 0;
     }
 }
 
@@ -47,24 +60,22 @@ void hwkit_pairs_copy(const plan *p, char *to, const char *from, int64_t bytes, 
 static void pack_by_depth(const plan *p, uint32_t *to, const uint16_t *w, int count, int wide)
 {
     for (int64_t i = 0; i < p->whole; i++, to += wide, w += 2 * p->kg) {
+        const int alone = p->odd && i == p->whole - 1;
         for (int j = 0; j < count; j++)
-            to[j] = w[j] | (uint32_t)w[p->kg + j] << 16;
+            to[j] = w[j] | (alone ? 0 : (uint32_t)w[p->kg + j] << 16);
         for (int j = count; j < wide; j++)
             to[j] = 0;
     }
 }
 
-/* Whether runs of channels end in half a pair. */
-static int is_uneven(const plan *p) { return p->tap != p->cg * p->size; }
-
 int64_t hwkit_pairs_packing_bytes(const plan *p)
 {
-    return is_uneven(p) && !p->c.by_depth ? p->width * p->whole * p->size : 0;
+    return (p->odd || by_channel(p)) && !p->c.by_depth ? p->width * p->whole * p->size : 0;
 }
 
 int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel)
 {
-    const int64_t j = panel * p->width, taps = p->c.r * p->c.s;
+    const int64_t j = panel * p->width;
     const int count = (int)hwkit_min(p->width, p->kg - j);
     const int wide = (int)hwkit_round_up(count, p->vl);
     to += j * p->whole * p->size;
@@ -72,12 +83,12 @@ int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel)
         pack_by_depth(p, (uint32_t *)to, (const uint16_t *)w + j, count, wide);
         return 1;
     }
-    w += j * taps * p->tap;
-    if (is_uneven(p)) {
+    w += j * p->segments * run_bytes(p);
+    if (hwkit_pairs_packing_bytes(p)) {
         char *even = hwkit_scratch(HWKIT_SCRATCH_THREAD, count * p->whole * p->size);
         if (!even)
             return 0;
-        hwkit_pairs_copy(p, even, w, p->tap, count * taps);
+        lay_out(p, (uint16_t *)even, (const uint16_t *)w, count);
         w = even;
     }
     p->table->pack_transposed(to, w, p->whole, p->whole, count, wide);
@@ -87,17 +98,18 @@ int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel)
 /* The weights as they came. */
 static uint16_t *unpacked(const plan *p, const char *packed)
 {
-    const int64_t row = p->c.r * p->c.s * p->tap;
-    uint16_t *w = hwkit_alloc(p->c.k * row);
+    const int64_t taps = p->c.r * p->c.s, some = taps / p->segments, row = taps * p->cg;
+    uint16_t *w = hwkit_alloc(p->c.k * row * p->x_size);
     for (int64_t k = 0; w && k < p->c.k; k++) {
         const int64_t j = k % p->kg, first = j / p->width * p->width;
         const int64_t wide = hwkit_round_up(hwkit_min(p->width, p->kg - first), p->vl);
         const char *panel = packed + k / p->kg * p->group_bytes + first * p->whole * p->size;
-        for (int64_t i = 0; i < p->whole; i++) {
-            const int64_t at = i / p->cg * p->tap + i % p->cg * 4; /* bytes */
-            const int64_t some = hwkit_min(4, p->tap - i % p->cg * 4);
-            memcpy((char *)w + k * row + at, panel + (i * wide + j - first) * 4, (size_t)some);
-        }
+        const uint16_t *column = (const uint16_t *)panel + 2 * (j - first);
+        for (int64_t t = 0; t < taps; t++)
+            for (int64_t i = 0; i < p->cg; i++) {
+                const int64_t at = t % some * p->cg + i, pair = t / some * p->depth + at / 2;
+                w[k * row + (p->c.nhwc ? t * p->cg + i : i * taps + t)] = column[pair * 2 * wide + at % 2];
+            }
     }
     return w;
 }
@@ -166,7 +178,7 @@ int hwkit_pairs_trusted(const plan *p, const void *x, hwkit_pairs_range w, const
     if (found && normal)
         return 1;
     const hwkit_pairs_range r =
-        hwkit_pairs_range_of(x, p->c.n * p->area * p->pixel / (int64_t)sizeof(uint16_t));
+        hwkit_pairs_range_of(x, p->c.n * p->area * p->c.c);
     if (found)
         return r.most < POWER(40);
     /* no product below 2^-80: what sums of them lose is as little as a rounding of float32 */

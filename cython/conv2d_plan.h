@@ -2,6 +2,7 @@
 #ifndef HWKIT_CONV2D_PLAN_H
 #define HWKIT_CONV2D_PLAN_H
 
+#include "amx_kernels.h"
 #include "block_float.h"
 #include "conv2d.h"
 #include "gemm.h"
@@ -20,18 +21,21 @@ typedef struct {
     hwkit_conv2d c;
     const hwkit_kernels *kernels;
     const hwkit_gemm_kernels *table;
-    const hwkit_tile_fn (*by_row)[HWKIT_MAX_ROWS];
-    /* Pairs of bfloat16 along the channels are the elements of the product, of 4 bytes; a channel
-     * without another is one with zero. */
+    const hwkit_tile_fn (*by_row)[HWKIT_MAX_ROWS], (*by_step)[HWKIT_MAX_ROWS];
+    /* Pairs of bfloat16 along a segment are the elements of the product, of 4 bytes. */
     int pairs;
+    int odd; /* pairs: the last of a segment is one with zero */
     /* block_float: how the channels of a pixel are cut; words are the elements of the product. */
     hwkit_block_float blocks;
     int unfit;               /* block_float: weights that are held cannot be converted */
-    int size, out_size;      /* bytes of an element, of the product and of the result */
+    /* bytes of an element, of the product, of the pixels that it reads and of the result */
+    int size, x_size, out_size;
     int vl, width;           /* elements of a vector, columns of a panel */
     int64_t cg, kg;          /* elements of a pixel, channels of the result, of a group */
-    int64_t pixel, tap;      /* bytes of a pixel of x, and of the weights of a tap */
+    int64_t x_row;           /* elements from a pixel of x to the next */
+    int64_t pixel, tap;      /* bytes of that, and of the weights of a tap */
     int64_t segments, depth; /* direct: of the product */
+    int64_t across;          /* segments of a row of taps */
     int64_t whole;           /* depth of the product */
     int64_t area, out_area;  /* pixels of an image */
     int flat;                /* whether the window is one pixel at the place of the result */
@@ -89,10 +93,7 @@ int64_t hwkit_conv2d_packed_depth(const plan *p);
 /* ---- pairs ---- */
 
 /* Kernels of this processor or their twin. */
-const hwkit_tile_fn (*hwkit_pairs_by_row(void))[HWKIT_MAX_ROWS];
-
-/* `count` runs of channels, `bytes` each, to runs of whole pairs, or of whole elements as they are. */
-void hwkit_pairs_copy(const plan *p, char *to, const char *from, int64_t bytes, int64_t count);
+const hwkit_amx_kernels *hwkit_pairs_table(void);
 
 /* One panel of weights of a group; 0 if memory is short. */
 int hwkit_pairs_pack(const plan *p, char *to, const char *w, int64_t panel);

@@ -43,6 +43,7 @@ typedef struct {
     const void *ask, *ask_too; /* ask_too: NULL if there is no other */
     int64_t ldask;
     int pairs; /* of a block, see block_float.h */
+    int odd;   /* pairs of bfloat16: of the last element of each segment, the first half is all */
     /* The panel of B, as large as this one, that is used once all tiles passed by this one, of which
      * the first ones ask for it: memory would be idle while they sum, and the first tile of the next
      * panel would wait for it. NULL: none, or a tile by itself, which keeps memory busy. */
@@ -84,8 +85,6 @@ typedef struct {
     void (*pack_rows)(void *dst, const void *const *rows, int64_t skip, int64_t depth, int count);
     /* dst[i * dst_ld + j] = src[j * src_ld + i], i < depth, j < count */
     hwkit_transpose_fn transpose;
-    /* the same past the caches */
-    hwkit_transpose_fn transpose_far;
     /* c[i][j] = sum over k of a[i * lda + k] * b[j * ldb + k], i < rows <= 4, j < columns */
     void (*dot)(const void *a, int64_t lda, const void *b, int64_t ldb, void *c, int64_t ldc,
                 int rows, int64_t columns, int64_t depth);
@@ -104,11 +103,5 @@ typedef struct {
     void (*finish)(void *c, int64_t ldc, int rows, int64_t columns, const hwkit_epilogue *epilogue,
                    int64_t row, int64_t column);
 } hwkit_gemm_kernels;
-
-/* The transposition whose result is part of an array of so many bytes. */
-static inline hwkit_transpose_fn hwkit_transpose_into(const hwkit_gemm_kernels *table, int64_t bytes)
-{
-    return bytes > HWKIT_FAR_BYTES ? table->transpose_far : table->transpose;
-}
 
 #endif

@@ -19,6 +19,11 @@
 
 /* Up to this many channels, copying whole rows of taps beats a segment for each tap. */
 enum { FEW_CHANNELS = 32 };
+/* About so many pixels have sums before results are made of them. */
+enum { SUMMED = 40 };
+/* Depthwise by quads computes so many pixels at a time, of lines that are about as long: few enough for
+ * the first cache. */
+enum { PIXELS_OF_BATCH = 64 };
 /* At most so many bytes of rows are copied for tiles. */
 enum { STRAIGHT_BYTES = 256 << 10 };
 /* Bytes that saturate are worth it while there is less than one extra for so many groups. */
@@ -115,6 +120,21 @@ static void set_chunk(plan *p)
     p->strip_w = (p->columns - 1) * p->sx + (g->s - 1) * p->dx + 1;
 }
 
+static void set_quads(plan *p)
+{
+    const int64_t step = 4 * p->dy;
+    p->deep = HWKIT_INT8_DEPTHWISE; /* two blocks are read where the last pixel may have one */
+    p->quads = hwkit_parts(p->g.r, 4);
+    p->piece = hwkit_even(p->columns, hwkit_max(PIXELS_OF_BATCH / p->sx, 1), 1);
+    p->batch = p->piece < p->columns
+                   ? 1
+                   : hwkit_max(hwkit_min(PIXELS_OF_BATCH / p->columns, p->rows), 1);
+    p->ring_step = p->quads == 1 || step % p->sy ? 0 : step / p->sy;
+    p->ring = p->ring_step ? (p->quads - 1) * p->ring_step + p->batch : p->quads * p->batch;
+    p->w_bytes = hwkit_int8_quads_bytes(p);
+    p->summed = p->batch * p->piece;
+}
+
 static void set_sizes(plan *p)
 {
     hwkit_int8 *g = &p->g;
@@ -130,24 +150,32 @@ static void set_sizes(plan *p)
     p->b_size = g->narrow ? 1 : 2;
     p->width = g->vectors * p->table->vl;
     set_chunk(p);
+    p->summed = p->rows * p->columns;
     if (g->depthwise) {
         g->channels = hwkit_round_up(hwkit_min(g->channels, g->k), HWKIT_INT8_DEPTHWISE);
         p->pitch = g->channels;
         p->segments = p->taps;
         p->depth = p->deep = 1;
+        if (by_quads(p)) {
+            set_quads(p);
+            return;
+        }
         p->w_bytes = hwkit_round_up(g->k, HWKIT_INT8_DEPTHWISE) * hwkit_round_up(p->taps, 2) * 2;
         return;
     }
-    p->merged = g->s > 1 && p->dx == 1 && p->cg <= FEW_CHANNELS;
+    p->merged = g->s > 1 && p->dx == 1 && g->groups == 1 && p->cg <= FEW_CHANNELS;
     p->segments = p->merged ? g->r : p->taps;
     p->depth = p->merged ? g->s * p->cg : p->cg;
     p->deep = hwkit_round_up(p->depth, depth_unit(p));
-    p->pitch = p->merged ? p->cg : p->deep;
+    /* A group's last elements may be the next one's first: their weights are 0. */
+    p->pitch = p->merged || g->groups > 1 ? g->c : p->deep;
     /* Rows of x a multiple of 2 KiB apart would fight for the same sets of the first cache. */
     if (p->taps == 1 && p->pitch * strip_size(p) % 2048 == 0)
         p->pitch += 64 / strip_size(p);
     p->whole = p->segments * p->deep;
     g->kc = hwkit_max(hwkit_min(g->kc, p->whole), 1);
+    if (g->kc == p->whole && !g->y_planes)
+        p->summed = hwkit_min(p->summed, hwkit_round_up(SUMMED, g->rows));
     g->channels = hwkit_round_up(hwkit_min(g->channels, p->kg), p->width);
     if (p->table->amx && p->rows > 1 && g->channels > p->width)
         p->straight_bytes = hwkit_min(p->rows * p->columns / HWKIT_INT8_TILE * HWKIT_INT8_TILE *

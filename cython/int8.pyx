@@ -6,6 +6,7 @@ cdef extern from "int8.h" nogil:
         const char *name
         int vl, group
         void *tiles[2][2][14]
+        void *quads
     ctypedef struct hwkit_int8:
         int64_t batch
         int x_shared, w_shared
@@ -32,6 +33,11 @@ def int8_tiles():
         if table.tiles[narrow][vectors][rows] != NULL
     ]
     return found, table.vl, table.name.decode()
+
+
+def int8_quads():
+    """Return whether depthwise convolution keeps bytes, not int16, of its input."""
+    return hwkit_int8_table().quads != NULL
 
 
 def int8_product(operands, output, *, sizes, out_size, int64_t batch=1, bint x_shared=False,

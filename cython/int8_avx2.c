@@ -72,6 +72,7 @@ HWKIT_TARGET_END
 HWKIT_TARGET_BEGIN
 
 #define HWKIT_TYPE vnni
+#define HWKIT_INT8_QUADS
 #define HWKIT_INT8_GROUP 4
 #define HWKIT_INT8_A 1
 #include "int8_256.inc"
@@ -84,7 +85,7 @@ static inline HWKIT_INLINE __m256i NAME(dot)(__m256i acc, __m256i a, __m256i b)
 const hwkit_int8_kernels hwkit_int8_avxvnni = {
     .name = "avxvnni", .features = HWKIT_AVXVNNI, .vl = HWKIT_INT8_VL, .group = HWKIT_INT8_GROUP,
     .a_size = HWKIT_INT8_A, .tiles = {HWKIT_INT8_TABLE}, .widen = NAME(widen), .flip = NAME(flip),
-    .sum = NAME(sum), .depthwise = NAME(depthwise), .finish = NAME(finish),
+    .sum = NAME(sum), .interleave = NAME(interleave), .quads = NAME(quads), .finish = NAME(finish),
 };
 
 HWKIT_TARGET_END

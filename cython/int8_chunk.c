@@ -15,9 +15,6 @@ place hwkit_int8_place(const plan *p, int64_t chunk)
     at.n0 = chunk % parts * g->channels;
     at.n1 = hwkit_min(at.n0 + g->channels, all);
     chunk /= parts;
-    const int64_t groups = g->depthwise ? 1 : g->groups;
-    at.group = chunk % groups;
-    chunk /= groups;
     at.x0 = chunk % chunks_across(p) * p->columns;
     chunk /= chunks_across(p);
     at.y0 = chunk % chunks_down(p) * p->rows;
@@ -27,22 +24,33 @@ place hwkit_int8_place(const plan *p, int64_t chunk)
     return at;
 }
 
-enum { STRIP, ROWS, BLOCK, SUMS, TURNED, GATHERED, STRAIGHT, SPACES };
+enum { STRIP, ROWS, ALL_ROWS, OFFSETS, BLOCK, SUMS, PIXEL_SUMS, TURNED, GATHERED, STRAIGHT, QUADS, SPACES };
 
 /* Where each part of a thread's memory starts, in bytes; returns how many there are. */
 static int64_t lay_out(const plan *p, int64_t start[SPACES])
 {
+    const int quads = by_quads(p);
     const int64_t pixels = p->rows * p->columns;
-    const int64_t wide = p->g.depthwise ? p->pitch : p->width;
-    const int64_t pointers = p->g.depthwise ? hwkit_round_up(p->taps, 2) : pixels * p->segments;
+    const int64_t wide = quads            ? 2 * HWKIT_INT8_DEPTHWISE
+                         : p->g.depthwise ? p->pitch
+                                          : p->width;
+    const int64_t pointers = quads            ? hwkit_int8_quads_pointers(p)
+                             : p->g.depthwise ? hwkit_round_up(p->taps, 2)
+                                              : pixels;
     const int64_t bytes[SPACES] = {
         [STRIP] = (p->strip_h * p->strip_w * p->pitch + p->deep) * strip_size(p),
         [ROWS] = pointers * (int64_t)sizeof(void *),
-        [BLOCK] = pixels * wide * (int64_t)sizeof(int32_t),
+        [ALL_ROWS] = p->table->amx ? pixels * p->segments * (int64_t)sizeof(void *) : 0,
+        [OFFSETS] = p->segments * (int64_t)sizeof(int64_t),
+        [BLOCK] = p->summed * wide * (int64_t)sizeof(int32_t),
         [SUMS] = pixels * (int64_t)sizeof(int32_t),
-        [TURNED] = hwkit_max(TURN * p->pitch, p->g.y_planes ? pixels * wide : 0),
+        [PIXEL_SUMS] = p->g.has_zero && p->taps > 1 && !p->g.depthwise
+                           ? p->strip_h * p->strip_w * (int64_t)sizeof(int32_t)
+                           : 0,
+        [TURNED] = hwkit_max(TURN * p->pitch, p->g.y_planes ? p->summed * wide : 0),
         [GATHERED] = TURN * p->pitch,
         [STRAIGHT] = p->straight_bytes,
+        [QUADS] = quads ? hwkit_int8_quads_lines_bytes(p) : 0,
     };
     int64_t at = 0;
     for (int i = 0; i < SPACES; i++) {
@@ -68,11 +76,15 @@ int hwkit_int8_find_space(const plan *p, space *s)
                  .pixel = p->pitch * strip_size(p),
                  .line = p->strip_w * p->pitch * strip_size(p),
                  .rows = (const void **)(base + start[ROWS]),
+                 .all_rows = (const void **)(base + start[ALL_ROWS]),
+                 .offsets = (int64_t *)(base + start[OFFSETS]),
                  .block = (int32_t *)(base + start[BLOCK]),
                  .sums = (int32_t *)(base + start[SUMS]),
+                 .pixel_sums = (int32_t *)(base + start[PIXEL_SUMS]),
                  .turned = (uint8_t *)base + start[TURNED],
                  .gathered = (uint8_t *)base + start[GATHERED],
-                 .straight = base + start[STRAIGHT]};
+                 .straight = base + start[STRAIGHT],
+                 .quads = base + start[QUADS]};
     return 1;
 }
 
@@ -83,6 +95,8 @@ static void convert(const product *x, char *to, const void *from, int64_t n)
     const plan *p = x->p;
     if (strip_size(p) == 2)
         p->table->widen((int16_t *)to, from, n, p->g.x_signed, x->x_zero);
+    else if (!x_flip(p))
+        memcpy(to, from, (size_t)n);
     else
         p->table->flip(to, from, n, x_flip(p));
 }
@@ -167,13 +181,14 @@ static void fill_strip(const product *x, const space *s, const uint8_t *image, i
     }
 }
 
-/* Whether pixels can be read where they lie: bytes as they are, without padding. */
+/* Whether pixels can be read where they lie: bytes as they are, without padding. Those a multiple of
+ * 2 KiB apart would fight for sets of the first cache as often as they are read; of 4 KiB, even once. */
 static int readable(const plan *p)
 {
     const hwkit_int8 *g = &p->g;
-    return strip_size(p) == 1 && !x_flip(p) && !g->x_planes && p->taps == 1 && !g->top &&
+    return strip_size(p) == 1 && !g->depthwise && !x_flip(p) && !g->x_planes && p->taps == 1 && !g->top &&
            !g->left && (g->p - 1) * g->stride_y < g->h && (g->q - 1) * g->stride_x < g->w &&
-           p->deep == p->depth && p->step_x * g->c % 2048;
+           p->deep == p->depth && p->step_x * g->c % (p->kg > p->width ? 2048 : 4096);
 }
 
 void hwkit_int8_fill(const product *x, space *s, const place *at, int64_t channel, int64_t channels)

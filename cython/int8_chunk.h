@@ -22,16 +22,20 @@ typedef struct {
 typedef struct {
     char *strip;
     int64_t line, pixel; /* bytes from a row of the strip to the next, from a pixel to the next */
-    const void **rows;
+    const void **rows;     /* first segments of the pixels; of depthwise one for each tap */
+    const void **all_rows; /* for tiles of AMX, of all segments, tile by tile */
+    int64_t *offsets;      /* of segments, from the first */
     int32_t *block, *sums;
+    int32_t *pixel_sums; /* of each pixel of the strip; where there are taps to add up */
     uint8_t *turned;  /* pixels of planes on their way into the strip, or results into planes */
     uint8_t *gathered;
     char *straight; /* rows of tiles that are not evenly spaced */
+    char *quads;    /* lines of them */
 } space;
 
 /* Where the chunk lies in the output. */
 typedef struct {
-    int64_t image, group, y0, x0, rows, columns, n0, n1;
+    int64_t image, y0, x0, rows, columns, n0, n1;
 } place;
 
 static inline int64_t chunks_down(const plan *p)
@@ -61,5 +65,11 @@ void hwkit_int8_put(const product *x, const space *s, int64_t image, int64_t at,
 /* All work of chunk number `chunk`; ctx is the product. */
 void hwkit_int8_product_chunk(void *ctx, int64_t chunk);
 void hwkit_int8_depthwise_chunk(void *ctx, int64_t chunk);
+
+/* The sums and results of a depthwise chunk whose strip is made, by quads; and what that takes: bytes
+ * of lines, pointers to them. */
+void hwkit_int8_quads_chunk(const product *x, const space *s, const place *at);
+int64_t hwkit_int8_quads_lines_bytes(const plan *p);
+int64_t hwkit_int8_quads_pointers(const plan *p);
 
 #endif

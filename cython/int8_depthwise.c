@@ -34,6 +34,10 @@ void hwkit_int8_depthwise_chunk(void *ctx, int64_t chunk)
         return;
     }
     hwkit_int8_fill(x, &s, &at, at.n0, columns);
+    if (by_quads(p)) {
+        hwkit_int8_quads_chunk(x, &s, &at);
+        return;
+    }
     const int16_t **rows = (const int16_t **)s.rows;
     const int16_t *weights = (const int16_t *)x->weights + at.n0 * even;
     const int64_t pixel = p->pitch, line = p->strip_w * pixel;

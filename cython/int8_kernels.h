@@ -17,6 +17,20 @@ enum { HWKIT_INT8_ROWS = 14, HWKIT_INT8_VECTORS = 2 };
 /* Channels that depthwise takes at a time: strips and weights are filled up to a multiple of it. */
 enum { HWKIT_INT8_DEPTHWISE = 16 };
 
+/* Depthwise convolution by dot products of four bytes, of tables that have them: a quad is the bytes of
+ * four rows of the window under each other. A line of quads has for each column of the strip those of a
+ * block of HWKIT_INT8_DEPTHWISE channels: HWKIT_INT8_QUAD bytes. Lines of two blocks are made at a time. */
+enum { HWKIT_INT8_QUAD = 4 * HWKIT_INT8_DEPTHWISE, HWKIT_INT8_QUAD_PIXELS = 8 };
+typedef struct {
+    const char *const *x; /* [rows][lines] at the first column of the first pixel */
+    const char *w;        /* [lines][taps][channel][row of the quad] */
+    int64_t lines, taps;  /* taps: columns of the window */
+    int64_t tap, pixel;   /* bytes from a column to the next, from a pixel to the next */
+    int64_t rows, pixels;
+    int32_t *acc; /* [rows][pixels][ld] */
+    int64_t ld;
+} hwkit_int8_quads;
+
 typedef enum {
     HWKIT_INT8_TO_INT32,
     HWKIT_INT8_TO_FLOAT32,
@@ -36,17 +50,21 @@ typedef struct {
 enum { HWKIT_INT8_PAIR = 128 };
 
 typedef struct {
-    const void *const *rows;  /* [segments][rows] */
+    const void *const *rows; /* [rows] first segments of the rows; tiles of AMX: [segments][rows] */
+    const int64_t *offsets;  /* [segments] bytes from the first segment of a row to each; not of AMX */
+    int64_t step;            /* by_step: bytes from a row to the next, in place of all rows but the first */
     int64_t skip;             /* bytes at the start of each segment that belong to an earlier part */
     int64_t segments, groups; /* each segment is so many groups long */
     const void *b;
-    int32_t *c; /* [rows][columns of the panel] */
+    int32_t *c; /* [rows][ldc], not with tiles of AMX, where it is [rows][columns of the panel] */
+    int64_t ldc;
     int accumulate;
+    const int32_t *start; /* without accumulate, what sums of a column start with; NULL: 0 */
     /* tables that saturate, last part only: extras [from[v], from[v + 1]) are for vector v */
     const int64_t *from; /* NULL: none */
     const hwkit_int8_extra *extras;
     const char *extra_weights;    /* [extra][columns of a vector][group] */
-    const void *const *all_rows;  /* as rows, of all segments */
+    const int64_t *all_offsets;   /* as offsets, of all segments */
 } hwkit_int8_tile;
 
 typedef void (*hwkit_int8_tile_fn)(const hwkit_int8_tile *tile);
@@ -82,7 +100,7 @@ static inline int hwkit_int8_evenly_spaced(const void *const *rows, int64_t *ste
  *   8 bits    round_half_even(clamp(float(sum) * scale[j], lo, hi)) + y_zero, where lo and hi are
  *             such that it fits */
 typedef struct {
-    int32_t *acc; /* [rows][ld], may be changed */
+    int32_t *acc; /* [rows][ld] of whole vectors, may be changed */
     int64_t ld, rows, columns;
     const int32_t *shift;  /* NULL: none */
     const int32_t *w_zero; /* NULL: none, with sums */
@@ -107,6 +125,10 @@ struct hwkit_int8_kernels {
     int a_signed; /* a_size 1: which sign the bytes of the strip have */
     /* [narrow][vectors - 1][rows - 1]; NULL where there is none */
     hwkit_int8_tile_fn tiles[2][HWKIT_INT8_VECTORS][HWKIT_INT8_ROWS];
+    /* The same of narrow weights for rows evenly spaced; NULL: none. */
+    const hwkit_int8_tile_fn (*by_step)[HWKIT_INT8_ROWS];
+    /* [whether by step][rows - 1], narrow: only the first half of one vector is summed; NULL: none */
+    const hwkit_int8_tile_fn (*half)[HWKIT_INT8_ROWS];
     /* dst[i] = src[i] - zero, of bytes with or without sign */
     void (*widen)(int16_t *dst, const void *src, int64_t n, int is_signed, int zero);
     /* dst[i] = src[i] ^ flip */
@@ -117,6 +139,10 @@ struct hwkit_int8_kernels {
      * w as hwkit_int8_depthwise_index says; taps is even, rows[taps] exist */
     void (*depthwise)(const int16_t *const *rows, const int16_t *w, int64_t taps, int64_t columns,
                       int32_t *acc);
+    /* Instead of depthwise, where quads is not NULL. `interleave` makes a line of `count` columns
+     * `pixel` bytes apart, of two blocks, the second `block` bytes behind the first. */
+    void (*interleave)(char *to, int64_t block, const char *const *rows, int64_t pixel, int64_t count);
+    void (*quads)(const hwkit_int8_quads *q);
     void (*finish)(const hwkit_int8_finish *f);
 };
 

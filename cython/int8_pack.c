@@ -131,7 +131,10 @@ static void pack_chunk(void *ctx, int64_t chunk)
 int hwkit_int8_pack(const plan *p, void *to, const void *w, const void *zeros, int threads)
 {
     if (p->g.depthwise) {
-        hwkit_int8_pack_depthwise(p, to, w, zeros);
+        if (by_quads(p))
+            hwkit_int8_pack_quads(p, to, w, zeros);
+        else
+            hwkit_int8_pack_depthwise(p, to, w, zeros);
         return 1;
     }
     packing x = {.p = p, .w = w, .to = to};

@@ -13,10 +13,15 @@ int64_t hwkit_int8_packing_bytes(const plan *p);
 /* All weights of a depthwise convolution, their zero points subtracted. */
 void hwkit_int8_pack_depthwise(const plan *p, int16_t *to, const uint8_t *w, const void *zeros);
 
-/* The sum of the weights of each output channel. */
+/* The same for quads, and how many bytes that are at most. */
+void hwkit_int8_pack_quads(const plan *p, void *to, const uint8_t *w, const void *zeros);
+int64_t hwkit_int8_quads_bytes(const plan *p);
+
+/* The sum of the weights of each output channel; weights of depthwise in int16 have none. */
 static inline int32_t *hwkit_int8_sums(const plan *p, void *packed)
 {
-    return (int32_t *)((char *)packed + p->g.groups * p->group_bytes);
+    const int64_t at = p->g.depthwise ? HWKIT_INT8_QUAD : p->g.groups * p->group_bytes;
+    return (int32_t *)(void *)((char *)packed + at);
 }
 
 /* How many extras packed weights need; see int8_kernels.h. */

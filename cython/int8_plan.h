@@ -18,11 +18,16 @@ typedef struct {
     int64_t cg, kg, taps;            /* channels of a group; r * s */
     int64_t segments, depth, deep;   /* of the product; deep: rounded up to groups */
     int64_t whole;                   /* segments * deep */
+    int64_t summed;                  /* pixels whose sums wait for their results */
     int64_t step_y, step_x;          /* input pixels from one of a strip to the next */
     int64_t sy, sx, dy, dx;          /* stride and dilation in a strip */
     int64_t rows, columns;           /* output pixels of a chunk */
     int64_t strip_h, strip_w, pitch; /* strip_w and pitch: pixels of a row, elements of a pixel */
     int64_t straight_bytes;          /* of rows that are copied for tiles */
+    /* depthwise by quads: how many a column of the window has, lines that are kept, and output rows
+     * after which one is read again as the quad before (0: never); output rows finished at a time, and
+     * columns: a row of the chunk has more where one of quads would be too long */
+    int64_t quads, ring, ring_step, batch, piece;
     int64_t group_bytes, w_bytes;    /* packed weights of a group, of all with their sums */
     hwkit_int8 given;
     int64_t extras, extras_at; /* how many; where they lie behind packed weights */
@@ -62,10 +67,15 @@ static inline int32_t read_zero(const void *zeros, int64_t i, int is_signed)
                        : ((const uint8_t *)zeros)[i];
 }
 
+static inline int by_quads(const plan *p)
+{
+    return p->g.depthwise && p->table->quads;
+}
+
 /* Bytes of an element of a strip. */
 static inline int strip_size(const plan *p)
 {
-    return p->table->a_size == 1 && !p->g.depthwise ? 1 : 2;
+    return p->table->a_size == 1 && (!p->g.depthwise || by_quads(p)) ? 1 : 2;
 }
 
 /* How many weights come with a call. */

@@ -77,7 +77,7 @@ static int set_channels(product *x, const void *const *all, const void *packed)
             w_zero[n] = zeros;
     const uint32_t zero = bytes ? (uint32_t)x->x_zero : 0;
     any |= zero != 0;
-    const int32_t *sums = g->depthwise ? NULL : hwkit_int8_sums(p, (void *)packed);
+    const int32_t *sums = bytes ? hwkit_int8_sums(p, (void *)packed) : NULL;
     for (int64_t n = 0; any && n < g->k; n++)
         shift[n] = bias ? bias[n] : 0;
     for (int64_t n = 0; zero && n < g->k; n++)
@@ -113,8 +113,8 @@ static int run_one(const plan *p, const void *const *all, char *out)
     if (!set_channels(&x, all, x.weights))
         return HWKIT_NO_MEMORY;
     set_bounds(&x, all);
-    const int64_t channels = g->depthwise ? g->k : p->kg, groups = g->depthwise ? 1 : g->groups;
-    const int64_t chunks = g->n * groups * chunks_down(p) * chunks_across(p) *
+    const int64_t channels = g->depthwise ? g->k : p->kg;
+    const int64_t chunks = g->n * chunks_down(p) * chunks_across(p) *
                            hwkit_parts(channels, g->channels);
     hwkit_parallel_work(chunks,
                         g->depthwise ? hwkit_int8_depthwise_chunk : hwkit_int8_product_chunk, &x,

@@ -17,6 +17,16 @@ typedef struct {
     int back;
 } job;
 
+static const hwkit_transpose_kernels *kernels_of(int size)
+{
+    return hwkit_isa_get()->transpose[size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3];
+}
+
+hwkit_turn_fn hwkit_turn_into(int size, int64_t bytes)
+{
+    return bytes > HWKIT_FAR_BYTES ? kernels_of(size)->far : kernels_of(size)->any;
+}
+
 static void turn_chunk(void *ctx, int64_t chunk)
 {
     const job *j = ctx;
@@ -30,19 +40,18 @@ static void turn_chunk(void *ctx, int64_t chunk)
         return;
     }
     const int64_t plane = planes + first * l->size, pixel = pixels + first * l->row * l->size;
-    const hwkit_transpose_fn transpose =
-        hwkit_transpose_into(l->table, l->n * l->area * l->c * l->size);
+    const hwkit_turn_fn turn = hwkit_turn_into(l->size, l->n * l->area * l->c * l->size);
     if (j->back)
-        transpose(j->to + plane, l->area, j->from + pixel, l->row, l->c, end - first);
+        turn(j->to + plane, l->area, j->from + pixel, l->row, end - first, l->c);
     else
-        transpose(j->to + pixel, l->row, j->from + plane, l->area, end - first, l->c);
+        turn(j->to + pixel, l->row, j->from + plane, l->area, l->c, end - first);
 }
 
-static void turn(const hwkit_layout *l, void *to, const void *from, int back)
+static void turn_all(const hwkit_layout *l, void *to, const void *from, int back)
 {
     job j = {.l = l, .from = from, .to = to, .back = back};
     if (!back && l->c <= HWKIT_TURN_FEW && l->row == l->c)
-        j.few = hwkit_isa_get()->transpose[l->size == 4 ? 2 : 3]->rows[l->c];
+        j.few = kernels_of(l->size)->rows[l->c];
     j.share = hwkit_round_up(hwkit_parts(l->area, 2 * (int64_t)l->threads), LINE_PIXELS);
     hwkit_parallel_work(l->n * hwkit_parts(l->area, j.share), turn_chunk, &j, l->threads,
                         l->n * l->area * l->c / 3);
@@ -50,19 +59,19 @@ static void turn(const hwkit_layout *l, void *to, const void *from, int back)
 
 void hwkit_to_channels_last(const hwkit_layout *l, void *to, const void *from)
 {
-    turn(l, to, from, 0);
+    turn_all(l, to, from, 0);
 }
 
 void hwkit_to_channels_first(const hwkit_layout *l, void *to, const void *from)
 {
-    turn(l, to, from, 1);
+    turn_all(l, to, from, 1);
 }
 
-const char *hwkit_channels_last(const hwkit_gemm_kernels *table, int size, const char *x, int64_t n,
-                                int64_t c, int64_t area, int threads)
+const char *hwkit_channels_last(int size, const char *x, int64_t n, int64_t c, int64_t area,
+                                int64_t row, int threads)
 {
-    const hwkit_layout l = {table, size, n, c, area, c, threads};
-    char *to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, n * area * c * size);
+    const hwkit_layout l = {size, n, c, area, row, threads};
+    char *to = hwkit_scratch(HWKIT_SCRATCH_LAYOUT, n * area * row * size);
     if (to)
         hwkit_to_channels_last(&l, to, x);
     return to;

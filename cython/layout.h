@@ -2,13 +2,15 @@
 #ifndef HWKIT_LAYOUT_H
 #define HWKIT_LAYOUT_H
 
-#include "gemm_kernels.h"
+#include "transpose.h"
 
 #include <stdint.h>
 
+/* The transposition of elements of `size` bytes whose result is part of an array of so many bytes. */
+hwkit_turn_fn hwkit_turn_into(int size, int64_t bytes);
+
 /* n images of `area` pixels and c channels, elements of `size` bytes. */
 typedef struct {
-    const hwkit_gemm_kernels *table;
     int size;
     int64_t n, c, area;
     int64_t row; /* channels last: elements from pixel to pixel, at least c */
@@ -19,10 +21,10 @@ typedef struct {
 void hwkit_to_channels_last(const hwkit_layout *l, void *to, const void *from);
 void hwkit_to_channels_first(const hwkit_layout *l, void *to, const void *from);
 
-/* The first of these, pixels without a gap, into the calling thread's scratch memory
+/* The first of these into the calling thread's scratch memory
  * HWKIT_SCRATCH_LAYOUT. NULL if memory is short. */
-const char *hwkit_channels_last(const hwkit_gemm_kernels *table, int size, const char *x, int64_t n,
-                                int64_t c, int64_t area, int threads);
+const char *hwkit_channels_last(int size, const char *x, int64_t n, int64_t c, int64_t area,
+                                int64_t row, int threads);
 
 /* The other images of a convolution with channels first that is done with channels last. */
 typedef struct {

@@ -13,6 +13,34 @@
 HWKIT_TARGET_BEGIN
 #include "pairs_real.inc"
 typedef uint16_t pairs_stored;
+static inline HWKIT_INLINE pairs_word pairs_set_one(const char *p)
+{
+    uint16_t one;
+    memcpy(&one, p, sizeof one);
+    return _mm512_set1_epi32(one);
+}
+/* Half vectors take half of the time where the processor has units of 256 bits. */
+typedef __m256 pairs_few;
+typedef __m256i pairs_few_word;
+static inline HWKIT_INLINE pairs_few pairs_few_zero(void) { return _mm256_setzero_ps(); }
+static inline HWKIT_INLINE pairs_few pairs_few_add(pairs_few a, pairs_few b) { return a + b; }
+static inline HWKIT_INLINE pairs_vec pairs_few_wide(pairs_few v) { return _mm512_castps256_ps512(v); }
+static inline HWKIT_INLINE pairs_few_word pairs_few_words(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+static inline HWKIT_INLINE pairs_few_word pairs_few_set(const char *p)
+{
+    return _mm512_castsi512_si256(pairs_set(p));
+}
+static inline HWKIT_INLINE pairs_few_word pairs_few_set_one(const char *p)
+{
+    return _mm512_castsi512_si256(pairs_set_one(p));
+}
+static inline HWKIT_INLINE pairs_few pairs_few_dot(pairs_few c, pairs_few_word a, pairs_few_word b)
+{
+    return _mm256_dpbf16_ps(c, (__m256bh)a, (__m256bh)b);
+}
 static inline HWKIT_INLINE pairs_vec pairs_dot(pairs_vec c, pairs_word a, pairs_word b)
 {
     return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);

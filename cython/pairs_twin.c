@@ -7,6 +7,22 @@
 
 #include "pairs_twin.inc"
 typedef uint16_t pairs_stored;
+static inline HWKIT_INLINE pairs_word pairs_set_one(const char *p)
+{
+    uint16_t one[2] = {0};
+    memcpy(one, p, sizeof one[0]);
+    return pairs_set((const char *)one);
+}
+/* Half vectors are whole ones. */
+typedef pairs_vec pairs_few;
+typedef pairs_word pairs_few_word;
+#define pairs_few_zero pairs_zero
+#define pairs_few_add pairs_add
+#define pairs_few_wide(v) (v)
+#define pairs_few_words pairs_words
+#define pairs_few_set pairs_set
+#define pairs_few_set_one pairs_set_one
+#define pairs_few_dot pairs_dot
 /* Denormal numbers are zeros. */
 static inline HWKIT_INLINE float pairs_half(uint32_t bits)
 {

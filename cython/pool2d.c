@@ -1,6 +1,7 @@
 /* How pooling is cut into tasks; the work is done by the kernels of an ISA. */
 #include "pool2d.h"
 
+#include "cpuinfo.h"
 #include "isa.h"
 #include "sizes.h"
 #include "run.h"
@@ -60,6 +61,25 @@ static int prepare_half(hwkit_pool *d)
     return 0;
 }
 
+/* Whether there is a kernel for narrow elements as they are. */
+static int prepare_narrow(hwkit_pool *d)
+{
+    const hwkit_isa *isa = hwkit_isa_get();
+    const hwkit_pool_narrow_kernel *kernel = isa == &hwkit_isa_avx512 ? &hwkit_pool_narrow_avx512
+                                             : isa == &hwkit_isa_avx2 ? &hwkit_pool_narrow_avx2
+                                                                      : NULL;
+    if (!d->half || !kernel || !kernel->lanes || d->c < kernel->lanes ||
+        !(hwkit_cpu()->bits & HWKIT_F16C))
+        return 0;
+    const double bytes = (double)kernel->scratch_bytes(d);
+    if (bytes > (double)MOST_SCRATCH)
+        return 0;
+    d->narrow = 1;
+    d->fn = kernel->windows;
+    d->scratch_bytes = (size_t)bytes;
+    return 1;
+}
+
 /* Whether the kernel for small windows reads the image in place. What comes from memory had better be
  * read in its order, and rows of many vectors are (Zen 4, AVX2). */
 static int in_place(const hwkit_pool *d, int64_t vector_bytes)
@@ -90,7 +110,7 @@ int hwkit_pool_prepare(hwkit_pool *d)
     d->rows = d->rows < 1 ? 1 : d->rows > d->p ? d->p : d->rows;
     if (d->nhwc) {
         d->fn = kernels->pool->nhwc;
-        return prepare_half(d);
+        return prepare_narrow(d) ? 0 : prepare_half(d);
     }
     if (d->transpose) {
         const double room = hwkit_pool_transposed_prepare(d);
@@ -167,7 +187,7 @@ static void task(void *ctx, int64_t chunk)
         atomic_store(&j->failed, 1);
         return;
     }
-    (d->half ? hwkit_pool_half_task : d->fn)(d, image, p0, p1, c0, c1, scratch);
+    (d->half && !d->narrow ? hwkit_pool_half_task : d->fn)(d, image, p0, p1, c0, c1, scratch);
 }
 
 /* Two elements a nanosecond: the memory speed of one core. */

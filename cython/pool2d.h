@@ -59,6 +59,7 @@ struct hwkit_pool {
     const void *counts; /* nchw: count_x as floats, filled up with ones to whole vectors */
     int64_t phase;      /* nchw: length of one phase of a line; small: of a whole line */
     int64_t lines;      /* small: lines that are kept at a time */
+    int narrow; /* half: fn reads and writes narrow elements */
     int64_t piece_rows, piece_channels; /* half: what is widened at a time; global: pixels */
     size_t wide_bytes;                  /* half: of such a piece and its result */
     size_t scratch_bytes;               /* of a task, what is wide included */
@@ -67,6 +68,15 @@ struct hwkit_pool {
     void *out;
     int64_t row; /* nhwc: elements from pixel to pixel of out */
 };
+
+/* Windows of float16 and bfloat16 with channels last that need no wide copy; and the bytes that take. NULL
+ * where there are none. */
+typedef struct {
+    int lanes; /* of a vector; for fewer channels a wide copy is faster */
+    hwkit_pool_fn windows;
+    int64_t (*scratch_bytes)(const hwkit_pool *d);
+} hwkit_pool_narrow_kernel;
+extern const hwkit_pool_narrow_kernel hwkit_pool_narrow_avx512, hwkit_pool_narrow_avx2;
 
 /* Returns 0, or -1 if memory is out or a task's scratch memory would be absurd (more than 1 GiB). */
 int hwkit_pool_prepare(hwkit_pool *d);

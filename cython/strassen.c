@@ -510,8 +510,8 @@ hwkit_plan *hwkit_strassen_conv2d_plan(const hwkit_conv2d *c)
         const int64_t row = p->gather ? c->c : hwkit_odd_lines(c->c, p->size);
         p->is_turned = 1;
         p->turned = (hwkit_turned){
-            .image = {p->table, p->size, c->n, c->c, c->h * c->w, row, c->threads},
-            .result = {p->table, p->size, c->n, c->k, c->p * c->q,
+            .image = {p->size, c->n, c->c, c->h * c->w, row, c->threads},
+            .result = {p->size, c->n, c->k, c->p * c->q,
                        hwkit_odd_lines(c->k, p->size), c->threads},
             .has_residual = c->has_residual};
         p->base.run = run_turned;

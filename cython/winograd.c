@@ -214,14 +214,14 @@ static void recompute(const job *x, const space *s, int64_t tile, int64_t group,
 static void turn_run(const plan *p, char *results, char *plane, int64_t rows, int64_t pixels,
                      int64_t columns, int back)
 {
-    const hwkit_transpose_fn to_plane =
-        hwkit_transpose_into(p->table, p->c.n * p->c.k * p->out_area * p->size);
+    const hwkit_turn_fn to_plane =
+        hwkit_turn_into(p->size, p->c.n * p->c.k * p->out_area * p->size);
     for (int64_t y = 0; y < rows; y++, plane += p->c.q * p->size) {
         char *result = results + y * RUN_PIXELS * columns * p->size;
         if (back)
             p->table->transpose(result, columns, plane, p->out_area, pixels, columns);
         else
-            to_plane(plane, p->out_area, result, columns, columns, pixels);
+            to_plane(plane, p->out_area, result, columns, pixels, columns);
     }
 }
 
@@ -453,7 +453,7 @@ static int run_all(const plan *p, const void *const all[KINDS], void *out, int64
                             c->k * p->cg * 4);
     }
     if (!c->nhwc && c->c > 1) {
-        x.x = hwkit_channels_last(p->table, p->size, all[X], c->n, c->c, p->area, c->threads);
+        x.x = hwkit_channels_last(p->size, all[X], c->n, c->c, p->area, c->c, c->threads);
         if (!x.x)
             return HWKIT_NO_MEMORY;
     }
@@ -612,8 +612,8 @@ hwkit_plan *hwkit_winograd_plan(const hwkit_winograd *given)
     }
     const hwkit_winograd *c = &p->c;
     p->turned = (hwkit_turned){
-        .image = {p->table, p->size, c->n, c->c, p->area, c->c, c->threads},
-        .result = {p->table, p->size, c->n, c->k, p->out_area, c->k, c->threads},
+        .image = {p->size, c->n, c->c, p->area, c->c, c->threads},
+        .result = {p->size, c->n, c->k, p->out_area, c->k, c->threads},
         .has_residual = c->has_residual};
     int64_t start[SPACES];
     p->operands =

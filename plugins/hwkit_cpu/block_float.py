@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from hwkit import Config, Kernel, Problem, Run, Space
 
-from . import amx, tiles, winograd_costs
+from . import amx, gemm_common, tiles, winograd_costs
 from .conv2d import CHANNELS, PIXELS
-from .pairs import PairsGemm, PairsKernel
+from .pairs import PairsGemm, PairsKernel, rows_of
 
 __all__ = ["BlockFloatConv2d", "BlockFloatGemm", "kernels"]
 
@@ -30,6 +30,9 @@ _RANK, _BESIDE_TILES = 5, 3
 
 # Of fewer channels a block is mostly scaling.
 _LEAST_CHANNELS = 16
+
+# Rows for which the right side is worth packing for one call.
+_UNPACKED = 64
 
 # What it takes of the time of plain sums (Zen 4): the products; scaling, for each pair of a block;
 # converting, for each product of what is converted. It must be less by a little.
@@ -108,7 +111,7 @@ class BlockFloatConv2d(_BlockFloat):
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the run of the compiled kernel."""
-        return self._direct(problem, config, **tiles.window_arguments(problem))
+        return self._direct(problem, config, nhwc=True, **tiles.window_arguments(problem))
 
     def rank(self, problem: Problem) -> int:
         """First, where it gains more than converting costs and than Winograd's algorithm does."""
@@ -129,8 +132,17 @@ class BlockFloatGemm(_BlockFloat, PairsGemm):
 
     name = "avx512_block_float_gemm"
 
-    def _fits(self, problem: Problem) -> bool | str:
-        return True
+    def supports(self, problem: Problem) -> bool | str:
+        """As of pairs, with rows of a that lie together."""
+        if gemm_common.transposes(problem)[0]:
+            return "takes no transposed a"
+        return super().supports(problem)
+
+    def rank(self, problem: Problem) -> int:
+        """First, where vectors are full and packing pays."""
+        if problem["n"] < _VECTOR or (rows_of(problem) < _UNPACKED and not problem.packed):
+            return -2
+        return self.first()
 
 
 def _flat(problem: Problem) -> bool:

@@ -132,13 +132,13 @@ class DirectConv2d(_Conv2d):
 
     def space(self, problem: Problem) -> Space:
         """Return tile, blocks, how pixels are read, and threads."""
-        mergeable = _mergeable(problem)
+        whole = mergeable(problem)
         return Space(
             {**self._values(problem), "merge": (False, True), "pack_a": (False, True)},
             [
                 *self._constraints(problem),
                 (
-                    lambda merge: not merge or mergeable,
+                    lambda merge: not merge or whole,
                     "merge needs several taps in a row and no dilation along rows",
                 ),
             ],
@@ -153,7 +153,7 @@ class DirectConv2d(_Conv2d):
         if _pointwise(problem):
             return self._pointwise_default(problem)
         channels = problem["c"] // problem["groups"]
-        merge = _mergeable(problem) and channels <= _longest_copied(problem)
+        merge = mergeable(problem) and channels <= longest_copied(problem)
         rows, vectors = _tile(known, problem, kg)
         if merge and not double:
             rows, vectors = _first_layer_tile(known, kg)
@@ -341,7 +341,7 @@ def blocks(
     return tiles.covering(PIXELS, area), block
 
 
-def _longest_copied(problem: Problem) -> int:
+def longest_copied(problem: Problem) -> int:
     """Return up to how many channels it pays to copy padded rows of a group, all taps together."""
     several = problem["groups"] > 1 and problem["stride"][1] == 1
     return _SHORT_OF_GROUP if several else _SHORT
@@ -356,5 +356,5 @@ def _pointwise(problem: Problem) -> bool:
     return bool(problem.layout == "nhwc" and problem["r"] * problem["s"] == 1)
 
 
-def _mergeable(problem: Problem) -> bool:
+def mergeable(problem: Problem) -> bool:
     return bool(problem["dilation"][1] == 1 and problem["s"] > 1)

@@ -155,7 +155,7 @@ class Int8Product(_Int8):
         # Pixels of a chunk, as int16, have half of the second cache.
         _, c, *_ = shape["sizes"]
         stride_y, stride_x = shape["stride"] if int8_shape.taps(shape) > 1 else (1, 1)
-        pixel_bytes = 2 * c // shape["groups"] * stride_y * stride_x
+        pixel_bytes = 2 * c * stride_y * stride_x
         most, again = known.l2 / 2 / pixel_bytes, 4.0 + int8_shape.halo(shape)
         block = tiles.balanced(self._PIXELS, pixels, others, threads, most, again)
         chunks = -(-pixels // block) * others
@@ -230,13 +230,19 @@ class Int8Depthwise(_Int8):
         )
 
     def default(self, problem: Problem) -> Config:
-        """Return many rows of as many channels as leave the strip in the second cache."""
+        """Return many rows of as many channels as leave the strip in the second cache.
+
+        Bytes are made quads of 32 channels at a time, as many as planes are worth turning for.
+        """
         shape, known = int8_shape.as_convolution(problem), tiles.facts(False)
         threads = tiles.threads_for(problem, False)
         pixels, images = int8_shape.pixels(shape), problem["n"]
         stride_y, stride_x = problem["stride"]
-        channels = min(tiles.covering(CHANNELS, problem["c"]), 256)
-        most = known.l2 / 2 / (2 * channels * stride_y * stride_x)
+        quads = compiled().int8_quads()
+        widest = 256 if not quads else 512 if problem.layout == "nhwc" else 32
+        channels = min(tiles.covering(CHANNELS, problem["c"]), widest)
+        strip = known.l2 if quads else known.l2 / 4
+        most = strip / (channels * stride_y * stride_x)
         columns = -(-problem["c"] // channels)
         again = 4.0 + int8_shape.halo(shape)
         block = tiles.balanced(PIXELS, pixels, images * columns, threads, most, again)

@@ -70,6 +70,6 @@ def pixels(shape: dict[str, Any]) -> int:
 
 
 def images(shape: dict[str, Any]) -> int:
-    """Return how many products there are: of images, groups and a batch."""
+    """Return how many products there are, of images and of a batch."""
     batch = 1 if shape.get("w_shared") else shape.get("batch", 1)
-    return int(shape["sizes"][0] * shape["groups"] * batch)
+    return int(shape["sizes"][0] * batch)

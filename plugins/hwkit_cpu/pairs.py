@@ -1,5 +1,7 @@
 """bfloat16 by the dot products of AVX512-BF16, rows of the left side read where they lie.
 
+What has channels first, or a transposed left side, is turned beforehand.
+
 The direct kernel of :mod:`.conv2d`, whose elements are pairs along the depth: sums stay in
 registers over all of it and are rounded once. ``cython/conv2d_pairs.c`` says how values that these
 dot products take for zeros are found.
@@ -15,31 +17,36 @@ from typing import Any
 from hwkit import Config, Kernel, Problem, Run, Space
 
 from . import amx, gemm_common, tiles, winograd_costs
-from .conv2d import CHANNELS, PIXELS, blocks
+from .conv2d import CHANNELS, PIXELS, blocks, longest_copied, mergeable
 from .device import compiled
 from .half import widened
 from .tiles import Value
 
-__all__ = ["PairsGemm", "PairsKernel", "PairsConv2d", "kernels"]
+__all__ = ["PairsGemm", "PairsKernel", "PairsConv2d", "kernels", "rows_of"]
 
 # Columns of a vector, and tiles as the compiled module has them.
 _VECTOR = 16
-_TILES = ("6x64", "9x48", "9x32")
+_TILES = ("9x48", "6x64", "9x32")
 
-# A pixel of fewer channels spends more time on its start than on them.
-_SHORT = 16
+# Before all others, behind tiles, behind kernels for groups of few channels, and for one output.
+_RANK, _BESIDE_TILES = 101, 3
+_BEHIND_FEW, _BEHIND_DOT = 99, 5
 
-# Before plain sums, and behind tiles.
-_RANK, _BESIDE_TILES = 5, 3
+# Channels of a group below which those are faster.
+_SHORT = 8
 
-# What pairs take of the time of plain sums in float32, with what converting costs those (Zen 4).
-_SHARE = 0.38
+# What pairs take of the time of plain sums in float32, with what converting costs those; and of
+# sums of half a vector, which Winograd's algorithm makes no faster than whole ones (Zen 4).
+_SHARE, _SHARE_OF_HALF = 0.5, 0.35
 
 # Of fewer rows the panels of the right side are read again too often.
 _LEAST_PIXELS = 96
 
-# Rows for which the right side is worth packing for one call.
-_UNPACKED = 64
+# Channels of a group, first, that take longer to turn than to sum where windows are of one tap.
+_PLANES = 4
+
+# Rows for which the right side is worth packing for one call, as it is and transposed.
+_UNPACKED = (8, 4)
 
 
 def kernels() -> list[Kernel]:
@@ -90,7 +97,6 @@ class PairsKernel(amx.TilesKernel):
         run: Run = compiled().conv2d(
             operands,
             output,
-            nhwc=True,
             algorithm="direct",
             rows=int(rows),
             vectors=int(columns) // _VECTOR,
@@ -114,8 +120,7 @@ class PairsKernel(amx.TilesKernel):
 class PairsConv2d(PairsKernel):
     """Pixels are rows, read tap by tap where they lie; weights are packed panels of pairs.
 
-    Tunables: ``merge`` copies padded input rows, so that all taps of a row are one segment, and
-    fills channels without a neighbour up.
+    Tunables: ``merge`` copies padded input rows, so that all taps of a row are one segment.
     """
 
     name = "avx512_bfloat16_direct_conv2d"
@@ -124,27 +129,22 @@ class PairsConv2d(PairsKernel):
         super().__init__("conv2d")
 
     def supports(self, problem: Problem) -> bool | str:
-        """Whether there are pairs, and all is bfloat16, channels last."""
-        if problem.layout != "nhwc":
-            return "takes the layout nhwc only"
-        if _odd(problem) and not _mergeable(problem):
-            return "takes an odd number of channels in one group and without dilation along rows"
+        """Whether there are pairs, and all is bfloat16."""
         return self.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:
         """Return tile, blocks, how pixels are read, and threads."""
         many = tiles.covering(PIXELS, math.prod(tiles.out_size(problem)))
         wide = tiles.covering(CHANNELS, problem["k"] // problem["groups"])
-        odd, mergeable = _odd(problem), _mergeable(problem)
+        whole = mergeable(problem)
         return Space(
             {**self._values(), "merge": (False, True)},
             [
                 (lambda pixels: pixels <= many, "pixels beyond the image change nothing"),
                 (lambda channels: channels <= wide, "channels beyond a group's change nothing"),
-                (lambda merge: merge or not odd, "an odd number of channels needs merge"),
                 (
-                    lambda merge: not merge or mergeable,
-                    "merge needs one group and no dilation along rows",
+                    lambda merge: not merge or whole,
+                    "merge needs several taps in a row and no dilation along rows",
                 ),
             ],
         )
@@ -154,8 +154,8 @@ class PairsConv2d(PairsKernel):
         groups, area = problem["groups"], math.prod(tiles.out_size(problem))
         others, channels = problem["n"] * groups, problem["k"] // groups
         values = self._default(area, others, channels, problem["c"], problem)
-        short = problem["c"] <= _SHORT and problem["s"] > 1
-        return Config({**values, "merge": _mergeable(problem) and (_odd(problem) or short)})
+        merge = mergeable(problem) and problem["c"] // groups <= longest_copied(problem)
+        return Config({**values, "merge": merge})
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the run of the compiled kernel."""
@@ -163,24 +163,32 @@ class PairsConv2d(PairsKernel):
             problem,
             config,
             **tiles.window_arguments(problem),
+            nhwc=problem.layout == "nhwc",
             groups=problem["groups"],
             merge=bool(config["merge"]),
         )
 
     def rank(self, problem: Problem) -> int:
-        """First, where vectors are not mostly empty and Winograd's algorithm is no faster.
+        """First, where Winograd's algorithm is no faster, and groups are not of one channel.
 
         On Zen 4 that takes 0.6 to 0.95 of the time of pairs where it comes first.
         """
-        if problem["k"] // problem["groups"] < _VECTOR or problem["c"] < problem["groups"] * 2:
+        groups = problem["groups"]
+        if problem["c"] == groups > 1:
             return -2
-        if winograd_costs.least_cost(widened(problem)) < _SHARE:
+        short = problem["c"] // groups < _SHORT
+        half = problem["k"] // groups <= _VECTOR // 2
+        if winograd_costs.least_cost(widened(problem)) < (_SHARE_OF_HALF if half else _SHARE):
             return 1
-        return self.first()
+        if problem.layout == "nchw" and problem["s"] == 1 and problem["k"] <= _PLANES * groups:
+            return 1
+        if problem["k"] == groups:
+            return _BEHIND_DOT
+        return min(self.first(), _BEHIND_FEW) if groups > 1 and short else self.first()
 
 
 class PairsGemm(PairsKernel):
-    """Rows of a are read where they lie; b is packed panels of pairs.
+    """Rows of a, which is turned if it comes transposed, by packed panels of pairs of b.
 
     Tunables: ``pixels`` are rows and ``channels`` columns of a chunk.
 
@@ -196,18 +204,13 @@ class PairsGemm(PairsKernel):
             a, b = problem.operands[:2]
             if b.shape[0] > 1 or a.shape[0] < problem["b"]:
                 return "takes one matrix b for the whole batch only"
-        elif gemm_common.transposes(problem)[0]:
-            return "takes no transposed a"
         elif problem["alpha"] != 1 or problem["beta"] != 0:
             return "takes alpha=1 and beta=0 only"
-        return self.refusal(problem) or self._fits(problem)
-
-    def _fits(self, problem: Problem) -> bool | str:
-        return problem["k"] % 2 == 0 or "takes an even depth only"
+        return self.refusal(problem) or True
 
     def space(self, problem: Problem) -> Space:
         """Return tile, rows and columns of a chunk, and threads."""
-        many = tiles.covering(PIXELS, _rows(problem))
+        many = tiles.covering(PIXELS, rows_of(problem))
         wide = tiles.covering(CHANNELS, int(problem["n"]))
         return Space(
             self._values(),
@@ -220,37 +223,34 @@ class PairsGemm(PairsKernel):
     def default(self, problem: Problem) -> Config:
         """Return rows for the second cache."""
         n, k = int(problem["n"]), int(problem["k"])
-        return Config(self._default(_rows(problem), 1, n, k, problem))
+        return Config(self._default(rows_of(problem), 1, n, k, problem))
 
     def build(self, problem: Problem, config: Config) -> Run:
         """Return the run of the compiled kernel: a convolution of one line of pixels."""
-        m = _rows(problem)
-        transposed = self.op == "gemm" and gemm_common.transposes(problem)[1]
+        m = rows_of(problem)
+        turned, transposed = gemm_common.transposes(problem)
         return self._direct(
             problem,
             config,
+            nhwc=True,
             sizes=(1, int(problem["k"]), 1, m, int(problem["n"]), 1, 1),
             out_size=(1, m),
             pad=(0, 0),
             stride=(1, 1),
             dilation=(1, 1),
             by_depth=not transposed,
+            x_planes=turned,
         )
 
     def rank(self, problem: Problem) -> int:
-        """First, where vectors are full and packing pays."""
-        if problem["n"] < _VECTOR or (_rows(problem) < _UNPACKED and not problem.packed):
+        """First, where packing pays, and it is no product with a vector."""
+        transposed = gemm_common.transposes(problem)[1]
+        packing = not problem.packed and rows_of(problem) < _UNPACKED[transposed]
+        if packing or problem["n"] == 1:
             return -2
         return self.first()
 
 
-def _rows(problem: Problem) -> int:
+def rows_of(problem: Problem) -> int:
+    """Return the rows of a, those of a whole batch."""
     return int(problem["m"]) * (int(problem["b"]) if problem.op.name == "matmul" else 1)
-
-
-def _odd(problem: Problem) -> bool:
-    return bool(problem["c"] // problem["groups"] % 2)
-
-
-def _mergeable(problem: Problem) -> bool:
-    return bool(problem["groups"] == 1 and problem["dilation"][1] == 1)

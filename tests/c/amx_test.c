@@ -193,10 +193,10 @@ static int test_direct_pairs(void)
                       .has_residual = rand() % 2, .way = {1, type, 1}, .kc = 1, .pixels = upto(60),
                       .channels = upto(90), .threads = (int)upto(3),
                       .act = {rand() % 2 ? HWKIT_SIGMOID : HWKIT_IDENTITY, 0, 0}};
-    g.merge = g.groups == 1 && rand() % 2;
+    g.merge = rand() % 2;
     g.dilation_x = g.merge ? 1 : upto(2);
-    g.c = g.groups * (g.merge ? upto(20) : 2 * upto(20));
-    g.k = g.groups * upto(70);
+    g.c = g.groups * upto(40);
+    g.k = g.groups * upto(rand() % 2 ? 8 : 70);
     g.top = rand() % 3;
     g.left = rand() % 3;
     g.p = upto(7);

@@ -736,7 +736,7 @@ static int test_transpose(void)
 static int test_transpose_part(void)
 {
     const int is_double = rand() % 2, far = rand() % 2;
-    const hwkit_gemm_kernels *table = is_double ? hwkit_isa_get()->f64.gemm : hwkit_isa_get()->f32.gemm;
+    const hwkit_transpose_kernels *table = hwkit_isa_get()->transpose[is_double ? 3 : 2];
     const size_t size = is_double ? 8 : 4, line = 64 / size;
     const int64_t depth = upto(rand() % 2 ? 9 : 300), count = upto(rand() % 2 ? 9 : 300);
     const int64_t src_ld = depth + (rand() % 2 ? 0 : upto(500)), before = rand() % (int)line;
@@ -749,8 +749,7 @@ static int test_transpose_part(void)
         x[i] = (char)rand();
     for (size_t i = 0; i < to * size; i++)
         out[i] = old[i] = (char)rand();
-    (far ? table->transpose_far : table->transpose)(out + (size_t)before * size, dst_ld, x, src_ld,
-                                                    depth, count);
+    (far ? table->far : table->any)(out + (size_t)before * size, dst_ld, x, src_ld, count, depth);
     int good = 1;
     for (int64_t i = 0; good && i < depth; i++)
         for (int64_t j = 0; good && j < dst_ld; j++) {

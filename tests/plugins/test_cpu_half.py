@@ -153,7 +153,45 @@ def test_images_of_many_pieces_are_those_of_float32_rounded(text: str) -> None:
     run(*operands, out=got)
     kernel.inner.build(widened(problem), config)(*(a.astype("f4") for a in operands), out=want)
     assert np.array_equal(got, want.astype(np.float16))
-    assert 0 < run.workspace <= kernel.workspace(problem, config)
+    assert run.workspace <= kernel.workspace(problem, config)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("channels", [1, 7, 8, 20, 33, 100])
+@pytest.mark.parametrize("window", [(2, 2, 1, 0), (3, 1, 1, 1), (3, 2, 2, 1), (5, 1, 2, 4)])
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
+def test_windows_with_channels_last_remember_nan(
+    op: str, window: tuple[int, ...], channels: int, dtype: str
+) -> None:
+    """Whatever is in a window: the answer is that of float32, rounded once."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    size, stride, dilation, pad = window
+    problem = (
+        registry()
+        .op(op)
+        .parse(
+            f"{op} {dtype} nhwc n=2 c={channels} h=11 w=13 r={size} s={size} stride={stride} "
+            f"pad={pad} dilation={dilation}"
+        )
+    )
+    (kernel,) = (
+        k
+        for k in registry().kernels(registry().device("cpu:0"), op)
+        if isinstance(k, PiecewiseHalfKernel) and k.supports(problem) is True
+    )
+    rng = np.random.default_rng(channels)
+    (x,) = problem.random_operands(3)
+    for value in (np.nan, np.inf, -np.inf):
+        x.reshape(-1)[rng.integers(x.size, size=x.size // 60 + 1)] = value
+    got = np.zeros(problem.output.shape, problem.output.dtype)
+    want = np.zeros(problem.output.shape, np.float32)
+    kernel.build(problem, kernel.default(problem))(x, out=got)
+    wide = widened(problem)
+    kernel.inner.build(wide, kernel.inner.default(wide))(x.astype(np.float32), out=want)
+    # Columns are added up first here, and infinities of both signs are NaN in any order.
+    unit = 2.0 ** (-8 if dtype == "bfloat16" else -11)
+    assert np.allclose(got.astype(np.float32), want, rtol=unit, atol=unit, equal_nan=True)
 
 
 def test_rows_that_no_scratch_memory_holds_are_declined() -> None:
