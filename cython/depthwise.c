@@ -1,6 +1,7 @@
 /* How a depthwise convolution is cut into tasks; the work is done by the kernels of an ISA. */
 #include "depthwise.h"
 
+#include "cpuinfo.h"
 #include "isa.h"
 #include "sizes.h"
 #include "run.h"
@@ -43,6 +44,23 @@ hwkit_depthwise hwkit_depthwise_part(const hwkit_depthwise *d, int64_t p0, int64
     return part;
 }
 
+/* The kernel that computes with narrow elements as they are; NULL where there is none, or a wide piece does
+ * as well. Other activations than bounds go by a wide piece: they are not computed of what is rounded already. */
+static hwkit_depthwise_fn narrow_of(const hwkit_depthwise *d)
+{
+    const hwkit_isa *isa = hwkit_isa_get();
+    const hwkit_depthwise_narrow_kernels *kernels =
+        isa == &hwkit_isa_avx512 ? &hwkit_depthwise_narrow_avx512
+        : isa == &hwkit_isa_avx2 ? &hwkit_depthwise_narrow_avx2
+                                 : NULL;
+    if (!d->half || !kernels || d->act.kind > HWKIT_CLAMP || !(hwkit_cpu()->bits & HWKIT_F16C))
+        return NULL;
+    /* AVX2 has no masks for 16 bits, and no registers for what many overlapping taps have in common. */
+    if (isa == &hwkit_isa_avx2 && (d->k % d->vl || (d->s > 3 && d->sx == 1)))
+        return NULL;
+    return d->half == HWKIT_HALF_F16 ? kernels->f16 : kernels->bf16;
+}
+
 /* Room for wide pieces behind what the kernel needs. */
 static int prepare_half(hwkit_depthwise *d)
 {
@@ -62,6 +80,7 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
     const int64_t vl = d->vl = kernels->vl;
     d->turn = kernels->gemm->transpose;
+    d->narrow = 0;
     /* The distance of taps means nothing where there is one; it could be any number. */
     d->dy = d->r == 1 ? 1 : d->dy;
     d->dx = d->s == 1 ? 1 : d->dx;
@@ -87,10 +106,12 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         }
         if (pointers * sizeof(void *) + spread * (double)item > (double)MOST_SCRATCH)
             return -1;
-        d->fn = kernels->depthwise->nhwc;
+        const hwkit_depthwise_fn narrow = narrow_of(d);
+        d->narrow = narrow != NULL;
+        d->fn = narrow ? narrow : kernels->depthwise->nhwc;
         d->pointer_bytes = ((size_t)pointers * sizeof(void *) + 63) / 64 * 64;
         d->scratch_bytes = d->pointer_bytes + (size_t)spread * item;
-        return prepare_half(d);
+        return narrow ? 0 : prepare_half(d);
     }
     if (d->transpose) {
         const double pointers = (double)d->r * ((double)d->s * 8 + 16) * sizeof(void *) + 64;
@@ -188,7 +209,7 @@ static void task(void *ctx, int64_t chunk)
         atomic_store(&j->failed, 1);
         return;
     }
-    (d->half ? hwkit_depthwise_half_task : d->fn)(d, image, p0, p1, k0, k1, scratch);
+    (d->half && !d->narrow ? hwkit_depthwise_half_task : d->fn)(d, image, p0, p1, k0, k1, scratch);
 }
 
 /* 16 flops a nanosecond: what one core reaches when the image comes from the outer caches. */
@@ -326,7 +347,7 @@ hwkit_plan *hwkit_depthwise_plan(const hwkit_depthwise *d, int has_bias, int has
     self->operands =
         (hwkit_operands){.kinds = KINDS, .present = {1, 1, has_bias, has_residual}};
     self->base.run = plan_run;
-    self->base.x_apart = d->nhwc && !d->half && d->k == d->c;
+    self->base.x_apart = d->nhwc && (!d->half || d->narrow) && d->k == d->c;
     self->base.run_apart = plan_run_apart;
     self->base.prepack = plan_prepack;
     self->base.destroy = plan_destroy;

@@ -21,6 +21,12 @@ typedef struct {
     hwkit_depthwise_fn nhwc, nchw;
 } hwkit_depthwise_kernels;
 
+/* nhwc of elements that are stored narrow, without a wide copy; NULL where there are none. */
+typedef struct {
+    hwkit_depthwise_fn f16, bf16;
+} hwkit_depthwise_narrow_kernels;
+extern const hwkit_depthwise_narrow_kernels hwkit_depthwise_narrow_avx512, hwkit_depthwise_narrow_avx2;
+
 struct hwkit_depthwise {
     int64_t n, c, h, w, k, r, s, p, q, sy, sx, dy, dx, top, left;
     int mix; /* channels of a group: 1, or with k == c, nhwc or transpose, 2, 4 or 8 of a vector */
@@ -44,7 +50,8 @@ struct hwkit_depthwise {
     int in_place;         /* nchw: the image is read where it lies, no strip */
     int64_t phase;        /* nchw: length of one phase of a strip row */
     size_t pointer_bytes; /* nhwc: pointers come first in the scratch */
-    int64_t piece_rows, piece_channels; /* half: what is computed at a time */
+    int narrow;                         /* half: fn reads and writes narrow elements */
+    int64_t piece_rows, piece_channels; /* half: else what is computed at a time */
     size_t wide_bytes;                  /* half: of such a piece of all three */
     size_t scratch_bytes;               /* of a task, what is wide included */
     /* Of one call; weights packed by hwkit_depthwise_pack, and bias, are as they are computed. */

@@ -194,6 +194,54 @@ def test_windows_with_channels_last_remember_nan(
     assert np.allclose(got.astype(np.float32), want, rtol=unit, atol=unit, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("channels", [1, 8, 20, 33, 96])
+@pytest.mark.parametrize(
+    "window",
+    [
+        "r=3 s=3 pad=1 stride=1",
+        "r=3 s=3 pad=1 stride=2 +bias+residual+relu6",
+        "r=5 s=5 pad=2 stride=2 +relu",
+        "r=5 s=5 pad=2 stride=1 +bias",
+        "r=7 s=7 pad=3 stride=1 +bias+sigmoid",
+        "r=2 s=3 pad=0 stride=3 dilation=2 +residual",
+    ],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_depthwise_windows_with_channels_last_are_those_of_float32_rounded(
+    times: int, window: str, channels: int, dtype: str
+) -> None:
+    """Whatever is in the image, for every number of pixels computed together: no other bit."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    window, _, epilogue = window.partition(" +")
+    problem = (
+        registry()
+        .op("conv2d")
+        .parse(
+            f"conv2d {dtype} nhwc n=2 c={channels} h=11 w=15 k={times * channels} {window} "
+            f"groups={channels} {epilogue and '+' + epilogue}"
+        )
+    )
+    kernels = registry().kernels(registry().device("cpu:0"), "conv2d")
+    (kernel,) = (
+        k for k in kernels if isinstance(k, PiecewiseHalfKernel) and k.supports(problem) is True
+    )
+    rng = np.random.default_rng(channels)
+    operands = problem.random_operands(3)
+    for value in (np.nan, np.inf, -np.inf):
+        operands[0].reshape(-1)[rng.integers(operands[0].size, size=3)] = value
+    wide = [a.astype(np.float32) for a in operands]
+    for pixels in (1, 4, 7):
+        config = kernel.default(problem).replace(wide=pixels)
+        got = np.zeros(problem.output.shape, problem.output.dtype)
+        want = np.zeros(problem.output.shape, np.float32)
+        kernel.build(problem, config)(*operands, out=got)
+        kernel.inner.build(widened(problem), config)(*wide, out=want)
+        with np.errstate(invalid="ignore"):
+            assert same(got, want.astype(problem.output.dtype)), config
+
+
 def test_rows_that_no_scratch_memory_holds_are_declined() -> None:
     """A window over millions of pixels with channels last says so, before anything is built."""
     problem = (
