@@ -44,21 +44,30 @@ hwkit_depthwise hwkit_depthwise_part(const hwkit_depthwise *d, int64_t p0, int64
     return part;
 }
 
-/* The kernel that computes with narrow elements as they are; NULL where there is none, or a wide piece does
+/* Take the kernel that computes with narrow elements as they are; 0 where there is none, or a wide piece does
  * as well. Other activations than bounds go by a wide piece: they are not computed of what is rounded already. */
-static hwkit_depthwise_fn narrow_of(const hwkit_depthwise *d)
+static int prepare_narrow(hwkit_depthwise *d)
 {
     const hwkit_isa *isa = hwkit_isa_get();
     const hwkit_depthwise_narrow_kernels *kernels =
         isa == &hwkit_isa_avx512 ? &hwkit_depthwise_narrow_avx512
         : isa == &hwkit_isa_avx2 ? &hwkit_depthwise_narrow_avx2
                                  : NULL;
-    if (!d->half || !kernels || d->act.kind > HWKIT_CLAMP || !(hwkit_cpu()->bits & HWKIT_F16C))
-        return NULL;
+    d->narrow = d->pairs = 0;
+    if (!d->half || !d->nhwc || !kernels || !kernels->bf16 || d->act.kind > HWKIT_CLAMP ||
+        !(hwkit_cpu()->bits & HWKIT_F16C))
+        return 0;
     /* AVX2 has no masks for 16 bits, and no registers for what many overlapping taps have in common. */
     if (isa == &hwkit_isa_avx2 && (d->k % d->vl || (d->s > 3 && d->sx == 1)))
-        return NULL;
-    return d->half == HWKIT_HALF_F16 ? kernels->f16 : kernels->bf16;
+        return 0;
+    d->narrow = 1;
+    /* Many overlapping taps leave no registers for two vectors, and a last one may be empty. */
+    d->pairs = d->half == HWKIT_HALF_BF16 && d->mix == 1 && kernels->bf16_pairs &&
+               (d->s <= 3 || d->sx > 1) &&
+               16 * hwkit_parts(d->k, 2 * d->vl) <= 9 * hwkit_parts(d->k, d->vl);
+    d->vl *= 1 + d->pairs;
+    d->fn = d->half == HWKIT_HALF_F16 ? kernels->f16 : d->pairs ? kernels->bf16_pairs : kernels->bf16;
+    return 1;
 }
 
 /* Room for wide pieces behind what the kernel needs. */
@@ -78,9 +87,8 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     const hwkit_isa *isa = hwkit_isa_get();
     const size_t item = (size_t)item_size(d);
     const hwkit_kernels *kernels = d->is_double ? &isa->f64 : &isa->f32;
-    const int64_t vl = d->vl = kernels->vl;
+    d->vl = kernels->vl;
     d->turn = kernels->gemm->transpose;
-    d->narrow = 0;
     /* The distance of taps means nothing where there is one; it could be any number. */
     d->dy = d->r == 1 ? 1 : d->dy;
     d->dx = d->s == 1 ? 1 : d->dx;
@@ -90,8 +98,10 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
     d->block = d->block < 1 ? 1 : d->block > d->k ? d->k : d->block;
     if ((d->half && d->is_double) || (d->transpose && (d->nhwc || d->k != d->c)))
         return -1;
-    if (d->mix > 1 && (d->k != d->c || !hwkit_depthwise_by_vectors(d) || d->mix > vl))
+    if (d->mix > 1 && (d->k != d->c || !hwkit_depthwise_by_vectors(d) || d->mix > d->vl))
         return -1;
+    const int narrow = prepare_narrow(d);
+    const int64_t vl = d->vl;
     if (d->half) /* a piece has all outputs of its channels */
         d->block = hwkit_parts(d->block, d->k / d->c) * (d->k / d->c);
     if (hwkit_depthwise_by_vectors(d) && d->block < d->k) /* whole vectors */
@@ -106,9 +116,7 @@ int hwkit_depthwise_prepare(hwkit_depthwise *d)
         }
         if (pointers * sizeof(void *) + spread * (double)item > (double)MOST_SCRATCH)
             return -1;
-        const hwkit_depthwise_fn narrow = narrow_of(d);
-        d->narrow = narrow != NULL;
-        d->fn = narrow ? narrow : kernels->depthwise->nhwc;
+        d->fn = narrow ? d->fn : kernels->depthwise->nhwc;
         d->pointer_bytes = ((size_t)pointers * sizeof(void *) + 63) / 64 * 64;
         d->scratch_bytes = d->pointer_bytes + (size_t)spread * item;
         return narrow ? 0 : prepare_half(d);
@@ -167,9 +175,12 @@ void hwkit_depthwise_pack(const hwkit_depthwise *d, const void *w, void *packed)
      * cache wherever k is a multiple of 512. */
     memset(packed, 0, bytes);
     if (d->mix == 1) {
+        const int64_t apart = 1 + d->pairs, lanes = vl / apart;
         for (int64_t k = 0; k < d->k; k += vl)
-            d->turn((char *)packed + k * taps * item_size(d), vl,
-                    (const char *)w + k * taps * item_size(d), taps, taps, hwkit_min(vl, d->k - k));
+            for (int64_t odd = 0; odd < hwkit_min(apart, d->k - k); odd++)
+                d->turn((char *)packed + (k + odd * lanes) * taps * item_size(d), lanes,
+                        (const char *)w + (k + odd) * taps * item_size(d), apart * taps, taps,
+                        hwkit_min(lanes, hwkit_parts(d->k - k - odd, apart)));
         return;
     }
     for (int64_t from = 0; from < weights_of(d); from++) {

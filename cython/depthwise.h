@@ -24,6 +24,7 @@ typedef struct {
 /* nhwc of elements that are stored narrow, without a wide copy; NULL where there are none. */
 typedef struct {
     hwkit_depthwise_fn f16, bf16;
+    hwkit_depthwise_fn bf16_pairs; /* mix == 1, by 2 * vl channels, see vl */
 } hwkit_depthwise_narrow_kernels;
 extern const hwkit_depthwise_narrow_kernels hwkit_depthwise_narrow_avx512, hwkit_depthwise_narrow_avx2;
 
@@ -45,7 +46,8 @@ struct hwkit_depthwise {
     void (*turn)(void *dst, int64_t dst_ld, const void *src, int64_t src_ld, int64_t depth,
                  int64_t count);
     int64_t turned_rows;
-    int64_t vl;           /* elements of a vector */
+    int64_t vl;           /* channels that are packed together: of a vector, or of two: */
+    int pairs;            /* the even channels first, then the odd ones */
     double lo, hi;        /* bounds of the result, infinite but for HWKIT_CLAMP */
     int in_place;         /* nchw: the image is read where it lies, no strip */
     int64_t phase;        /* nchw: length of one phase of a strip row */

@@ -20,7 +20,7 @@ HWKIT_TARGET_BEGIN
 HWKIT_TARGET_END
 
 const hwkit_depthwise_narrow_kernels hwkit_depthwise_narrow_avx2 = {NAME(dw_f16_windows),
-                                                                 NAME(dw_bf16_windows)};
+                                                                 NAME(dw_bf16_windows), NULL};
 #else
 const hwkit_depthwise_narrow_kernels hwkit_depthwise_narrow_avx2 = {0};
 #endif

@@ -20,7 +20,8 @@ HWKIT_TARGET_BEGIN
 HWKIT_TARGET_END
 
 const hwkit_depthwise_narrow_kernels hwkit_depthwise_narrow_avx512 = {NAME(dw_f16_windows),
-                                                                 NAME(dw_bf16_windows)};
+                                                                 NAME(dw_bf16_windows),
+                                                                 NAME(dw_pairs_windows)};
 #else
 const hwkit_depthwise_narrow_kernels hwkit_depthwise_narrow_avx512 = {0};
 #endif
